@@ -1,0 +1,49 @@
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := $(CURDIR)/experiments/runs/demo
+RUN := cd src && ../$(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed  ## create .venv and install everything
+
+# Installed anew only when what is to be installed changed.
+$(VENV)/.installed: requirements.txt pyproject.toml setup.py
+	@echo "installing into $(VENV) (once; a few minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	  || { echo "error: Python 3.11 or 3.12 is needed; name one with: make PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: install  ## prepare, tune, test and try a tiny classifier on the bundled sample; no network
+	@rm -rf $(DEMO)
+	@$(RUN) classification_tuning/prep_dataset.py --dataset sample --output_dir $(DEMO)/data
+	@$(RUN) classification_tuning/train.py --config ../experiments/classification_demo.yaml \
+	  --dataset_dir $(DEMO)/data --output_dir $(DEMO)/run
+	@$(RUN) classification_tuning/test.py --run_dir $(DEMO)/run --evaluate \
+	  --text "i feel so happy that my sister is coming home" \
+	  --text "i was terrified when i heard steps behind me" \
+	  --text "i feel lonely since my best friend moved away"
+	@echo "report: $(DEMO)/run/README.md"
+
+test: install  ## run the tests; no network
+	@$(BIN)/python -m pytest
+
+lint: install  ## check style and types
+	@$(BIN)/ruff check src tests experiments
+	@$(BIN)/ruff format --check src tests experiments
+	@$(BIN)/mypy
+
+format: install  ## put the code into the house format
+	@$(BIN)/ruff check --fix src tests experiments
+	@$(BIN)/ruff format src tests experiments
+
+clean:  ## remove the environment and everything generated
+	rm -rf $(VENV) .venv-parity experiments/runs
+	find tfrecords -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

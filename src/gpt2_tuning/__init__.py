@@ -1,0 +1,46 @@
+"""Tune GPT-2 in Keras: one base model, three heads, full or LoRA tuning.
+
+The public classes are imported on first use, so that reading flags or text needs no TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpt2_tuning.config import GPT2Config, LoRAConfig
+    from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+    from gpt2_tuning.errors import UserError
+    from gpt2_tuning.inference.classification import classify_text
+    from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+    from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+    from gpt2_tuning.models.gpt2_model import GPT2Model
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GPT2Config": "config",
+    "LoRAConfig": "config",
+    "UserError": "errors",
+    "GPT2Tokenizer": "data.tokenizer",
+    "GPT2Model": "models.gpt2_model",
+    "GPT2LanguageModel": "models.gpt2_language_model",
+    "GPT2Classifier": "models.gpt2_classifier",
+    "classify_text": "inference.classification",
+}
+
+__all__ = [
+    "GPT2Classifier",
+    "GPT2Config",
+    "GPT2LanguageModel",
+    "GPT2Model",
+    "GPT2Tokenizer",
+    "LoRAConfig",
+    "UserError",
+    "classify_text",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

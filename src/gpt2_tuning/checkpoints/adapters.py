@@ -1,0 +1,301 @@
+"""Adapters to and from directories in PEFT's format, so that they travel between libraries.
+
+`adapter_config.json` holds PEFT's own fields. What PEFT has no field for (the base's fingerprint,
+the classes' names) is in the metadata of `adapter_model.safetensors`, which PEFT does not read.
+"""
+
+import hashlib
+import json
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import keras
+import ml_dtypes  # noqa: F401 - lets numpy hold the bfloat16 of a file
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from gpt2_tuning.checkpoints import peft_config
+from gpt2_tuning.checkpoints.huggingface import as_float32, base_arrays, read_json
+from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.files import atomic_directory, refuse_foreign_files
+
+if TYPE_CHECKING:
+    from gpt2_tuning.models.tunable import TunableModel
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+PEFT_PREFIX = "base_model.model."
+HEAD = "score.weight"
+
+METADATA_KEY = "gpt2_tuning"
+"""The only key of the metadata, since safetensors writes several in random order: a JSON object
+with `base_sha256` and, for a classifier, `label_names`."""
+
+FLOATS = ("F32", "F16", "BF16")
+TARGET = "|".join(re.escape(target) for target in LORA_TARGETS)
+LORA_NAME = re.compile(rf"h\.[0-9]{{1,4}}\.({TARGET})\.lora_[AB]\.weight")
+
+
+class AdapterExtra(NamedTuple):
+    """What an adapter says beyond its LoRAConfig; None where it does not say."""
+
+    num_classes: int | None
+    label_names: list[str] | None
+    base_name: str | None
+    """The base's name on the Hub, or a directory, as whoever wrote the adapter had it."""
+    base_sha256: str | None
+    """See `base_fingerprint`; adapters written by PEFT have none."""
+    unknown_fields: Mapping[str, Any]
+    """Fields of adapter_config.json that mean nothing here; they are kept."""
+
+
+class Header(NamedTuple):
+    """What the weights' file holds, before any weight is read."""
+
+    path: Path
+    prefix: str  # before every name: PEFT_PREFIX, and "transformer." where the base has a head
+    shapes: dict[str, tuple[int, ...]]  # by name without prefix; as in the file, (out, in)
+    recorded: dict[str, Any]  # the metadata under METADATA_KEY
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def save_adapter(model: "TunableModel", directory: Path) -> None:
+    """Writes a model's LoRA weights, and its head, whole or not at all.
+
+    Raises:
+        UserError: the directory holds other files.
+    """
+    refuse_foreign_files(directory, {CONFIG_FILE, WEIGHTS_FILE})
+    inner = "" if model.base is model else "transformer."
+    arrays = {}
+    for name, variable in adapter_variables(model).items():
+        stored = PEFT_PREFIX + (name if name == HEAD else inner + name)
+        arrays[stored] = np.ascontiguousarray(as_float32(variable).T)
+    recorded: dict[str, Any] = {"base_sha256": base_fingerprint(model)}
+    if HEAD in model.head_weights():
+        recorded["label_names"] = list(model.label_names)
+    fields = json.dumps(peft_config.to_fields(model), indent=2, sort_keys=True)
+    with atomic_directory(directory) as partial:
+        (partial / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8")
+        save_file(arrays, partial / WEIGHTS_FILE, metadata={METADATA_KEY: json.dumps(recorded)})
+
+
+def adapter_variables(model: "TunableModel") -> dict[str, keras.Variable]:
+    """The variables of an adapter by their names in the file; all are transposed there."""
+    variables = {}
+    for name, layer in model.lora_layers().items():
+        variables[f"{name}.lora_A.weight"] = layer.lora_A
+        variables[f"{name}.lora_B.weight"] = layer.lora_B
+    return {**variables, **model.head_weights()}
+
+
+def base_fingerprint(model: "TunableModel") -> str:
+    """sha256 of the base's weights: which model an adapter belongs to.
+
+    It runs over the bytes of every weight as little-endian float32, row by row, one weight after
+    the other as `huggingface.name_table` lists them. LoRA weights and heads are not part of it,
+    nor are updates that are merged into the kernels.
+    """
+    digest = hashlib.sha256()
+    for _, array in base_arrays(model):
+        digest.update(np.ascontiguousarray(array, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra]:
+    """What a model must be made with to take an adapter; its weights are not read.
+
+    Raises:
+        UserError: there is no adapter, it is damaged, or it is of a kind not supported.
+    """
+    directory = Path(directory)
+    fields, header = read_json(directory / CONFIG_FILE, "an adapter"), read_header(directory)
+    ranks = {
+        name.removesuffix(".lora_A.weight"): shape[0]
+        for name, shape in header.shapes.items()
+        if name.endswith(".lora_A.weight")
+    }
+    prefix = header.prefix.removeprefix(PEFT_PREFIX)
+    try:
+        lora = peft_config.from_fields(fields, ranks, prefix)
+    except UserError as error:
+        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
+    num_classes = header.shapes[HEAD][0] if HEAD in header.shapes else None
+    label_names = header.recorded.get("label_names")
+    if label_names is not None and not are_names(label_names, num_classes):
+        raise UserError(f"{header.path}: {label_names!r} are not the names of its classes")
+    return lora, AdapterExtra(
+        num_classes,
+        label_names,
+        fields.get("base_model_name_or_path"),
+        header.recorded.get("base_sha256"),
+        MappingProxyType(peft_config.unknown_fields(fields)),
+    )
+
+
+def are_names(value: Any, number: int | None) -> bool:
+    """Whether a value from a file is a list of `number` strings."""
+    return (
+        isinstance(value, list)
+        and len(value) == number
+        and all(isinstance(name, str) for name in value)
+    )
+
+
+def read_header(directory: Path) -> Header:
+    """The names, types and shapes in an adapter's weights.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it holds something else.
+    """
+    path = directory / WEIGHTS_FILE
+    if not path.is_file():
+        raise UserError(f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            slices = {stored: file.get_slice(stored) for stored in file.keys()}  # noqa: SIM118
+            stored_shapes = {stored: tuple(part.get_shape()) for stored, part in slices.items()}
+            dtypes = {stored: part.get_dtype() for stored, part in slices.items()}
+        recorded = json.loads(metadata.get(METADATA_KEY, "{}"))
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} is not a readable safetensors file: {reason}") from error
+    inner = PEFT_PREFIX + "transformer."
+    prefix = inner if any(stored.startswith(inner) for stored in stored_shapes) else PEFT_PREFIX
+    shapes: dict[str, tuple[int, ...]] = {}
+    for stored, shape in stored_shapes.items():
+        name = HEAD if stored == PEFT_PREFIX + HEAD else stored.removeprefix(prefix)
+        if name == stored or not (name == HEAD or LORA_NAME.fullmatch(name)):
+            raise UserError(f"{path}: {stored!r} is unexpected in a GPT-2 adapter")
+        if dtypes[stored] not in FLOATS:
+            raise UserError(f"{path}: {name} is of type {dtypes[stored]}, not {', '.join(FLOATS)}")
+        if len(shape) != 2 or 0 in shape:
+            raise UserError(f"{path}: {name} has shape {shape}, which is no matrix")
+        shapes[name] = shape
+    if not isinstance(recorded, dict):
+        raise UserError(f"{path}: its metadata {METADATA_KEY} is no JSON object")
+    return Header(path, prefix, shapes, recorded)
+
+
+# --- loading ---------------------------------------------------------------------------------
+
+
+def load_adapter(model: "TunableModel", directory: Path) -> None:
+    """Takes the weights of an adapter, float32, all or none of them.
+
+    A classifier whose classes have no names of their own takes the adapter's. Fields of
+    adapter_config.json that mean nothing here are kept for the next `save_adapter`.
+
+    Raises:
+        UserError: naming what differs between the adapter and the model.
+    """
+    lora, extra = read_adapter_config(directory)
+    header = read_header(directory)
+    variables = adapter_variables(model)
+    try:
+        check_lora(model, lora)
+        check_shapes(model, header.shapes, variables)
+        label_names = agreed_labels(model, extra.label_names)
+        if extra.base_sha256 is not None and extra.base_sha256 != base_fingerprint(model):
+            base = f", {extra.base_name}," if extra.base_name else ""
+            raise UserError(f"the adapter's base{base} has other weights than the model's base")
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from error
+    arrays = read_arrays(header)
+    for name, variable in variables.items():
+        variable.assign(arrays[name].T)
+    if label_names:
+        model.label_names = label_names
+    model.pretrained_name = model.pretrained_name or extra.base_name
+    model.kept_adapter_fields = extra.unknown_fields
+    if extra.unknown_fields:
+        names = ", ".join(sorted(extra.unknown_fields))
+        warnings.warn(f"{directory / CONFIG_FILE}: unknown fields kept: {names}", stacklevel=3)
+
+
+def check_lora(model: "TunableModel", lora: LoRAConfig) -> None:
+    """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
+    mine = model.lora
+    assert mine is not None
+    if set(lora.targets) != set(mine.targets):
+        raise UserError(
+            f"the adapter's targets are {', '.join(sorted(lora.targets))}; "
+            f"the model's are {', '.join(sorted(mine.targets))}"
+        )
+    for target in lora.targets:
+        theirs, ours = lora.update_of(target), mine.update_of(target)
+        assert theirs is not None
+        assert ours is not None
+        if theirs.rank != ours.rank:
+            raise UserError(
+                f"{target}: the adapter's rank is {theirs.rank}, the model's {ours.rank}"
+            )
+        if not math.isclose(theirs.scaling, ours.scaling, rel_tol=1e-6):
+            raise UserError(
+                f"{target}: the adapter scales its update by {theirs.scaling:g}, the model by "
+                f"{ours.scaling:g}: alpha or use_rslora differs"
+            )
+
+
+def check_shapes(
+    model: "TunableModel",
+    shapes: Mapping[str, tuple[int, ...]],
+    variables: Mapping[str, keras.Variable],
+) -> None:
+    """Raises UserError for a base of another size, and for any weight missing or unexpected."""
+    blocks = len({name.split(".")[1] for name in shapes if name != HEAD})
+    if blocks != model.config.n_layer:
+        raise UserError(
+            f"the adapter is for a base of {blocks} blocks; the model has {model.config.n_layer}"
+        )
+    for name, variable in variables.items():
+        if name not in shapes:
+            raise UserError(f"{name} is missing")
+        expected = tuple(variable.shape)[::-1]
+        if shapes[name] != expected:
+            size = "number of classes" if name == HEAD else "base size"
+            raise UserError(f"{name} has shape {shapes[name]}, not {expected}: another {size}")
+    for name in shapes:
+        if name not in variables:
+            raise UserError(f"{name} is unexpected: the model has no such weight")
+
+
+def agreed_labels(model: "TunableModel", names: list[str] | None) -> list[str] | None:
+    """The classes' names that the model must take over, None where it keeps its own.
+
+    Raises:
+        UserError: both have names of their own, and they differ.
+    """
+    mine = list(getattr(model, "label_names", []))
+    unnamed = [f"LABEL_{index}" for index in range(len(mine))]
+    if names is None or names in (mine, unnamed):
+        return None
+    if mine != unnamed:
+        raise UserError(
+            f"the adapter's classes are {', '.join(names)}; the model's are {', '.join(mine)}"
+        )
+    return names
+
+
+def read_arrays(header: Header) -> dict[str, np.ndarray]:
+    """Every weight as float32, by its name without prefix."""
+    with safe_open(header.path, framework="numpy") as file:
+        return {
+            name: file.get_tensor((PEFT_PREFIX if name == HEAD else header.prefix) + name).astype(
+                np.float32
+            )
+            for name in header.shapes
+        }

@@ -1,0 +1,170 @@
+"""Which rows go into which batch, and the arrays of a batch; all plain numpy.
+
+Rows of similar length share a batch, every row comes once an epoch, and the order follows from
+(seed, epoch) alone, so that a run can continue at any step. Every batch has the same number of
+rows: places without a row hold padding of weight 0, which no sum counts.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.data.tfrecords import Records
+
+BUCKETS = 12
+"""Few enough for a compiler that works per shape; on 20-token texts 93 % of the tokens are real."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedBatch:
+    """Row numbers, int64 [<= batch_size], and the length that all of them fit."""
+
+    rows: np.ndarray
+    length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Arrays of one batch of B rows, as models take them.
+
+    `inputs` holds `token_ids` and `attention_mask`, int32 [B, T]; `targets` is int32 [B] and
+    `weights` float32 [B]: 1, or 0 in places without a row.
+    """
+
+    inputs: dict[str, np.ndarray]
+    targets: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.inputs["attention_mask"].sum())
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens the model computes, padding among them."""
+        return self.inputs["token_ids"].size
+
+
+def choose_buckets(lengths: np.ndarray, count: int = BUCKETS) -> np.ndarray:
+    """The at most `count` lengths to pad to with which the rows need the least padding in all.
+
+    Dynamic programming over the distinct lengths: the cheapest split of the i shortest into k
+    buckets extends the cheapest split of fewer into k - 1.
+
+    Args:
+        lengths: int [N], at least one.
+
+    Returns:
+        int64 [<= count], rising; the last is the largest length. [2, 2, 3, 9] in two: [3, 9].
+    """
+    sizes, rows = np.unique(np.asarray(lengths, np.int64), return_counts=True)
+    before = np.concatenate([[0], np.cumsum(rows)])  # rows shorter than sizes[i]
+    # cost[i, j]: tokens of one bucket that holds the lengths i..j.
+    cost = (before[np.newaxis, 1:] - before[:-1, np.newaxis]) * sizes.astype(float)
+    cost[np.tril_indices(len(sizes), -1)] = np.inf
+    cheapest = np.full(len(sizes), np.inf)
+    starts = []
+    for bucket in range(min(count, len(sizes))):
+        previous = np.concatenate([[0.0 if bucket == 0 else np.inf], cheapest[:-1]])
+        total = previous[:, np.newaxis] + cost
+        starts.append(total.argmin(axis=0))
+        cheapest = total.min(axis=0)
+    buckets, last = [], len(sizes) - 1
+    for start in reversed(starts):
+        buckets.append(sizes[last])
+        last = start[last] - 1
+    return np.asarray(buckets[::-1], np.int64)
+
+
+def plan_epoch(
+    lengths: np.ndarray, buckets: np.ndarray, batch_size: int, seed: int, epoch: int
+) -> list[PlannedBatch]:
+    """One epoch's batches in shuffled order: ceil(N / batch_size) of them, whatever the shuffle.
+
+    Rows that do not fill a batch in their bucket move up to the next longer one.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    bucket_of = np.searchsorted(buckets, lengths)
+    shuffled = generator.permutation(len(lengths))
+    planned: list[PlannedBatch] = []
+    waiting = shuffled[:0]
+    for index, length in enumerate(buckets):
+        waiting = np.concatenate([waiting, shuffled[bucket_of[shuffled] == index]])
+        full = len(waiting) // batch_size * batch_size
+        for start in range(0, full, batch_size):
+            planned.append(PlannedBatch(waiting[start : start + batch_size], int(length)))
+        waiting = waiting[full:]
+    if len(waiting):
+        planned.append(PlannedBatch(waiting, int(buckets[-1])))
+    return [planned[index] for index in generator.permutation(len(planned))]
+
+
+def plan_in_order(lengths: np.ndarray, buckets: np.ndarray, batch_size: int) -> list[PlannedBatch]:
+    """Every row once, shortest first: for evaluation and prediction."""
+    rows = np.argsort(lengths, kind="stable")
+    planned = []
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        planned.append(
+            PlannedBatch(chosen, int(buckets[np.searchsorted(buckets, lengths[chosen[-1]])]))
+        )
+    return planned
+
+
+def padded(records: Records, planned: PlannedBatch, batch_size: int) -> dict[str, np.ndarray]:
+    """`token_ids` and `attention_mask`, int32 [batch_size, planned.length], padded on the right.
+
+    The mask comes from the lengths alone, so a 50256 inside a text stays visible.
+    """
+    token_ids = np.full((batch_size, planned.length), END_OF_TEXT, np.int32)
+    mask = np.zeros((batch_size, planned.length), np.int32)
+    places = np.arange(planned.length)
+    real = places < records.lengths[planned.rows][:, np.newaxis]  # [rows, length]
+    sources = records.offsets[planned.rows][:, np.newaxis] + places
+    token_ids[: len(planned.rows)][real] = records.tokens[sources[real]]
+    mask[: len(planned.rows)] = real
+    return {"token_ids": token_ids, "attention_mask": mask}
+
+
+def classification_batch(records: Records, planned: PlannedBatch, batch_size: int) -> Batch:
+    """A batch of labelled rows."""
+    targets = np.zeros(batch_size, np.int32)
+    weights = np.zeros(batch_size, np.float32)
+    targets[: len(planned.rows)] = records.columns["label"][planned.rows]
+    weights[: len(planned.rows)] = 1
+    return Batch(padded(records, planned, batch_size), targets, weights)
+
+
+MakeBatch = Callable[[Records, PlannedBatch, int], Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSource:
+    """The batches of one split: `epoch(seed, epoch)` to train on, `in_order()` to evaluate."""
+
+    records: Records
+    batch_size: int
+    make_batch: MakeBatch = classification_batch
+    buckets: np.ndarray = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "buckets", choose_buckets(self.records.lengths))
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.records) // self.batch_size)
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0):
+        """Yields the batches of an epoch from `first_step` on."""
+        plan = plan_epoch(self.records.lengths, self.buckets, self.batch_size, seed, epoch)
+        for planned in plan[first_step:]:
+            yield self.make_batch(self.records, planned, self.batch_size)
+
+    def in_order(self):
+        """Yields every row once, shortest rows first."""
+        for planned in plan_in_order(self.records.lengths, self.buckets, self.batch_size):
+            yield self.make_batch(self.records, planned, self.batch_size)

@@ -1,0 +1,112 @@
+"""metadata.json: what a prepared data set holds, and what training and testing rely on."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.errors import UserError
+
+METADATA_FILE = "metadata.json"
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """The content of metadata.json. The same inputs give the same bytes."""
+
+    task: str
+    dataset: dict[str, str]
+    """`name`, `source` (hub, files or sample) and `fingerprint` of the rows."""
+    tokenizer_sha256: str
+    seq_len: int
+    columns: list[str]
+    """What each record holds beside token_ids and length: `label` or `prompt_length`."""
+    label_names: list[str] | None
+    template: dict[str, str] | None
+    """`name` and `text` of the prompt, where the task has one."""
+    split_seed: int
+    splits: dict[str, dict[str, Any]]
+    """For each split its `files` (name and sha256), its `origin` and what the report found."""
+    pad_token_id: int = END_OF_TEXT
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        content = {"schema_version": self.schema_version, **dataclasses.asdict(self)}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+FIELDS = {field.name for field in dataclasses.fields(Metadata)}
+
+
+def read_metadata(directory: Path, task: str) -> Metadata:
+    """Reads the metadata.json of a prepared data set, or the copy of it in a run directory.
+
+    Raises:
+        UserError: it is missing, is not ours, or is of another version, task or tokenizer.
+    """
+    remedy = prepare_command(task)
+    if not directory.is_dir():
+        raise UserError(f"no such directory: {directory}: {remedy}")
+    if not (directory / METADATA_FILE).is_file():
+        raise UserError(f"{directory} is not a prepared data set (no {METADATA_FILE}): {remedy}")
+    content = read_content(directory)
+    if content is None:
+        raise UserError(f"{directory / METADATA_FILE} was not written by gpt2-tuning: {remedy}")
+    expected = {
+        "schema_version": SCHEMA_VERSION,
+        "task": task,
+        "tokenizer_sha256": GPT2Tokenizer().sha256,
+        "pad_token_id": END_OF_TEXT,
+    }
+    for name, value in expected.items():
+        if content.get(name) != value:
+            found = f"{name} {content.get(name)!r}, not {value!r}"
+            raise UserError(f"{directory} was prepared with {found}: {remedy}")
+    if set(content) != FIELDS or not all(map(names_own_files, content["splits"].values())):
+        raise UserError(f"{directory / METADATA_FILE} is incomplete or altered: {remedy}")
+    return Metadata(**content)
+
+
+def read_content(directory: Path) -> dict[str, Any] | None:
+    """The content of metadata.json of whatever version, or None where it is not ours."""
+    try:
+        content = json.loads((directory / METADATA_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = (
+        isinstance(content, dict)
+        and isinstance(content.get("schema_version"), int)
+        and isinstance(content.get("splits"), dict)
+    )
+    return content if ours else None
+
+
+def is_dataset(directory: Path) -> bool:
+    """Whether a directory holds a data set of ours, of whatever version, and nothing else."""
+    content = read_content(directory)
+    if content is None or not all(map(names_own_files, content["splits"].values())):
+        return False
+    files = {file["name"] for split in content["splits"].values() for file in split["files"]}
+    return all(path.name in {METADATA_FILE, *files} for path in directory.iterdir())
+
+
+def names_own_files(split: object) -> bool:
+    """Whether a split lists files, and only such as lie beside metadata.json."""
+    if not isinstance(split, Mapping) or not isinstance(split.get("files"), list):
+        return False
+    return all(
+        isinstance(file, Mapping)
+        and isinstance(file.get("name"), str)
+        and Path(file["name"]).name == file["name"]
+        for file in split["files"]
+    )
+
+
+def prepare_command(task: str) -> str:
+    """What to do about a data set that cannot be used."""
+    return f"prepare it with `python {task}_tuning/prep_dataset.py`"

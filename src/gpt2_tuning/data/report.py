@@ -1,0 +1,104 @@
+"""What preparation found in the rows: what was dropped or cut, how long texts are, what repeats."""
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from gpt2_tuning.data.examples import Example
+
+PERCENTILES = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "max": 100}
+
+
+class SplitTally:
+    """Counts one split while its examples stream by.
+
+    Two examples are duplicates when the model would see the same tokens, whatever their labels.
+    """
+
+    def __init__(self, earlier_splits: set[bytes]) -> None:
+        """`earlier_splits` holds the token digests of the splits counted before this one."""
+        self.seen: set[bytes] = set()
+        self._earlier = earlier_splits
+        self._lengths = array("q")
+        self._labels: Counter[int] = Counter()
+        self._counts = Counter(
+            dropped=0, truncated=0, duplicates_within=0, duplicates_across=0, supervised_tokens=0
+        )
+
+    def add(self, example: Example | None) -> None:
+        """Counts one row; None is a row that was dropped because it holds no text."""
+        if example is None:
+            self._counts["dropped"] += 1
+            return
+        self._lengths.append(len(example.token_ids))
+        self._counts["truncated"] += example.truncated
+        if "label" in example.extras:
+            self._labels[example.extras["label"]] += 1
+        if "prompt_length" in example.extras:
+            supervised = len(example.token_ids) - example.extras["prompt_length"]
+            self._counts["supervised_tokens"] += supervised
+        content = array("H", example.token_ids).tobytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        self._counts["duplicates_within"] += digest in self.seen
+        self._counts["duplicates_across"] += digest in self._earlier
+        self.seen.add(digest)
+
+    def summary(self, label_names: Sequence[str] | None) -> dict[str, Any]:
+        """The counts as metadata.json has them; there must be at least one example.
+
+        `lengths` are percentiles in tokens (the least length that so many per cent do not exceed).
+        `duplicates_within` counts the repeats of an example of the same split, and
+        `duplicates_across` the examples that an earlier split has too.
+        """
+        lengths = np.frombuffer(self._lengths, np.int64)
+        found = np.percentile(lengths, list(PERCENTILES.values()), method="inverted_cdf")
+        summary: dict[str, Any] = {
+            "examples": len(lengths),
+            **self._counts,
+            "tokens": int(lengths.sum()),
+            "lengths": dict(zip(PERCENTILES, map(int, found), strict=True)),
+        }
+        if label_names is not None:
+            summary["labels"] = {name: self._labels[i] for i, name in enumerate(label_names)}
+        return summary
+
+
+def report_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The `splits` of metadata.json as a table for the screen, a column for each split."""
+    table = Table(title="prepared data", title_justify="left")
+    table.add_column("")
+    for split in splits:
+        table.add_column(split, justify="right")
+
+    def line(name: str, values: Sequence[object]) -> None:
+        table.add_row(name, *(f"{v:,}" if isinstance(v, int) else str(v) for v in values))
+
+    found = list(splits.values())
+    line("origin", [split["origin"] for split in found])
+    line("rows", [split["rows"] for split in found])
+    line("empty, dropped", [split["dropped"] for split in found])
+    line("examples", [split["examples"] for split in found])
+    line("truncated", [split["truncated"] for split in found])
+    line("repeated in the split", [split["duplicates_within"] for split in found])
+    line("also in an earlier split", [split["duplicates_across"] for split in found])
+    line("tokens", [split["tokens"] for split in found])
+    if any(split["supervised_tokens"] for split in found):
+        line("supervised tokens", [split["supervised_tokens"] for split in found])
+    lengths = [split["lengths"] for split in found]
+    line("length p5 / p50 / p95", [f"{x['p5']} / {x['p50']} / {x['p95']}" for x in lengths])
+    line("longest", [x["max"] for x in lengths])
+    if all("labels" in split for split in found):
+        table.add_section()
+        for name in found[0]["labels"]:
+            line(name, [with_share(s["labels"][name], s["examples"]) for s in found])
+    return table
+
+
+def with_share(count: int, total: int) -> str:
+    """A count with its share of the total."""
+    return f"{count:,} ({count / total:.1%})"

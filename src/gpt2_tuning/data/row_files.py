@@ -1,0 +1,256 @@
+"""Rows from local files: JSON arrays, JSON lines, CSV, TSV and Parquet, as `datasets.Dataset`.
+
+Text must arrive as it was written. The file readers of `datasets` guess types ("007" becomes 7,
+"NA" nothing, a column of dates timestamps) and answer from a cache, so the two text formats are
+read here with the standard library, straight from the file each time.
+"""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet
+
+from gpt2_tuning.data.tokenizer import check_encodable
+from gpt2_tuning.errors import UserError
+
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+DECIMAL = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def read_row_file(
+    path: Path, text_columns: Sequence[str], label_column: str | None
+) -> datasets.Dataset:
+    """The rows of one file, with only the columns named.
+
+    Text columns are strings (or None where a row lacks one); the label column keeps its type. CSV
+    and TSV have no types, so there a label column is read as integers, floats or booleans if all
+    its cells look so, and an empty cell as missing.
+
+    Raises:
+        UserError: the file is missing, empty, of an unknown format or cannot be parsed; a column
+            is missing; a text column holds something else.
+    """
+    check_file(path)
+    read = READERS[path.suffix.lower()]
+    wanted = [*text_columns, *([label_column] if label_column else [])]
+    try:
+        table = read(path, wanted, label_column)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    if not table.num_rows:
+        raise UserError(f"no rows in {path}")
+    rows = datasets.Dataset(datasets.table.InMemoryTable(table))
+    check_text_columns(rows, text_columns, path.name)
+    return rows
+
+
+def read_all_columns(path: Path) -> list[dict[str, Any]]:
+    """The rows of one file with every column, as plain values; CSV and TSV hold only strings.
+
+    Raises:
+        UserError: the file is missing, empty, of an unknown format or cannot be parsed.
+    """
+    check_file(path)
+    rows: list[dict[str, Any]]
+    try:
+        if path.suffix.lower() == ".parquet":
+            rows = parquet_table(path, None).to_pylist()
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            header, *cells = separated_rows(path)
+            rows = [dict(zip(header, row, strict=True)) for row in cells]
+        else:
+            rows = list(json_rows(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    if not rows:
+        raise UserError(f"no rows in {path}")
+    return rows
+
+
+def check_file(path: Path) -> None:
+    """Raises UserError when there is no such file, nothing in it, or its format is unknown."""
+    if path.suffix.lower() not in READERS:
+        raise UserError(f"unknown format {path.name}: the name must end in {', '.join(READERS)}")
+    if not path.exists():
+        raise UserError(f"no such file: {path}")
+    if not path.is_file():
+        raise UserError(f"not a file: {path}")
+    if path.stat().st_size == 0:
+        raise UserError(f"empty file: {path}")
+
+
+def check_columns(found: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Raises UserError, naming the columns that there are, when one that is wanted is missing."""
+    for name in wanted:
+        if name not in found:
+            raise UserError(f"{where} has no column {name!r}; its columns: {', '.join(found)}")
+
+
+def check_text_columns(rows: datasets.Dataset, columns: Sequence[str], where: str) -> None:
+    """Raises UserError when a column that should be text is of another type."""
+    for name in columns:
+        kind = getattr(rows.features[name], "dtype", "lists")
+        if kind not in ("string", "large_string", "null"):
+            raise UserError(f"{where}: column {name!r} holds {kind}, not text")
+
+
+def as_table(columns: Mapping[str, Sequence[object]], path: Path) -> pa.Table:
+    """Columns of Python values as an Arrow table. Raises UserError when a column mixes types."""
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            arrays[name] = pa.array(values)
+        except UnicodeEncodeError:
+            for number, value in enumerate(values, start=1):
+                check_value(value, f"{path}, row {number}, column {name!r}")
+            raise
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            raise UserError(f"{path}: column {name!r} mixes kinds of values ({error})") from error
+    return pa.table(arrays)
+
+
+def check_value(value: object, where: str) -> None:
+    """Raises UserError, saying where, when a string is not valid Unicode."""
+    if isinstance(value, str):
+        try:
+            check_encodable(value)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+
+
+def typed(cells: Sequence[str | None]) -> list[Any]:
+    """A label column of a format without types: its cells as the one type that fits them all."""
+    values = [cell or None for cell in cells]
+    present = [value for value in values if value is not None]
+    convert: Callable[[str], Any] = str
+    if all(INTEGER.fullmatch(value) for value in present):
+        convert = int
+    elif all(INTEGER.fullmatch(value) or DECIMAL.fullmatch(value) for value in present):
+        convert = float
+    elif all(value.lower() in ("false", "true") for value in present):
+        convert = is_true
+    return [None if value is None else convert(value) for value in values]
+
+
+def is_true(value: str) -> bool:
+    """Whether a cell says true."""
+    return value.lower() == "true"
+
+
+def read_json(path: Path, wanted: Sequence[str], label_column: str | None) -> pa.Table:
+    """The wanted columns of a JSON array of objects, or of one object a line."""
+    found: dict[str, None] = {}  # an ordered set
+    columns: dict[str, list[Any]] = {name: [] for name in wanted}
+    for row in json_rows(path):
+        found.update(dict.fromkeys(row))
+        for name in wanted:
+            columns[name].append(row.get(name))
+    if found:
+        check_columns(list(found), wanted, path.name)
+    return as_table(columns, path)
+
+
+def json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Each row. Either layout may have either suffix."""
+    text = path.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        for number, row in enumerate(parsed(text, path, 0), start=1):
+            yield checked_row(row, f"{path}, row {number}")
+        return
+    # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield checked_row(parsed(line, path, number), f"{path}, line {number}")
+
+
+def checked_row(row: object, where: str) -> dict[str, Any]:
+    """The row, if it is a JSON object. Raises UserError when it is anything else."""
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
+    return row
+
+
+def parsed(text: str, path: Path, line: int) -> Any:
+    """JSON parsed; `line` is that of a JSON-lines file, 0 for a whole file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {line or error.lineno}, column {error.colno}"
+        raise UserError(f"cannot parse {path}: {error.msg} at {where}") from error
+
+
+def read_separated(path: Path, wanted: Sequence[str], label_column: str | None) -> pa.Table:
+    """The wanted columns of a CSV or TSV file."""
+    rows = separated_rows(path)
+    header = next(rows)
+    check_columns(header, wanted, path.name)
+    positions = [header.index(name) for name in wanted]
+    columns: dict[str, list[Any]] = {name: [] for name in wanted}
+    for row in rows:
+        for name, position in zip(wanted, positions, strict=True):
+            columns[name].append(row[position])
+    if label_column:
+        columns[label_column] = typed(columns[label_column])
+    return as_table(columns, path)
+
+
+def separated_rows(path: Path) -> Iterator[list[str]]:
+    """The header, then each row, of a CSV file, or of a TSV file, where a quote is a character."""
+    csv.field_size_limit(sys.maxsize)  # the default stops at texts of 128 kB
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() == ".tsv":
+            reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            if not header:
+                raise UserError(f"no rows in {path}")
+            yield header
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise UserError(
+                        f"cannot parse {path}: line {reader.line_num} has {len(row)} columns,"
+                        f" the header has {len(header)}"
+                    )
+                if row:  # else a blank line
+                    yield row
+        except csv.Error as error:
+            raise UserError(f"cannot parse {path}: {error} (line {reader.line_num})") from error
+
+
+def read_parquet(path: Path, wanted: Sequence[str], label_column: str | None) -> pa.Table:
+    """The wanted columns of a Parquet file; class names that `datasets` stored are kept."""
+    table = parquet_table(path, wanted)
+    for position, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):  # a categorical column of pandas
+            plain = table.column(position).cast(field.type.value_type)
+            table = table.set_column(position, field.name, plain)
+    return table
+
+
+def parquet_table(path: Path, wanted: Sequence[str] | None) -> pa.Table:
+    """A Parquet file, or the wanted columns of it."""
+    try:
+        if wanted is None:
+            return pyarrow.parquet.read_table(path)
+        check_columns(pyarrow.parquet.read_schema(path).names, wanted, path.name)
+        return pyarrow.parquet.read_table(path, columns=list(wanted))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"cannot parse {path}: {error}") from error
+
+
+READERS = {
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".csv": read_separated,
+    ".tsv": read_separated,
+    ".parquet": read_parquet,
+}

@@ -1,0 +1,152 @@
+"""Text to token ids and back: GPT-2's byte-level BPE, from the vocabulary in the package.
+
+Byte-level means that every text can be written in the 256 byte symbols, so nothing is unknown.
+"""
+
+import functools
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
+
+from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.files import sha256_of
+from gpt2_tuning.paths import ASSETS
+
+VOCABULARY_FILE = ASSETS / "vocab.bpe"
+END_OF_TEXT_TOKEN = "<|endoftext|>"
+
+
+class GPT2Tokenizer:
+    """GPT-2's tokenizer, without network. Making one is cheap: all share one built vocabulary.
+
+    `<|endoftext|>` written in a text is text and becomes several tokens; the token 50256 itself is
+    only ever put in place by code.
+    """
+
+    def __init__(self) -> None:
+        self._tokenizer = built_tokenizer()
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of one text; an empty text has none.
+
+        Raises:
+            UserError: the text holds a lone surrogate, which is no character.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of many texts, on all cores. Raises as `encode` does."""
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError:
+            for text in texts:
+                check_encodable(text)
+            raise
+        return [encoding.ids for encoding in encodings]
+
+    def decode(self, ids: Sequence[int], skip_end_of_text: bool = False) -> str:
+        """The text of token ids, with 50256 shown as `<|endoftext|>` or left out.
+
+        Bytes that are not valid UTF-8, as half a character has, become U+FFFD.
+
+        Raises:
+            ValueError: an id is not in the vocabulary.
+        """
+        ids = [int(token) for token in ids]
+        for token in ids:
+            if not 0 <= token <= END_OF_TEXT:
+                raise ValueError(f"token id {token} is outside 0..{END_OF_TEXT}")
+        if skip_end_of_text:
+            ids = [token for token in ids if token != END_OF_TEXT]
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of vocab.bpe, from which the whole vocabulary follows."""
+        return vocabulary_sha256()
+
+    def save(self, directory: Path) -> None:
+        """Writes the files from which transformers loads a tokenizer that gives the same ids.
+
+        Those are vocab.json, merges.txt, tokenizer.json and tokenizer_config.json. The last one
+        sets `split_special_tokens`, so that `<|endoftext|>` in a text is text there too.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(VOCABULARY_FILE, directory / "merges.txt")
+        vocabulary = json.dumps(read_vocabulary()[0], ensure_ascii=False)
+        (directory / "vocab.json").write_text(vocabulary, encoding="utf-8")
+        fast = Tokenizer.from_str(self._tokenizer.to_str())
+        fast.add_special_tokens([AddedToken(END_OF_TEXT_TOKEN, normalized=True, special=True)])
+        fast.save(str(directory / "tokenizer.json"))
+        config = {
+            "add_prefix_space": False,
+            **dict.fromkeys(
+                ("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT_TOKEN
+            ),
+            "model_max_length": 1024,
+            "split_special_tokens": True,
+            "tokenizer_class": "GPT2Tokenizer",
+        }
+        text = json.dumps(config, indent=2) + "\n"
+        (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
+@functools.cache
+def built_tokenizer() -> Tokenizer:
+    """The one shared instance; building it takes about 0.2 seconds."""
+    vocabulary, merges = read_vocabulary()
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+@functools.cache
+def vocabulary_sha256() -> str:
+    """The checksum of the bundled vocab.bpe."""
+    return sha256_of(VOCABULARY_FILE)
+
+
+def read_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Ids and merges from vocab.bpe: byte symbols, then merges in order, then `<|endoftext|>`."""
+    # Not splitlines(): only the newline ends a merge.
+    lines = VOCABULARY_FILE.read_text(encoding="utf-8").split("\n")
+    merges = []
+    for line in lines[1:]:  # the first names the file's version
+        if line:
+            left, right = line.split(" ")
+            merges.append((left, right))
+    tokens = [*byte_symbols(), *(left + right for left, right in merges), END_OF_TEXT_TOKEN]
+    return {token: number for number, token in enumerate(tokens)}, merges
+
+
+def byte_symbols() -> list[str]:
+    """The 256 characters that stand for bytes, in the order of their ids.
+
+    Bytes that print stand for themselves and come first; the others follow, in order, as the
+    characters from U+0100 on, so that no symbol is a space or a control character.
+    """
+    printing = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    return [chr(byte) for byte in printing] + [chr(0x100 + i) for i in range(256 - len(printing))]
+
+
+def check_encodable(text: str) -> None:
+    """Raises UserError when a text cannot be written as UTF-8: it holds half a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"a text holds the lone surrogate U+{ord(text[error.start]):04X} at character"
+            f" {error.start + 1}, which is no character: repair the text {shortened(text)}"
+        ) from error
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text as ASCII, to show which one is meant."""
+    return ascii(text if len(text) <= 40 else text[:40] + "...")

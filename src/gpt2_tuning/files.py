@@ -1,0 +1,79 @@
+"""Files that are either whole or not there: written beside their place, then renamed into it."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpt2_tuning.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic_directory(directory: Path) -> Iterator[Path]:
+    """Yields an empty directory that takes the place of `directory` when the block succeeds.
+
+    What was at `directory` stays until then, and for good when the block fails or is interrupted.
+
+    Raises:
+        OSError: the parent cannot be written to, or the disk is full.
+    """
+    directory = directory.absolute()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        partial.chmod(0o777 & ~current_umask())
+        yield partial
+        swap_in(partial, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def swap_in(partial: Path, directory: Path) -> None:
+    """Renames `partial` to `directory`; what was there comes back when that fails."""
+    replaced = partial.with_name(partial.name + ".replaced")
+    try:
+        if directory.exists():
+            os.replace(directory, replaced)
+        os.replace(partial, directory)
+    except BaseException:
+        if replaced.exists() and not directory.exists():
+            os.replace(replaced, directory)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def refuse_foreign_files(directory: Path, own: set[str]) -> None:
+    """Raises UserError where replacing `directory` would remove anything not named in `own`."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file: choose a directory")
+    foreign = sorted(path.name for path in directory.glob("*") if path.name not in own)
+    if foreign:
+        raise UserError(
+            f"{directory} holds {foreign[0]}, which would be removed: choose another directory"
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a small text file in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def current_umask() -> int:
+    """The process's umask; reading it needs setting it for a moment."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

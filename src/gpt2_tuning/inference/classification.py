@@ -1,0 +1,78 @@
+"""Labels for texts, from a tuned classifier."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpt2_tuning.data.batches import choose_buckets, padded, plan_in_order
+from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The likeliest class, and every class's probability in the order of the model's labels."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+def classify_text(
+    model: GPT2Classifier,
+    texts: Sequence[str],
+    batch_size: int = 32,
+    seq_len: int | None = None,
+) -> list[Prediction]:
+    """Labels texts.
+
+    Args:
+        model: a tuned classifier.
+        texts: none of them empty.
+        batch_size: how many are computed together; it does not change the result.
+        seq_len: longer texts are cut to this many tokens; None is the model's own limit.
+
+    Raises:
+        UserError: a text is empty.
+    """
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise UserError(f"text {number} is empty")
+    limit = seq_len or model.config.n_positions
+    rows = [ids[:limit] for ids in GPT2Tokenizer().encode_batch(list(texts))]
+    return as_predictions(model, predict_probabilities(model, Records.of(rows), batch_size))
+
+
+def as_predictions(model: GPT2Classifier, probabilities: np.ndarray) -> list[Prediction]:
+    """Probabilities [N, classes] with their names."""
+    return [
+        Prediction(
+            label=model.label_names[int(np.argmax(row))],
+            probabilities=dict(zip(model.label_names, map(float, row), strict=True)),
+        )
+        for row in probabilities
+    ]
+
+
+def predict_probabilities(
+    model: GPT2Classifier, records: Records, batch_size: int = 32
+) -> np.ndarray:
+    """The classes' probabilities for every row, float32 [N, classes], in the rows' order."""
+    result = np.zeros((len(records), model.num_classes), np.float32)
+    if not len(records):
+        return result
+    buckets = choose_buckets(records.lengths)
+    for planned in plan_in_order(records.lengths, buckets, batch_size):
+        inputs = padded(records, planned, len(planned.rows))
+        # Several replicas would each compute the whole batch; the first one's rows are enough.
+        logits = model.predict_on_batch(inputs)[: len(planned.rows)]
+        result[planned.rows] = softmax(logits)
+    return result
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)

@@ -1,0 +1,113 @@
+"""GPT-2 as a classifier of single texts and of pairs: the last real token decides."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gpt2_tuning.checkpoints.huggingface import CLASSIFIER
+from gpt2_tuning.config import END_OF_TEXT, GPT2Config, LoRAConfig
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.models.gpt2_model import GPT2Model
+from gpt2_tuning.models.tunable import TunableModel
+
+
+@keras.saving.register_keras_serializable(package="gpt2_tuning")
+class GPT2Classifier(TunableModel):
+    """Hidden state of the last real token, dropout, and a `score` layer without bias.
+
+    Args:
+        config: a GPT2Config, or its fields as a dict.
+        num_classes: how many classes; may be left out where `label_names` are given.
+        lora: a LoRAConfig, a dict of its fields, or None.
+        label_names: the classes' names, in the order of the scores.
+    """
+
+    def __init__(
+        self,
+        config: GPT2Config | Mapping[str, Any],
+        num_classes: int | None = None,
+        lora: LoRAConfig | Mapping[str, Any] | None = None,
+        label_names: Sequence[str] | None = None,
+        **kwargs,
+    ):
+        super().__init__(config, lora, **kwargs)
+        if label_names is None:
+            label_names = [f"LABEL_{index}" for index in range(num_classes or 0)]
+        self.label_names = list(label_names)
+        self.num_classes = len(self.label_names)
+        if self.num_classes < 2 or self.num_classes != (num_classes or self.num_classes):
+            raise UserError(
+                f"a classifier needs two classes or more, each with a name: "
+                f"num_classes={num_classes}, label_names={self.label_names}"
+            )
+        dtype = self.dtype_policy
+        self.transformer = GPT2Model(self.config, self.lora, dtype=dtype, name="transformer")
+        self.dropout = keras.layers.Dropout(self.config.resid_pdrop, dtype=dtype, name="dropout")
+        self.score = keras.layers.Dense(
+            self.num_classes,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(
+                stddev=self.config.initializer_range
+            ),
+            dtype=dtype,
+            name="score",
+        )
+
+    def build(self, input_shape=None):
+        """Creates every weight; no data or shape is needed."""
+        self.transformer.build()
+        self.dropout.build((None, self.config.n_embd))
+        self.score.build((None, self.config.n_embd))
+
+    def call(self, inputs, training=None):
+        """Logits, float32 [B, num_classes].
+
+        Args:
+            inputs: a dict of `token_ids` and `attention_mask`, both int32 [B, T].
+        """
+        hidden = self.transformer(inputs, training=training)
+        pooled = tf.gather(hidden, last_real_token(inputs["attention_mask"]), axis=1, batch_dims=1)
+        logits = self.score(self.dropout(pooled, training=training))
+        return tf.cast(logits, tf.float32)
+
+    def score_targets(self, inputs, targets, training=None):
+        """Cross-entropy, float32 [B], and whether the prediction is right, bool [B]."""
+        logits = self(inputs, training=training)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+        return losses, tf.argmax(logits, axis=1, output_type=targets.dtype) == targets
+
+    def head_weights(self) -> dict[str, keras.Variable]:
+        """`score.weight`, which files hold as (num_classes, n_embd)."""
+        return {"score.weight": self.score.kernel}
+
+    @classmethod
+    def head_arguments(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The label names, from the config.json of a classifier."""
+        if CLASSIFIER not in (fields.get("architectures") or []):
+            return {}
+        names = {int(index): name for index, name in fields.get("id2label", {}).items()}
+        return {"label_names": [names[index] for index in sorted(names)]} if names else {}
+
+    def hf_config(self) -> dict[str, Any]:
+        """What makes transformers load the directory as GPT2ForSequenceClassification."""
+        return {
+            "architectures": [CLASSIFIER],
+            "id2label": {str(index): name for index, name in enumerate(self.label_names)},
+            "label2id": {name: index for index, name in enumerate(self.label_names)},
+            "pad_token_id": END_OF_TEXT,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "label_names": self.label_names}
+
+
+def last_real_token(attention_mask) -> tf.Tensor:
+    """Index of each row's last real token: int32 [B, T] mask to int32 [B].
+
+    [[1, 1, 0], [1, 1, 1]] gives [1, 2]; a row of padding alone gives 0.
+    """
+    mask = tf.cast(attention_mask, tf.int32)
+    return tf.reduce_max(mask * tf.range(tf.shape(mask)[1]), axis=1)

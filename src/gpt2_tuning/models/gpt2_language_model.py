@@ -1,0 +1,51 @@
+"""GPT-2 as a language model: the token embedding, transposed, scores the next token."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gpt2_tuning.models.gpt2_model import Cache, GPT2Model
+from gpt2_tuning.models.lora import project
+from gpt2_tuning.models.tunable import TunableModel
+
+
+@keras.saving.register_keras_serializable(package="gpt2_tuning")
+class GPT2LanguageModel(TunableModel):
+    """Hidden states times the transposed token embedding (the head is tied).
+
+    Args:
+        config: a GPT2Config, or its fields as a dict.
+        lora: a LoRAConfig, a dict of its fields, or None.
+    """
+
+    def __init__(self, config, lora=None, **kwargs):
+        super().__init__(config, lora, **kwargs)
+        self.transformer = GPT2Model(
+            self.config, self.lora, dtype=self.dtype_policy, name="transformer"
+        )
+
+    def build(self, input_shape=None):
+        """Creates every weight; no data or shape is needed."""
+        self.transformer.build()
+
+    def call(self, inputs, cache: Cache | None = None, training=None):
+        """Logits, float32; with a cache, (logits, new cache).
+
+        Args:
+            inputs: as GPT2Model's. With `target_positions`, int32 [B, K], logits are computed for
+                those positions only: [B, K, vocab_size]; else for all: [B, T, vocab_size].
+            cache: as GPT2Model's.
+        """
+        hidden = self.transformer(inputs, cache=cache, training=training)
+        if cache is not None:
+            hidden, cache = hidden
+        if "target_positions" in inputs:
+            hidden = tf.gather(hidden, inputs["target_positions"], axis=1, batch_dims=1)
+        table = tf.cast(tf.convert_to_tensor(self.transformer.wte.embeddings), hidden.dtype)
+        logits = tf.cast(project(hidden, tf.transpose(table)), tf.float32)
+        return logits if cache is None else (logits, cache)
+
+    def hf_config(self) -> dict[str, Any]:
+        """What makes transformers load the directory as GPT2LMHeadModel."""
+        return {"architectures": ["GPT2LMHeadModel"], "tie_word_embeddings": True}

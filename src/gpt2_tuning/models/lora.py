@@ -1,0 +1,135 @@
+"""A dense layer whose low-rank update can be switched while its weights keep their names.
+
+With or without LoRA the layer holds `kernel` and `bias`, so a base checkpoint always fits; LoRA
+only adds `lora_A` and `lora_B` beside them.
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gpt2_tuning.config import LoRAUpdate
+from gpt2_tuning.errors import UserError
+
+
+class MergedKernels(NamedTuple):
+    """What a model remembers while its updates are merged into its kernels."""
+
+    kept: dict[str, np.ndarray]
+    """The kernels from before, by their names in Hugging Face's files."""
+    difference: float
+    """The largest difference of the outputs on the probe batch."""
+
+
+class LoRASwitch:
+    """One number, 1 or 0, that every low-rank update of a model is multiplied by.
+
+    It is a variable, because a Python flag would be frozen into functions traced before it
+    changed; and it is held in this plain object, because Keras would otherwise count it as a
+    weight of the model.
+    """
+
+    def __init__(self) -> None:
+        self.variable = keras.Variable(1.0, trainable=False, dtype="float32", name="lora_switch")
+        self.merged: MergedKernels | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether the updates are computed."""
+        return bool(self.variable.numpy())
+
+    def set(self, on: bool) -> None:
+        """Turns every update on or off, in functions that are already traced too."""
+        self.variable.assign(1.0 if on else 0.0)
+
+
+class LoRADense(keras.layers.Layer):
+    """x W + b + switch * scaling * dropout(x) A B over the last axis of x.
+
+    A is (inputs, rank) and random, B is (rank, units) and zero: training starts at the base model.
+    Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685.
+
+    Args:
+        units: size of the output's last axis.
+        kernel_initializer: of W; b starts at zero.
+        update: rank, scaling and dropout of the low-rank update; None leaves A and B out.
+        switch: shared by the layers of a model; needed where there is an update.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        kernel_initializer="glorot_uniform",
+        update: LoRAUpdate | None = None,
+        switch: LoRASwitch | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = units
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.update = update
+        self._switch = switch
+        if update is not None:
+            self._switch = switch or LoRASwitch()
+            self.lora_dropout = keras.layers.Dropout(
+                update.dropout, dtype=self.dtype_policy, name="lora_dropout"
+            )
+
+    def build(self, input_shape):
+        """Adds the weights for inputs whose last axis is `input_shape[-1]`."""
+        inputs = input_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel", shape=(inputs, self.units), initializer=self.kernel_initializer
+        )
+        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        if self.update is None:
+            return
+        rank = self.update.rank
+        if rank > min(inputs, self.units):
+            raise UserError(
+                f"LoRA rank {rank} is above the size of {self.name}, {inputs} x {self.units}"
+            )
+        # Kaiming uniform with a = sqrt(5), as PEFT initialises A: +-1/sqrt(inputs).
+        bound = inputs**-0.5
+        self.lora_A = self.add_weight(
+            name="lora_A",
+            shape=(inputs, rank),
+            initializer=keras.initializers.RandomUniform(-bound, bound),
+        )
+        self.lora_B = self.add_weight(name="lora_B", shape=(rank, self.units), initializer="zeros")
+        self.lora_dropout.build(input_shape)
+
+    def call(self, inputs, training=None):
+        """[..., inputs] to [..., units]."""
+        outputs = tf.nn.bias_add(project(inputs, self.kernel), self.bias)
+        if self.update is None or self._switch is None:
+            return outputs
+        scaling = tf.cast(self._switch.variable.value * self.update.scaling, self.compute_dtype)
+        dropped = self.lora_dropout(inputs, training=training)
+        return outputs + project(project(dropped, self.lora_A), scaling * self.lora_B)
+
+    def lora_delta(self):
+        """What the update adds to the kernel when it is on: float32 [inputs, units].
+
+        Computed with numpy, since a GPU would round the factors to TensorFloat-32.
+        """
+        assert self.update is not None
+        factors = (self.lora_A, self.lora_B)
+        a, b = (factor.numpy().astype(np.float32) for factor in factors)
+        return np.float32(self.update.scaling) * (a @ b)
+
+    def compute_output_shape(self, input_shape):
+        """The input's shape with `units` as its last axis."""
+        return (*input_shape[:-1], self.units)
+
+
+def project(inputs, kernel):
+    """inputs [..., n] times kernel [n, m]: one flat matrix product, which oneDNN does fastest."""
+    kernel = tf.convert_to_tensor(kernel)
+    shape = tf.shape(inputs)
+    flat = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+    outputs = tf.reshape(flat, tf.concat([shape[:-1], [kernel.shape[1]]], axis=0))
+    outputs.set_shape([*inputs.shape[:-1], kernel.shape[1]])
+    return outputs

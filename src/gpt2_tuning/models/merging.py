@@ -1,0 +1,133 @@
+"""LoRA updates added into the kernels and taken out again, and exported that way.
+
+A merged model computes through its kernels alone: the updates' switch is off. The kernels from
+before are kept, since subtracting an update again would not give back the same bits.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gpt2_tuning.checkpoints.huggingface import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    as_float32,
+    save_directory,
+)
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.files import refuse_foreign_files
+from gpt2_tuning.models.lora import MergedKernels
+
+if TYPE_CHECKING:
+    from gpt2_tuning.models.tunable import TunableModel
+
+TOLERANCE = 1e-3
+"""The largest difference that merging may make to an output (logits, or hidden states)."""
+
+
+def merge(model: "TunableModel") -> float:
+    """Adds every update to its kernel, in float32, and turns the updates off.
+
+    Merging a merged model changes nothing.
+
+    Returns:
+        The largest absolute difference of the outputs on the probe batch.
+
+    Raises:
+        UserError: that difference is above TOLERANCE, or the updates are switched off; the model
+            is as it was before.
+    """
+    switch = model.base.switch
+    if switch.merged is not None:
+        return switch.merged.difference
+    if not switch.on:
+        raise UserError("merge() inside disable_lora(): leave that block first")
+    before = probe(model)
+    kernels = lora_kernels(model)
+    kept = {name: variable.numpy() for name, variable in kernels.items()}
+    merged = merged_kernels(model)
+    try:
+        for name, variable in kernels.items():
+            variable.assign(merged[name])
+        switch.set(False)
+        difference = float(np.max(np.abs(probe(model) - before)))
+        # Written so that a difference of NaN is refused too.
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"merging changes the outputs by {difference:.2g}, more than {TOLERANCE:g} "
+                f"(computed in {model.compute_dtype}): the model stays unmerged"
+            )
+    except BaseException:
+        restore(model, kept)
+        raise
+    switch.merged = MergedKernels(kept, difference)
+    return difference
+
+
+def unmerge(model: "TunableModel") -> None:
+    """Puts back the kernels from before `merge`, bit for bit; nothing where nothing is merged."""
+    switch = model.base.switch
+    if switch.merged is not None:
+        restore(model, switch.merged.kept)
+        switch.merged = None
+
+
+def restore(model: "TunableModel", kept: dict[str, np.ndarray]) -> None:
+    """Assigns the kept kernels and turns the updates on."""
+    for name, variable in lora_kernels(model).items():
+        variable.assign(kept[name])
+    model.base.switch.set(True)
+
+
+def merge_and_export(model: "TunableModel", directory: Path) -> None:
+    """Writes base + updates, summed in float32, as a plain Hugging Face GPT-2 with its head.
+
+    The model stays as it is.
+
+    Raises:
+        UserError: the directory holds other files.
+    """
+    refuse_foreign_files(directory, {CONFIG_FILE, WEIGHTS_FILE})
+    save_directory(model, directory, kernels=merged_kernels(model))
+
+
+def lora_kernels(model: "TunableModel") -> dict[str, keras.Variable]:
+    """The adapted layers' kernels, by their names in Hugging Face's files."""
+    return {f"{name}.weight": layer.kernel for name, layer in model.lora_layers().items()}
+
+
+def merged_kernels(model: "TunableModel") -> dict[str, np.ndarray]:
+    """Base + update for every adapted layer, float32, whether the model is merged or not."""
+    kept = model.kept_kernels
+    return {
+        f"{name}.weight": as_float32(kept.get(f"{name}.weight", layer.kernel)) + layer.lora_delta()
+        for name, layer in model.lora_layers().items()
+    }
+
+
+def probe(model: "TunableModel") -> np.ndarray:
+    """The model's outputs for a fixed batch of two rows of random tokens."""
+    length = min(16, model.config.n_positions)
+    ids = np.random.default_rng(0).integers(model.config.vocab_size, size=(2, length))
+    inputs = {
+        "token_ids": tf.constant(ids, tf.int32),
+        "attention_mask": tf.ones([2, length], tf.int32),
+    }
+    with exact_products():
+        return keras.ops.convert_to_numpy(keras.ops.cast(model(inputs, training=False), "float32"))
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """No TensorFloat-32 inside the block: on a GPU its rounding would pass for a bad merge."""
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(enabled)

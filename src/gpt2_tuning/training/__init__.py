@@ -1,0 +1,1 @@
+"""Tuning: flags, devices, the loop, checkpoints, the run directory."""

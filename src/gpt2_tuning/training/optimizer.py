@@ -1,0 +1,39 @@
+"""AdamW with a linear warm-up and a cosine after it."""
+
+import keras
+import numpy as np
+
+UNDECAYED = ("bias", "gamma", "beta")
+
+
+@keras.saving.register_keras_serializable(package="gpt2_tuning")
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to `peak` over `warmup` updates, then falls along a cosine to 0 at `total`.
+
+    The first update already moves (its rate is peak / warmup), the last one still does.
+    """
+
+    def __init__(self, peak: float, warmup: int, total: int):
+        self.peak, self.warmup, self.total = peak, warmup, total
+
+    def __call__(self, step):
+        """The rate of update number `step`, counted from 0: a float32 scalar."""
+        step = keras.ops.cast(step, "float32")
+        rising = (step + 1) / max(self.warmup, 1)
+        done = (step - self.warmup) / max(self.total - self.warmup, 1)
+        falling = 0.5 * (1 + keras.ops.cos(np.pi * keras.ops.clip(done, 0, 1)))
+        return self.peak * keras.ops.where(step < self.warmup, rising, falling)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
+
+
+def make_optimizer(
+    learning_rate: float, weight_decay: float, updates: int, warmup_share: float
+) -> keras.optimizers.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101); no decay on vectors."""
+    schedule = WarmupCosine(learning_rate, round(updates * warmup_share), updates)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay, epsilon=1e-8)
+    optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    return optimizer

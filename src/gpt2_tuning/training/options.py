@@ -1,0 +1,132 @@
+"""The command line: each field is a flag, its docstring the flag's help, its default the flag's."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from gpt2_tuning.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions:
+    """Flags that every prep_dataset.py shares."""
+
+    dataset: str | None = None
+    """Name on the Hugging Face Hub, or `sample` for the small synthetic set in the package."""
+    dataset_config: str | None = None
+    """Configuration of a data set on the Hub that has several."""
+    train_file: Path | None = None
+    """Local training rows (.json, .jsonl, .csv, .tsv or .parquet) instead of --dataset."""
+    validation_file: Path | None = None
+    """Local validation rows; without it a tenth of the training rows is set aside."""
+    test_file: Path | None = None
+    """Local test rows; without it a tenth of the training rows is set aside."""
+    output_dir: Path | None = None
+    """Where the prepared data goes. Default: tfrecords/<task> at the repository's top."""
+    seq_len: int = 1024
+    """Longest example, in tokens: longer ones are cut. At most 1024."""
+    seed: int = 0
+    """Decides which rows are set aside where a split is missing."""
+    limit: int | None = None
+    """Take only this many rows of each split."""
+    config: Path | None = None
+    """A YAML file of flags (`name: value` lines); flags on the command line come first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Flags that every train.py shares."""
+
+    dataset_dir: Path | None = None
+    """Prepared data. Default: tfrecords/<task> at the repository's top."""
+    output_dir: Path | None = None
+    """The run directory. Default: experiments/runs/<task>/<size>-<date and time>."""
+    model_size: str = "124M"
+    """tiny, mini, 124M, 355M, 774M or 1.5B."""
+    pretrained: str | None = None
+    """Base weights: a Hub name, a directory, or `none` for random ones. Default: the size's own."""
+    lora_rank: int = 8
+    """Rank of the LoRA update; 0 tunes every weight."""
+    lora_alpha: float = 16.0
+    """The LoRA update is scaled by alpha / rank."""
+    lora_dropout: float = 0.05
+    """Dropout on the input of the LoRA update."""
+    lora_targets: tuple[str, ...] = ("attn.c_attn", "attn.c_proj")
+    """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj."""
+    epochs: int = 3
+    """Passes over the training rows."""
+    batch_size: int = 32
+    """Examples in one update, over all devices."""
+    learning_rate: float | None = None
+    """Peak of the schedule. Default: 2e-4 with LoRA, 5e-5 without, 6e-4 from random weights."""
+    warmup_share: float = 0.1
+    """Share of all updates over which the learning rate rises, before it falls along a cosine."""
+    weight_decay: float = 0.01
+    """AdamW's decay of weight matrices; biases and LayerNorms have none."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm."""
+    patience: int | None = 2
+    """Stop after this many epochs without improvement on validation; None never stops early."""
+    checkpoint_steps: int = 500
+    """Updates between two checkpoints; the end of every epoch has one too."""
+    seed: int = 0
+    """Seeds the initial weights, the order of the rows and dropout."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; weights that are tuned stay in float32."""
+    strategy: Literal["auto", "one", "mirrored"] = "auto"
+    """Devices: every visible GPU (auto, mirrored) or only the first (one)."""
+    resume: bool = False
+    """Continue the run in --output_dir from its newest checkpoint."""
+    overwrite: bool = False
+    """Replace a run that is already in --output_dir."""
+    config: Path | None = None
+    """A YAML file of flags (`name: value` lines); flags on the command line come first."""
+
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        for name in ("epochs", "batch_size", "checkpoint_steps"):
+            require(getattr(self, name) >= 1, name, "at least 1", self)
+        require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)
+        require(self.learning_rate is None or self.learning_rate > 0, "learning_rate", "> 0", self)
+        require(0 <= self.warmup_share <= 1, "warmup_share", "in [0, 1]", self)
+        require(self.weight_decay >= 0, "weight_decay", "0 or more", self)
+        require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self)
+        require(self.patience is None or self.patience >= 0, "patience", "0 or more", self)
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other")
+
+
+@dataclasses.dataclass(frozen=True)
+class TestOptions:
+    """Flags that every test.py shares."""
+
+    run_dir: Path | None = None
+    """A finished run. Default: the newest one of the task."""
+    dataset_dir: Path | None = None
+    """Prepared data for --evaluate. Default: where the run's own data was."""
+    input: Path | None = None
+    """Rows to label: JSON lines, or any format that preparation reads."""
+    output: Path | None = None
+    """Where the labelled rows go, as JSON lines."""
+    evaluate: bool = False
+    """Score the run on its test split."""
+    interactive: bool = False
+    """Ask for one text after another."""
+    batch_size: int = 32
+    """Texts computed together."""
+    strategy: Literal["auto", "one", "mirrored"] = "auto"
+    """Devices: every visible GPU (auto, mirrored) or only the first (one)."""
+    config: Path | None = None
+    """A YAML file of flags (`name: value` lines); flags on the command line come first."""
+
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        require(self.batch_size >= 1, "batch_size", "at least 1", self)
+        if self.output and not self.input:
+            raise UserError("--output needs --input")
+
+
+def require(holds: bool, name: str, wanted: str, options: object) -> None:
+    """Raises UserError, naming the flag, unless the condition holds."""
+    if not holds:
+        raise UserError(f"--{name} must be {wanted}, not {getattr(options, name)}")

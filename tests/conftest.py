@@ -1,0 +1,51 @@
+"""TensorFlow is quiet, tests are repeatable, and real data is found or the test says why not."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("USE_TORCH", "0")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import tensorflow as tf
+
+# Two logical devices, so that what several replicas do can be tested anywhere.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+from gpt2_tuning.config import GPT2Config
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def real_data():
+    """The directory of real data sets beside the repository."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data in {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture
+def small_config():
+    """A GPT-2 small enough for a test, with dropout off and weights large enough to matter."""
+    return GPT2Config(
+        n_layer=2,
+        n_embd=32,
+        n_head=4,
+        n_positions=64,
+        vocab_size=97,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        initializer_range=0.2,
+    )
+
+
+@pytest.fixture
+def text_config(small_config):
+    """The same with GPT-2's vocabulary, for batches that hold real padding; narrow, to be quick."""
+    return dataclasses.replace(small_config, n_embd=16, n_head=2, vocab_size=50257)

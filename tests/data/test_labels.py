@@ -1,0 +1,64 @@
+import datasets
+import pytest
+
+from gpt2_tuning.data.labels import read_labels
+from gpt2_tuning.errors import UserError
+
+
+def splits_of(feature=None, **labels):
+    features = feature and datasets.Features({"label": feature})
+    return {
+        split: datasets.Dataset.from_dict({"label": values}, features=features)
+        for split, values in labels.items()
+    }
+
+
+def names_and_labels(splits):
+    names, labels = read_labels(splits, "label")
+    return names, {split: values.tolist() for split, values in labels.items()}
+
+
+def test_strings_are_sorted():
+    splits = splits_of(train=["joy", "anger", "joy"], test=["anger"])
+    assert names_and_labels(splits) == (["anger", "joy"], {"train": [1, 0, 1], "test": [0]})
+
+
+def test_integers_become_names_in_numeric_order():
+    names, labels = names_and_labels(splits_of(train=[10, 2, -1, 2], test=[10]))
+    assert names == ["-1", "2", "10"]
+    assert labels == {"train": [2, 1, 0, 1], "test": [2]}
+
+
+def test_booleans_are_false_and_true():
+    assert names_and_labels(splits_of(train=[True, False])) == (
+        ["false", "true"],
+        {"train": [1, 0]},
+    )
+
+
+def test_class_labels_keep_their_names_and_order():
+    feature = datasets.ClassLabel(names=["z", "a", "m"])
+    assert names_and_labels(splits_of(feature, train=[2, 0])) == (
+        ["z", "a", "m"],
+        {"train": [2, 0]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (splits_of(train=[0.5, 1.0]), "'label' of train holds float64: labels must be names or i"),
+        (splits_of(train=[["a"], ["b"]]), "'label' of train holds lists: labels must be"),
+        (splits_of(train=["a", None]), "row 2 of train has no label"),
+        (splits_of(train=["a"], test=["a", None]), "row 2 of test has no label"),
+        (splits_of(train=[None]), "row 1 of train has no label"),
+        (splits_of(datasets.ClassLabel(names=["a"]), train=[0, -1]), "row 2 of train has no label"),
+        (
+            splits_of(train=["b", "a"], validation=["a", "a", "c"]),
+            "label 'c' in row 3 of validation does not occur in train, which has a, b",
+        ),
+    ],
+)
+def test_label_that_cannot_be_used_is_one_clear_line(splits, message):
+    with pytest.raises(UserError, match=message):
+        read_labels(splits, "label")

@@ -1,0 +1,199 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from gpt2_tuning.data.row_files import read_all_columns, read_row_file
+from gpt2_tuning.errors import UserError
+
+ODD_TEXTS = ["007", "NA", "null", "1e5", "2020-01-01T00:00:00Z", " spaces ", "", 'a "quote', "é漢"]
+
+
+def write_rows(path, texts, labels):
+    rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".csv":
+        quoted = [
+            [f'"{text.replace(chr(34), chr(34) * 2)}"', label]
+            for text, label in zip(texts, labels, strict=True)
+        ]
+        path.write_text("text,label\n" + "".join(f"{t},{n}\n" for t, n in quoted), encoding="utf-8")
+    else:
+        lines = [f"{text}\t{label}\n" for text, label in zip(texts, labels, strict=True)]
+        path.write_text("text\tlabel\n" + "".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".tsv", ".parquet"])
+def test_text_arrives_as_it_was_written_in_every_format(suffix, tmp_path):
+    path = write_rows(tmp_path / f"rows{suffix}", ODD_TEXTS, range(len(ODD_TEXTS)))
+    rows = read_row_file(path, ["text"], "label")
+    assert rows["text"][:] == ODD_TEXTS
+    assert rows["label"][:] == list(range(len(ODD_TEXTS)))
+
+
+def test_only_the_wanted_columns_are_kept(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("id,topic,body\n1,x,one\n2,y,two\n")
+    rows = read_row_file(path, ["body"], "topic")
+    assert rows.column_names == ["body", "topic"]
+    assert read_row_file(path, ["topic", "body"], None).column_names == ["topic", "body"]
+
+
+@pytest.mark.parametrize("content", ['[{"text": "a"}]', ' \n[{"text":\n"a"}]', '{"text": "a"}\n\n'])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_both_json_layouts_work_under_both_suffixes(content, suffix, tmp_path):
+    path = tmp_path / f"rows{suffix}"
+    path.write_text(content)
+    assert read_row_file(path, ["text"], None)["text"][:] == ["a"]
+
+
+def test_byte_order_mark_and_line_ends_of_windows_are_no_content(tmp_path):
+    for name, content in {
+        "a.jsonl": '\ufeff{"text": "a"}\r\n{"text": "b"}\r\n',
+        "a.csv": "\ufefftext\r\na\r\nb\r\n",
+        "a.tsv": "\ufefftext\tx\r\na\t1\r\nb\t2\r\n",
+    }.items():
+        (tmp_path / name).write_bytes(content.encode())
+        assert read_row_file(tmp_path / name, ["text"], None)["text"][:] == ["a", "b"]
+
+
+def test_unescaped_line_separator_inside_a_json_string_is_text(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a\u2028b\u0085c"}\n', encoding="utf-8")
+    assert read_row_file(path, ["text"], None)["text"][:] == ["a\u2028b\u0085c"]
+
+
+def test_quotes_in_tsv_are_only_characters(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n"open\ta\nplain\tb\n5" disk\ta\n')
+    assert read_row_file(path, ["text"], "label")["text"][:] == ['"open', "plain", '5" disk']
+
+
+def test_text_of_a_megabyte_is_read_from_csv(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text\n" + "x" * 1_000_000 + "\n")
+    assert len(read_row_file(path, ["text"], None)["text"][0]) == 1_000_000
+
+
+def test_changed_file_is_read_again(tmp_path):
+    path = tmp_path / "rows.csv"
+    for text in ("one", "two"):
+        path.write_text(f"text\n{text}\n")
+        assert read_row_file(path, ["text"], None)["text"][:] == [text]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_missing_texts_are_none(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "x": 1}\n{"x": 2}\n{"text": null}\n')
+    assert read_row_file(path, ["text"], None)["text"][:] == ["a", None, None]
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        (["1", "-2", "10"], [1, -2, 10]),
+        (["1", "2.5", "3"], [1.0, 2.5, 3.0]),
+        (["True", "false", "TRUE"], [True, False, True]),
+        (["1", "x", "2"], ["1", "x", "2"]),
+        (["01", "02", "03"], ["01", "02", "03"]),
+        (["nan", "inf", "1"], ["nan", "inf", "1"]),
+        (["1", "", "3"], [1, None, 3]),
+    ],
+)
+def test_label_cells_of_csv_get_the_one_type_that_fits_all(cells, labels, tmp_path):
+    path = write_rows(tmp_path / "rows.csv", ["a"] * 3, cells)
+    assert read_row_file(path, ["text"], "label")["label"][:] == labels
+
+
+def test_class_names_in_parquet_are_kept(tmp_path):
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["z", "a"])}
+    )
+    table = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=features)
+    pyarrow.parquet.write_table(table.data.table, tmp_path / "rows.parquet")
+    rows = read_row_file(tmp_path / "rows.parquet", ["text"], "label")
+    assert rows.features["label"].names == ["z", "a"]
+
+
+def test_categorical_columns_in_parquet_are_read_as_their_values(tmp_path):
+    table = pa.table({"text": pa.array(["a", "b"]).dictionary_encode()})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    assert read_row_file(tmp_path / "rows.parquet", ["text"], None)["text"][:] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.txt", b"text", "unknown format rows.txt: the name must end in .json, .jsonl, .csv"),
+        ("rows.jsonl", b"", "empty file"),
+        ("rows.json", b"[]", "no rows"),
+        ("rows.json", b"[", "cannot parse .*rows.json: .* at line 1, column 2"),
+        ("rows.json", b'[{"text": "a"},\n {"text": }]', "cannot parse .* at line 2, column 11"),
+        ("rows.jsonl", b"\n \n", "no rows"),
+        ("rows.csv", b"\n", "no rows"),
+        ("rows.csv", b"text,label\n", "no rows"),
+        ("rows.jsonl", b'{"text": "a"}\n{"text": "b"\n', "cannot parse .*rows.jsonl: .* at line 2"),
+        ("rows.jsonl", b'{"text": "a"}\n[1]\n', "rows.jsonl, line 2: a row must be a JSON object"),
+        ("rows.json", b'["a"]', "rows.json, row 1: a row must be a JSON object, not str"),
+        ("rows.csv", b"text,label\na,b\na,b,c\n", "line 3 has 3 columns, the header has 2"),
+        ("rows.csv", b'text,label\na,b\n"open,b\n', r"cannot parse .*rows.csv: .* \(line 3\)"),
+        ("rows.csv", b"title,label\na,b\n", "rows.csv has no column 'text'; its columns: title, l"),
+        ("rows.jsonl", b'{"a": 1}\n{"b": 2}\n', "no column 'text'; its columns: a, b"),
+        ("rows.parquet", b"PAR1 not really", "cannot parse .*rows.parquet"),
+        ("rows.csv", b"text,label\n\xff\xfe,b\n", r"is not UTF-8 text \(byte 12\)"),
+        ("rows.jsonl", b'{"text": 5, "label": "a"}\n', "column 'text' holds int64, not text"),
+        ("rows.jsonl", b'{"text": ["a"], "label": "a"}', "column 'text' holds lists, not text"),
+        ("rows.jsonl", b'{"text": "a", "label": 1}\n{"text": "a", "label": "b"}', "'label' mixes"),
+        ("rows.jsonl", b'{"text": "a\\ud83d"}', "row 1, column 'text': .*lone surrogate U.D83D"),
+    ],
+)  # fmt: skip
+def test_file_that_cannot_be_used_is_one_clear_line(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    label = "label" if b"label" in content else None
+    with pytest.raises(UserError, match=message):
+        read_row_file(tmp_path / name, ["text"], label)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".tsv", ".parquet"])
+def test_all_columns_of_every_format_can_be_read_as_plain_rows(suffix, tmp_path):
+    path = write_rows(tmp_path / f"rows{suffix}", ODD_TEXTS, ["x"] * len(ODD_TEXTS))
+    assert read_all_columns(path) == [{"text": text, "label": "x"} for text in ODD_TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.txt", b"a", "unknown format"),
+        ("rows.csv", b"", "empty file"),
+        ("rows.csv", b"text\n", "no rows"),
+        ("rows.csv", b"\n", "no rows"),
+        ("rows.json", b"[]", "no rows"),
+        ("rows.csv", b"a,b\n1\n", "line 2 has 1 columns"),
+        ("rows.jsonl", b"[1]", "must be a JSON object"),
+        ("rows.jsonl", b"{", "cannot parse"),
+        ("rows.tsv", b"a\n\xff\n", "is not UTF-8"),
+        ("rows.parquet", b"PAR1 not really", "cannot parse"),
+    ],
+)
+def test_file_whose_columns_cannot_be_read_is_one_clear_line(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_all_columns(tmp_path / name)
+
+
+def test_missing_file_and_directory_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"no such file: .*none\.csv"):
+        read_row_file(tmp_path / "none.csv", ["text"], None)
+    (tmp_path / "directory.csv").mkdir()
+    with pytest.raises(UserError, match=r"not a file: .*directory\.csv"):
+        read_row_file(tmp_path / "directory.csv", ["text"], None)

@@ -1,0 +1,160 @@
+import json
+import os
+import random
+
+import pytest
+
+from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer, built_tokenizer, read_vocabulary
+from gpt2_tuning.errors import UserError
+
+os.environ.setdefault("USE_TORCH", "0")
+
+SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
+HARD_TEXTS = [
+    "",
+    " ",
+    "Hello world",
+    " leading and trailing ",
+    "a  b   c    d",
+    "tabs\t\tand\nnew\n\nlines\r\n \n  x",
+    "   \n\t  ",
+    "I'm you're he'll we've they'd it's DON'T don't '' 's 'S",
+    "1234567890 3.14159 1,000,000 007 ²³ ½ Ⅷ ٣",
+    f"emoji {FAMILY} \U0001f44d\U0001f3fd \U0001f1e9\U0001f1ea ✌️",
+    "漢字とひらがな、カタカナ。한국어 中文",
+    "مرحبا بالعالم שלום",
+    "e\u0301 n\u0303 Z\u0351\u036b\u0343\u036a\u0302\u036b\u033d",
+    "control \x01\x02\x1b[0m\x7f\x80\x85\x9f",
+    "nul \x00\x00 in between",
+    "\u00a0nbsp \u2003em \u200bzero \u2028line \u2029par \u3000wide \ufeffbom",
+    "soft\u00adhyphen",
+    "<|endoftext|>",
+    "before <|endoftext|> after<|endoftext|><|endoftext|>",
+    "<|endoftext|",
+    "_under_score__ @#$%^&*()[]{}~`|\\/?!.,;:",
+    "\U0010ffff\ufffe\uffff\ue000",
+    "ĠĊ ġ Ā",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "The quick brown fox. " * 5000,
+]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tokenizer")
+    GPT2Tokenizer().save(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def reference(saved):
+    from transformers import GPT2TokenizerFast
+
+    return GPT2TokenizerFast(
+        vocab_file=str(saved / "vocab.json"),
+        merges_file=str(saved / "merges.txt"),
+        split_special_tokens=True,
+    )
+
+
+def random_texts(count, seed):
+    """Strings from all of Unicode, with many of the characters that the splitting looks at."""
+    rng = random.Random(seed)
+    common = " \t\n'stremdvl019.,<|endoftext|>éß漢\u00a0\u0301"
+    texts = []
+    for _ in range(count):
+        characters = []
+        for _ in range(rng.randrange(30)):
+            code = rng.choice([rng.randrange(0x80), rng.randrange(0x3000), rng.randrange(0x110000)])
+            odd = "" if 0xD800 <= code < 0xE000 else chr(code)
+            characters.append(rng.choice(common) if rng.random() < 0.5 else odd)
+        texts.append("".join(characters))
+    return texts
+
+
+def test_vocabulary_is_gpt2s():
+    tokenizer = GPT2Tokenizer()
+    vocabulary, merges = read_vocabulary()
+    assert tokenizer.sha256 == SHA256
+    assert len(vocabulary) == 50257
+    assert len(merges) == 50000
+    assert vocabulary["!"] == 0
+    assert vocabulary["Ġ"] == 220
+    assert vocabulary["<|endoftext|>"] == END_OF_TEXT
+    assert tokenizer.encode("Hello world, it's 2 o'clock") == [
+        15496, 995, 11, 340, 338, 362, 267, 6, 15750,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS, ids=range(len(HARD_TEXTS)))
+def test_ids_equal_transformers_on_hard_strings(text, reference):
+    ids = GPT2Tokenizer().encode(text)
+    assert ids == reference(text)["input_ids"]
+    assert END_OF_TEXT not in ids
+    assert GPT2Tokenizer().decode(ids) == text
+
+
+def test_ids_equal_transformers_on_random_unicode(reference):
+    texts = random_texts(3000, seed=7)
+    assert GPT2Tokenizer().encode_batch(texts) == reference(texts)["input_ids"]
+    assert [GPT2Tokenizer().decode(ids) for ids in GPT2Tokenizer().encode_batch(texts)] == texts
+
+
+def test_batch_equals_single_texts():
+    texts = [*HARD_TEXTS, *random_texts(50, seed=1)]
+    assert GPT2Tokenizer().encode_batch(texts) == [GPT2Tokenizer().encode(text) for text in texts]
+    assert GPT2Tokenizer().encode_batch([]) == []
+
+
+def test_saved_directory_gives_the_same_ids_through_auto_tokenizer(saved):
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(saved)
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+    ]  # fmt: skip
+    assert loaded.is_fast
+    assert len(loaded) == 50257
+    for name in ("eos_token", "bos_token", "unk_token", "pad_token"):
+        assert getattr(loaded, name) == "<|endoftext|>"
+        assert getattr(loaded, name + "_id") == END_OF_TEXT
+    texts = HARD_TEXTS + random_texts(200, seed=3)
+    assert loaded(texts)["input_ids"] == GPT2Tokenizer().encode_batch(texts)
+    assert loaded.decode([64, END_OF_TEXT], skip_special_tokens=True) == "a"
+
+
+def test_saving_does_not_change_the_shared_tokenizer_and_repeats_byte_for_byte(saved, tmp_path):
+    GPT2Tokenizer().save(tmp_path)
+    for path in saved.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+    assert END_OF_TEXT not in GPT2Tokenizer().encode("<|endoftext|>")
+    assert json.loads((saved / "vocab.json").read_text("utf-8")) == read_vocabulary()[0]
+
+
+def test_decode_shows_or_skips_the_end_of_text():
+    tokenizer = GPT2Tokenizer()
+    assert tokenizer.decode([64, END_OF_TEXT, 65]) == "a<|endoftext|>b"
+    assert tokenizer.decode([64, END_OF_TEXT, 65], skip_end_of_text=True) == "ab"
+    assert tokenizer.decode([]) == ""
+
+
+@pytest.mark.parametrize("token", [-1, 50257])
+def test_decode_refuses_ids_outside_the_vocabulary(token):
+    with pytest.raises(ValueError, match=str(token)):
+        GPT2Tokenizer().decode([64, token])
+
+
+@pytest.mark.parametrize("text", ["\ud800", "fine until \udfff here"])
+def test_lone_surrogate_is_a_clear_user_error(text):
+    with pytest.raises(UserError, match=r"lone surrogate U\+D") as error:
+        GPT2Tokenizer().encode_batch(["good", text])
+    assert str(error.value).isascii()
+
+
+def test_all_instances_share_one_vocabulary():
+    GPT2Tokenizer()
+    before = built_tokenizer.cache_info().misses
+    GPT2Tokenizer()
+    assert built_tokenizer.cache_info().misses == before

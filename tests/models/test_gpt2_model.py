@@ -1,0 +1,169 @@
+"""The forward pass: parity with transformers, and one rule for padded, packed, cached input."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from samples import inputs_of, randomize
+
+from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.models import gpt2_model
+from gpt2_tuning.models.gpt2_model import GPT2Model, visible_tokens
+
+
+@pytest.fixture
+def model(small_config):
+    return randomize(GPT2Model(small_config).built_now())
+
+
+@pytest.fixture(scope="module")
+def tf_model():
+    """A random TFGPT2Model whose every weight matters."""
+    import transformers
+
+    config = transformers.GPT2Config(
+        n_layer=3, n_embd=32, n_head=4, vocab_size=101, n_positions=40, initializer_range=0.2
+    )
+    model = transformers.TFGPT2Model(config)
+    model.build()
+    rng = np.random.default_rng(1)
+    for variable in model.weights:
+        if "gamma" in variable.name:
+            variable.assign(rng.normal(1, 0.3, variable.shape))
+        elif "bias" in variable.name or "beta" in variable.name:
+            variable.assign(rng.normal(0, 0.3, variable.shape))
+    return model
+
+
+def their_states(tf_model, inputs):
+    return tf_model(
+        input_ids=inputs["token_ids"], attention_mask=inputs["attention_mask"]
+    ).last_hidden_state.numpy()
+
+
+def parity_error(tf_model, inputs, theirs):
+    """Largest difference of hidden states at real tokens, relative to the largest of them."""
+    ours = GPT2Model(GPT2Config.from_dict(tf_model.config.to_dict()))
+    ours.load_tf_gpt2(tf_model)
+    mask = inputs["attention_mask"].numpy()[..., np.newaxis]
+    return np.abs((ours(inputs).numpy() - theirs) * mask).max() / np.abs(theirs * mask).max()
+
+
+def random_rows(lengths, vocabulary=97, seed=3):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, vocabulary, length).tolist() for length in lengths]
+
+
+@pytest.mark.parametrize("lengths", [[17, 17], [17, 9, 1]], ids=["full", "padded"])
+def test_hidden_states_equal_transformers(tf_model, lengths):
+    inputs = inputs_of(random_rows(lengths, 101))
+    assert parity_error(tf_model, inputs, their_states(tf_model, inputs)) < 1e-5
+
+
+@pytest.mark.parametrize("fault", ["exact gelu", "no mask", "no scale"])
+def test_parity_test_sees_a_wrong_model(tf_model, monkeypatch, fault):
+    """The bound of the parity test is tight enough to notice each of the usual mistakes."""
+    inputs = inputs_of(random_rows([17, 9, 1], 101))
+    theirs = their_states(tf_model, inputs)
+    if fault == "exact gelu":
+        exact = tf.nn.gelu
+        monkeypatch.setattr(gpt2_model.tf.nn, "gelu", lambda x, approximate: exact(x))
+    elif fault == "no mask":
+        monkeypatch.setattr(gpt2_model, "MASKED", 0.0)
+    else:
+        softmax = tf.nn.softmax
+        monkeypatch.setattr(gpt2_model.tf.nn, "softmax", lambda scores: softmax(scores * 8**0.5))
+    assert parity_error(tf_model, inputs, theirs) > 1e-4
+
+
+@pytest.mark.parametrize("size", ["124M"])
+def test_124m_has_its_number_of_parameters(size):
+    config = GPT2Config.from_size(size)
+    model = GPT2Model(config).built_now()
+    assert sum(int(np.prod(weight.shape)) for weight in model.weights) == 124_439_808
+
+
+def test_padding_changes_nothing(model):
+    rows = random_rows([5, 11, 8])
+    mixed = model(inputs_of(rows, length=20)).numpy()
+    for index, row in enumerate(rows):
+        alone = model(inputs_of([row])).numpy()[0]
+        np.testing.assert_allclose(mixed[index, : len(row)], alone, atol=1e-5)
+
+
+def test_what_stands_in_padding_is_never_seen(model):
+    rows = random_rows([5, 11])
+    zeros, nines = (model(inputs_of(rows, pad=pad)).numpy() for pad in (0, 9))
+    np.testing.assert_array_equal(zeros[0, :5], nines[0, :5])
+
+
+def test_no_token_sees_a_later_one(model):
+    row = random_rows([12])[0]
+    changed = [*row[:7], (row[7] + 1) % 97, *row[8:]]
+    before, after = (model(inputs_of([r])).numpy()[0] for r in (row, changed))
+    np.testing.assert_array_equal(before[:7], after[:7])
+    assert np.abs(before[7:] - after[7:]).max(axis=1).min() > 1e-3
+
+
+def test_packed_rows_equal_their_examples_alone(model):
+    first, second, third = random_rows([5, 7, 3])
+    packed = {
+        "token_ids": tf.constant([first + second + third + [0]]),
+        "segment_ids": tf.constant([[1] * 5 + [2] * 7 + [3] * 3 + [0]]),
+    }
+    together = model(packed).numpy()[0]
+    for example, start in ((first, 0), (second, 5), (third, 12)):
+        alone = model(inputs_of([example])).numpy()[0]
+        np.testing.assert_allclose(together[start : start + len(example)], alone, atol=1e-5)
+
+
+def test_visible_tokens_of_padding_and_of_segments():
+    seen = visible_tokens(inputs_of([[1, 2]], length=3)).numpy()[0].astype(int)
+    assert seen.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 0]]
+    packed = {"token_ids": tf.zeros([1, 4], tf.int32), "segment_ids": tf.constant([[1, 1, 2, 0]])}
+    seen = visible_tokens(packed).numpy()[0].astype(int)
+    assert seen.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("chunks", [[12], [5, 1, 1, 1, 4], [1] * 12])
+def test_cached_states_equal_the_full_pass(model, chunks):
+    rows = random_rows([12, 12])
+    full = model(inputs_of(rows)).numpy()
+    cache, start, parts = model.empty_cache(2, 16), 0, []
+    for size in chunks:
+        part = inputs_of([row[start : start + size] for row in rows])
+        states, cache = model(part, cache=cache)
+        parts.append(states.numpy())
+        start += size
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), full, atol=1e-5)
+    assert int(cache.filled) == 12
+
+
+def test_left_padding_changes_nothing_with_a_cache(model):
+    long, short = random_rows([9, 4])
+    ids = tf.constant([long, [0] * 5 + short])
+    mask = tf.constant([[1] * 9, [0] * 5 + [1] * 4])
+    states, _ = model({"token_ids": ids, "attention_mask": mask}, cache=model.empty_cache(2, 10))
+    np.testing.assert_allclose(states[1, 5:], model(inputs_of([short]))[0], atol=1e-5)
+
+
+def test_too_many_tokens_are_refused(model):
+    with pytest.raises(UserError, match="65 tokens are more than the model's 64"):
+        model(inputs_of(random_rows([65])))
+
+
+def test_config_rebuilds_the_model(small_config):
+    model = GPT2Model(small_config, lora={"rank": 2, "alpha": 4})
+    again = GPT2Model.from_config(model.get_config())
+    assert again.config == model.config
+    assert again.lora == model.lora
+
+
+def test_bfloat16_stays_near_float32(small_config):
+    exact = randomize(GPT2Model(small_config).built_now())
+    rough = randomize(GPT2Model(small_config, dtype="mixed_bfloat16").built_now())
+    inputs = inputs_of(random_rows([9, 5]))
+    states = rough(inputs)
+    assert states.dtype == tf.bfloat16
+    difference = np.abs(tf.cast(states, tf.float32).numpy() - exact(inputs).numpy())
+    assert difference.max() / np.abs(exact(inputs).numpy()).max() < 0.05

@@ -1,0 +1,102 @@
+"""One step: weighted as it should be, and the same however the batch is spread."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from samples import randomize
+
+from gpt2_tuning.data.batches import Batch, BatchSource, PlannedBatch, classification_batch
+from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.training.optimizer import make_optimizer
+from gpt2_tuning.training.steps import StepFunctions
+from gpt2_tuning.training.strategy import make_strategy
+
+
+@pytest.fixture
+def records():
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 97, length).tolist() for length in rng.integers(1, 20, 21)]
+    return Records.of(rows, label=rng.integers(0, 3, 21).astype(np.int32))
+
+
+def steps_of(config, strategy, lora=None, max_grad_norm=0.05):
+    """Step functions of a model that is the same each time; the clipping is active."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = randomize(GPT2Classifier(config, 3, lora=lora).built_now())
+        if lora:
+            model.freeze_all_but_lora()
+        optimizer = make_optimizer(1e-3, 0.01, 10, 0.1)
+        optimizer.build(model.trainable_variables)
+    return StepFunctions(model, strategy, optimizer, max_grad_norm)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])
+def test_two_replicas_end_with_the_weights_of_one(text_config, records, lora):
+    source = BatchSource(records, 5)  # the last batch holds one row, and 5 is odd
+    ends = []
+    for name in ("one", "mirrored"):
+        steps = steps_of(text_config, make_strategy(name), lora)
+        results = [steps.train(batch).numpy() for batch in source.epoch(0, 0)]
+        ends.append((steps, np.array(results)))
+    (one, sums_one), (two, sums_two) = ends
+    assert two.strategy.num_replicas_in_sync == 2
+    np.testing.assert_allclose(sums_one, sums_two, rtol=1e-4, atol=1e-4)
+    assert sums_one[:, 3].min() > 0.05  # every step was clipped
+    for a, b in zip(one.model.weights, two.model.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
+    evaluated = [steps.evaluate(next(source.in_order())).numpy() for steps in (one, two)]
+    np.testing.assert_allclose(evaluated[0], evaluated[1], rtol=1e-4)
+
+
+def test_places_without_a_row_change_nothing(text_config, records):
+    planned = PlannedBatch(np.arange(3), 19)
+    ends = []
+    for batch_size in (3, 8):
+        steps = steps_of(text_config, make_strategy("one"))
+        result = steps.train(classification_batch(records, planned, batch_size))
+        ends.append((result.numpy(), [weight.numpy() for weight in steps.model.weights]))
+    np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=1e-5)
+    for a, b in zip(ends[0][1], ends[1][1], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_sums_are_those_of_the_plain_formula(text_config, records):
+    steps = steps_of(text_config, make_strategy("one"))
+    batch = classification_batch(records, PlannedBatch(np.arange(4), 19), 4)
+    batch = Batch(batch.inputs, batch.targets, np.array([1, 0.5, 0, 2], np.float32))
+    logits = steps.model(batch.inputs).numpy()
+    losses = -np.log(keras.ops.softmax(logits))[np.arange(4), batch.targets]
+    hits = logits.argmax(axis=1) == batch.targets
+    expected = [losses @ batch.weights, hits @ batch.weights, 3.5]
+    np.testing.assert_allclose(steps.evaluate(batch), expected, rtol=1e-5)
+
+
+def test_biases_and_layer_norms_are_not_decayed(small_config):
+    """Without a gradient only decay moves a weight."""
+    model = randomize(GPT2Classifier(small_config, 3).built_now())
+    optimizer = make_optimizer(0.1, 0.5, 10, 0.0)
+    before = [weight.numpy() for weight in model.trainable_variables]
+    zeros = [tf.zeros_like(weight) for weight in model.trainable_variables]
+    optimizer.apply(zeros, model.trainable_variables)
+    moved = {
+        weight.path
+        for weight, old in zip(model.trainable_variables, before, strict=True)
+        if not np.array_equal(weight.numpy(), old)
+    }
+    assert moved == {
+        w.path for w in model.trainable_variables if w.name in ("kernel", "embeddings")
+    }
+
+
+def test_learning_rate_rises_then_falls():
+    schedule = make_optimizer(0.1, 0.0, 100, 0.1)._learning_rate
+    rates = [float(schedule(step)) for step in range(100)]
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) * 0.01, rtol=1e-6)
+    assert rates[10] == pytest.approx(0.1)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
+    assert 0 < rates[99] < 1e-4
