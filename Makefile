@@ -1,4 +1,7 @@
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+# The first interpreter that runs and is new enough; override with: make PYTHON=/path/to/python
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+  $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(CURDIR)/experiments/runs/demo
@@ -15,8 +18,8 @@ install: $(VENV)/.installed  ## create .venv and install everything
 # Installed anew only when what is to be installed changed.
 $(VENV)/.installed: requirements.txt pyproject.toml setup.py
 	@echo "installing into $(VENV) (once; a few minutes)"
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
-	  || { echo "error: Python 3.11 or 3.12 is needed; name one with: make PYTHON=python3.12" >&2; exit 2; }
+	@test -n "$(PYTHON)" || \
+	  { echo "error: no Python 3.11 or 3.12 found; name one: make PYTHON=/path/to/python" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
