@@ -11,7 +11,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from lora_models import small_model
@@ -20,8 +19,8 @@ from parity.cases import CASES, CLASSES, LORAS, SHAPE, TASKS
 from gpt2_tuning.checkpoints.adapters import read_adapter_config
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.gpt2_model import GPT2Model
-from gpt2_tuning.models.tunable import TunableModel
 
 PYTHON = os.environ.get("PARITY_PYTHON")
 TOLERANCE = 1e-4
@@ -29,26 +28,8 @@ TOLERANCE = 1e-4
 pytestmark = pytest.mark.skipif(not PYTHON, reason="needs PyTorch and PEFT: make test-parity")
 
 
-class LanguageModel(TunableModel):
-    """The base with the tied head: logits for every token."""
-
-    def __init__(self, config, lora=None, **kwargs):
-        super().__init__(config, lora, **kwargs)
-        self.transformer = GPT2Model(self.config, self.lora, name="transformer")
-
-    def build(self, input_shape=None):
-        self.transformer.build()
-
-    def call(self, inputs, training=None):
-        hidden = self.transformer(inputs, training=training)
-        return keras.ops.matmul(hidden, keras.ops.transpose(self.transformer.wte.embeddings))
-
-    def hf_config(self):
-        return {"architectures": ["GPT2LMHeadModel"]}
-
-
 def model_class(task):
-    ours = {"GPT2Model": GPT2Model, "GPT2LMHeadModel": LanguageModel}
+    ours = {"GPT2Model": GPT2Model, "GPT2LMHeadModel": GPT2LanguageModel}
     return ours.get(task, GPT2Classifier)
 
 

@@ -72,11 +72,20 @@ class GPT2Classifier(TunableModel):
         logits = self.score(self.dropout(pooled, training=training))
         return tf.cast(logits, tf.float32)
 
-    def score_targets(self, inputs, targets, training=None):
-        """Cross-entropy, float32 [B], and whether the prediction is right, bool [B]."""
+    def loss_sums(self, inputs, targets, weights, training=None):
+        """The weighted sums of cross-entropies and of right predictions, float32 scalars.
+
+        Args:
+            inputs: as for `call`.
+            targets: int32 [B], the classes.
+            weights: float32 [B].
+            training: whether dropout is on.
+        """
         logits = self(inputs, training=training)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-        return losses, tf.argmax(logits, axis=1, output_type=targets.dtype) == targets
+        hits = tf.argmax(logits, axis=1, output_type=targets.dtype) == targets
+        hits = tf.cast(hits, tf.float32)
+        return tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)
 
     def head_weights(self) -> dict[str, keras.Variable]:
         """`score.weight`, which files hold as (num_classes, n_embd)."""

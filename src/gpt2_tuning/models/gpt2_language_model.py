@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gpt2_tuning.models import kernels
 from gpt2_tuning.models.gpt2_model import Cache, GPT2Model
 from gpt2_tuning.models.lora import project
 from gpt2_tuning.models.tunable import TunableModel
@@ -40,12 +41,41 @@ class GPT2LanguageModel(TunableModel):
         hidden = self.transformer(inputs, cache=cache, training=training)
         if cache is not None:
             hidden, cache = hidden
-        if "target_positions" in inputs:
-            hidden = tf.gather(hidden, inputs["target_positions"], axis=1, batch_dims=1)
-        table = tf.cast(tf.convert_to_tensor(self.transformer.wte.embeddings), hidden.dtype)
-        logits = tf.cast(project(hidden, tf.transpose(table)), tf.float32)
+        logits = tf.cast(
+            project(at_targets(hidden, inputs), tf.transpose(self.table())), tf.float32
+        )
         return logits if cache is None else (logits, cache)
+
+    def loss_sums(self, inputs, targets, weights, training=None):
+        """The weighted sums of cross-entropies and of right predictions, float32 scalars.
+
+        The logits never exist as a whole: see kernels.weighted_cross_entropy.
+
+        Args:
+            inputs: as for `call`, with `target_positions`.
+            targets: int32 [B, K], the token that follows each of those positions.
+            weights: float32 [B, K].
+            training: whether dropout is on and gradients will be asked for.
+        """
+        hidden = at_targets(self.transformer(inputs, training=training), inputs)
+        flat = tf.reshape(hidden, [-1, self.config.n_embd])
+        rows = (flat, self.table(), tf.reshape(targets, [-1]), tf.reshape(weights, [-1]))
+        if training:
+            train_table = self.transformer.wte.embeddings.trainable
+            return kernels.weighted_cross_entropy(*rows, train_table=train_table)
+        return kernels.cross_entropy_sums(*rows)
+
+    def table(self):
+        """The token embedding, [vocab_size, n_embd] in the compute type."""
+        return tf.cast(tf.convert_to_tensor(self.transformer.wte.embeddings), self.compute_dtype)
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as GPT2LMHeadModel."""
         return {"architectures": ["GPT2LMHeadModel"], "tie_word_embeddings": True}
+
+
+def at_targets(hidden, inputs):
+    """Hidden states [B, K, C] at the inputs' `target_positions`; without those, all [B, T, C]."""
+    if "target_positions" not in inputs:
+        return hidden
+    return tf.gather(hidden, inputs["target_positions"], axis=1, batch_dims=1)

@@ -85,9 +85,8 @@ class StepFunctions:
     def _sums(self, batch, training: bool) -> tf.Tensor:
         """Weighted sums of one replica, float32 [3]."""
         inputs, targets, weights = batch
-        losses, hits = self.model.score_targets(inputs, targets, training=training)
-        hits = tf.cast(hits, tf.float32)
-        return tf.stack([tf.reduce_sum(x) for x in (losses * weights, hits * weights, weights)])
+        loss, hits = self.model.loss_sums(inputs, targets, weights, training=training)
+        return tf.stack([loss, hits, tf.reduce_sum(weights)])
 
     def _plain_sums_and_gradients(self, batch, total_weight):
         """One replica's sums and its part of the gradients of the global batch's mean loss."""
