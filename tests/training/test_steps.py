@@ -93,6 +93,24 @@ def test_biases_and_layer_norms_are_not_decayed(small_config):
     }
 
 
+def test_fused_update_equals_keras(small_config):
+    ends = []
+    for fused in (True, False):
+        model = randomize(GPT2Classifier(small_config, 3).built_now())
+        optimizer = make_optimizer(1e-2, 0.1, 10, 0.2)
+        if not fused:
+            plain = keras.optimizers.AdamW(optimizer._learning_rate, weight_decay=0.1, epsilon=1e-8)
+            plain.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+            optimizer = plain
+        rng = np.random.default_rng(0)
+        for _ in range(5):
+            gradients = [tf.constant(rng.normal(size=w.shape), tf.float32) for w in model.weights]
+            optimizer.apply(gradients, model.trainable_variables)
+        ends.append([weight.numpy() for weight in model.weights])
+    for ours, theirs in zip(*ends, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
 def test_learning_rate_rises_then_falls():
     schedule = make_optimizer(0.1, 0.0, 100, 0.1)._learning_rate
     rates = [float(schedule(step)) for step in range(100)]

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 UNDECAYED = ("bias", "gamma", "beta")
 
@@ -29,11 +30,37 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
 
 
+@keras.saving.register_keras_serializable(package="gpt2_tuning")
+class FusedAdamW(keras.optimizers.AdamW):
+    """Keras's AdamW with TensorFlow's fused update, which reads and writes each weight once.
+
+    Keras writes the update as a dozen operations over whole arrays; with a vocabulary of 50,257
+    rows they took longer than the rest of a small model's step.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """The same arithmetic as Keras's own, in place."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, variable.dtype),
+        )
+
+
 def make_optimizer(
     learning_rate: float, weight_decay: float, updates: int, warmup_share: float
 ) -> keras.optimizers.Optimizer:
     """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101); no decay on vectors."""
     schedule = WarmupCosine(learning_rate, round(updates * warmup_share), updates)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay, epsilon=1e-8)
+    optimizer = FusedAdamW(schedule, weight_decay=weight_decay, epsilon=1e-8)
     optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return optimizer
