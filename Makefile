@@ -3,12 +3,14 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
   $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
+PARITY := .venv-parity
 BIN := $(VENV)/bin
 DEMO := $(CURDIR)/experiments/runs/demo
 RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+
+.PHONY: help install demo test test-parity lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,13 +32,25 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 	@$(RUN) classification_tuning/train.py --config ../experiments/classification_demo.yaml \
 	  --dataset_dir $(DEMO)/data --output_dir $(DEMO)/run
 	@$(RUN) classification_tuning/test.py --run_dir $(DEMO)/run --evaluate \
-	  --text "i feel so happy that my sister is coming home" \
-	  --text "i was terrified when i heard steps behind me" \
+	  --text "i feel thrilled because i finally passed my driving test" \
+	  --text "i was furious when someone stole my bike from the yard" \
 	  --text "i feel lonely since my best friend moved away"
 	@echo "report: $(DEMO)/run/README.md"
 
 test: install  ## run the tests; no network
 	@$(BIN)/python -m pytest
+
+# PyTorch comes first and alone, so that nothing asks for another build of it. It has an
+# environment of its own: some of its builds crash in one process with TensorFlow.
+$(PARITY)/.installed: tests/parity/requirements.txt | $(VENV)/.installed
+	@echo "installing PyTorch and PEFT into $(PARITY) (once)"
+	@test -x $(PARITY)/bin/python || $(BIN)/python -m venv $(PARITY)
+	@$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+test-parity: install $(PARITY)/.installed  ## compare with PyTorch, transformers and PEFT, both ways
+	@PARITY_PYTHON=$(PARITY)/bin/python $(BIN)/python -m pytest tests/parity
 
 lint: install  ## check style and types
 	@$(BIN)/ruff check src tests experiments
@@ -48,5 +62,5 @@ format: install  ## put the code into the house format
 	@$(BIN)/ruff format src tests experiments
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) .venv-parity experiments/runs
+	rm -rf $(VENV) $(PARITY) experiments/runs
 	find tfrecords -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """The command line: one line for a mistake, exit codes, and YAML files of flags."""
 
 import dataclasses
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,14 @@ def test_help_answers_without_tensorflow(script):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--config" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted((Path(cli.__file__).parents[2] / "experiments").glob("*.yaml")), ids=str
+)
+def test_recipes_are_flags_of_their_script(recipe):
+    task = recipe.stem.split("_")[0]
+    script = runpy.run_path(str(Path(cli.__file__).parents[1] / f"{task}_tuning" / "train.py"))
+    options = cli.parse_options(script["Options"], ["--config", str(recipe)])
+    options.check()
+    assert options != script["Options"](config=recipe) or "defaults" in recipe.read_text()

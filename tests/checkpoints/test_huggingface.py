@@ -208,3 +208,11 @@ def test_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         model.save_pretrained(tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_export_keeps_its_hands_off_other_files(model, saved):
+    model.save_pretrained(saved)  # its own files are replaced
+    (saved / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match="holds thesis.txt, which would be removed"):
+        model.save_pretrained(saved)
+    assert (saved / "thesis.txt").exists()

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gpt2_tuning.config import ALIASES, END_OF_TEXT, FIXED_FIELDS, HUB_NAMES, SIZES, GPT2Config
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import atomic_directory
+from gpt2_tuning.files import atomic_directory, refuse_foreign_files
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel
@@ -273,8 +273,14 @@ def save_directory(
     LoRA weights are not part of it: it is the base, with the head where the model has one.
 
     Args:
+        model: built.
+        directory: new, or one that an earlier call wrote.
         kernels: written instead of the base's, by their names in files.
+
+    Raises:
+        UserError: the directory holds other files.
     """
+    refuse_foreign_files(directory, {CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES})
     kernels = kernels or {}
     # A bare GPT2Model is written without prefix, a model with a head with it, as transformers does.
     prefix = "" if model.base is model else "transformer."

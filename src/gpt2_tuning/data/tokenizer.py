@@ -20,6 +20,12 @@ from gpt2_tuning.paths import ASSETS
 VOCABULARY_FILE = ASSETS / "vocab.bpe"
 END_OF_TEXT_TOKEN = "<|endoftext|>"
 
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
+"""What `GPT2Tokenizer.save` writes."""
+
+Span = tuple[int, int]
+"""The positions of a token's first character and of the one after its last."""
+
 
 class GPT2Tokenizer:
     """GPT-2's tokenizer, without network. Making one is cheap: all share one built vocabulary.
@@ -48,6 +54,16 @@ class GPT2Tokenizer:
                 check_encodable(text)
             raise
         return [encoding.ids for encoding in encodings]
+
+    def encode_with_spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[Span]]]:
+        """As `encode_batch`, with the characters that each token comes from; a little slower.
+
+        A character of several tokens is in the span of each of them.
+        """
+        for text in texts:
+            check_encodable(text)
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [(encoding.ids, encoding.offsets) for encoding in encodings]
 
     def decode(self, ids: Sequence[int], skip_end_of_text: bool = False) -> str:
         """The text of token ids, with 50256 shown as `<|endoftext|>` or left out.

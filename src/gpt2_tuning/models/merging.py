@@ -13,14 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.checkpoints.huggingface import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    as_float32,
-    save_directory,
-)
+from gpt2_tuning.checkpoints.huggingface import as_float32, save_directory
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import refuse_foreign_files
 from gpt2_tuning.models.lora import MergedKernels
 
 if TYPE_CHECKING:
@@ -92,7 +86,6 @@ def merge_and_export(model: "TunableModel", directory: Path) -> None:
     Raises:
         UserError: the directory holds other files.
     """
-    refuse_foreign_files(directory, {CONFIG_FILE, WEIGHTS_FILE})
     save_directory(model, directory, kernels=merged_kernels(model))
 
 

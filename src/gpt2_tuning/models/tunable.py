@@ -79,7 +79,13 @@ class TunableModel(keras.Model):
         self.pretrained_name = getattr(tf_model, "name_or_path", "") or None
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes config.json and model.safetensors as Hugging Face's transformers reads them."""
+        """Writes config.json and model.safetensors as Hugging Face's transformers reads them.
+
+        LoRA updates are not among them: see `merge_and_export` and `save_adapter`.
+
+        Raises:
+            UserError: the directory holds other files, which would be removed.
+        """
         huggingface.save_directory(self, Path(directory))
 
     def built_now(self) -> Self:
