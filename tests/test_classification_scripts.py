@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from script_runs import RUN_FILES, names, refused, snapshot
 
 from classification_tuning import prep_dataset, test, train
 from gpt2_tuning.config import GPT2Config
@@ -22,17 +23,6 @@ from gpt2_tuning.training.base_model import load_tuned
 
 SRC = Path(train.__file__).parents[1]
 TEXTS = ["i feel so lonely tonight", "i am delighted", "<|endoftext|> is text here"]
-RUN_FILES = {
-    "README.md",
-    "checkpoints",
-    "confusion.png",
-    "curves.png",
-    "metadata.json",
-    "metrics.csv",
-    "options.yaml",
-    "tensorboard",
-    "validation.json",
-}
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +53,6 @@ def full_run(home):
 def lora_run(home):
     assert run(home, "lora", "--lora_rank", 4, "--lora_targets", "attn.c_attn", "mlp.c_fc") == 0
     return home / "lora"
-
-
-def names(directory):
-    return {path.name for path in directory.iterdir()}
 
 
 def test_a_full_run_leaves_a_model_and_its_report(full_run):
@@ -137,7 +123,12 @@ def test_a_file_is_labelled_row_by_row(full_run, tmp_path):
 def test_evaluation_is_written_down(full_run, capsys):
     assert test.main(["--run_dir", str(full_run), "--evaluate"]) == 0
     scores = json.loads((full_run / "test.json").read_text())
-    assert f"accuracy {scores['accuracy']:.4f}" in capsys.readouterr().out
+    low, high = scores["intervals"]["accuracy"]
+    always = scores["baseline"]["accuracy"]
+    line = f"accuracy {scores['accuracy']:.4f}  ({low:.4f} to {high:.4f})  baseline {always:.4f}"
+    assert line in capsys.readouterr().out
+    assert 0 <= low <= scores["accuracy"] <= high <= 1
+    assert always == pytest.approx(1 / 6, abs=0.02)
 
 
 def test_interactive_labels_each_line_until_an_empty_one(full_run, monkeypatch, capsys):
@@ -159,22 +150,6 @@ def test_options_file_repeats_the_run(home, full_run):
                 [line.rsplit(",", 2)[0] for line in text.splitlines()] for text in (first, second)
             ]
             assert cut[0] == cut[1]
-
-
-def refused(main, capsys, *flags):
-    """Runs a script that must end with exit code 2; returns its one line."""
-    capsys.readouterr()
-    assert main([str(flag) for flag in flags]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
-
-
-def snapshot(directory):
-    return {
-        path: path.stat().st_mtime_ns for path in sorted(directory.rglob("*")) if path.is_file()
-    }
 
 
 def test_an_existing_run_is_kept_unless_told(home, full_run, capsys):

@@ -136,6 +136,4 @@ def test_help_answers_without_tensorflow(script):
 def test_recipes_are_flags_of_their_script(recipe):
     task = recipe.stem.split("_")[0]
     script = runpy.run_path(str(Path(cli.__file__).parents[1] / f"{task}_tuning" / "train.py"))
-    options = cli.parse_options(script["Options"], ["--config", str(recipe)])
-    options.check()
-    assert options != script["Options"](config=recipe) or "defaults" in recipe.read_text()
+    cli.parse_options(script["Options"], ["--config", str(recipe)]).check()

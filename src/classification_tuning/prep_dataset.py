@@ -6,18 +6,10 @@ python classification_tuning/prep_dataset.py --train_file rows.csv --label_colum
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
-from rich.console import Console
+from collections.abc import Sequence
 
 from gpt2_tuning import cli, paths
-from gpt2_tuning.errors import UserError
 from gpt2_tuning.training.options import PrepareOptions
-
-if TYPE_CHECKING:
-    from gpt2_tuning.data.examples import Example
-    from gpt2_tuning.data.sources import Source
 
 TASK = "classification"
 DEFAULT_DATASET = "dair-ai/emotion"
@@ -38,16 +30,11 @@ class Options(PrepareOptions):
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
-    from gpt2_tuning.data.metadata import Metadata
-    from gpt2_tuning.data.report import report_table
-    from gpt2_tuning.data.sources import load_source, split_origins
-    from gpt2_tuning.data.tfrecords import check_output_dir, write_dataset
-    from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+    from gpt2_tuning.data.examples import text_example
+    from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
+    from gpt2_tuning.data.sources import load_source
 
-    if not 1 <= options.seq_len <= 1024:
-        raise UserError(f"--seq_len must be between 1 and 1024, not {options.seq_len}")
-    output_dir = options.output_dir or paths.dataset_dir(TASK)
-    check_output_dir(output_dir)
+    checked_output_dir(TASK, options)
     source = load_source(
         options,
         default_dataset=DEFAULT_DATASET,
@@ -55,35 +42,8 @@ def prepare(options: Options) -> None:
         text_columns=[options.text_column],
         label_column=options.label_column,
     )
-    header = Metadata(
-        task=TASK,
-        dataset={"name": source.name, "source": source.kind, "fingerprint": source.fingerprint},
-        tokenizer_sha256=GPT2Tokenizer().sha256,
-        seq_len=options.seq_len,
-        columns=["label"],
-        label_names=source.label_names,
-        template=None,
-        split_seed=options.seed,
-        splits=split_origins(source),
-    )
-    rows = {split: examples(source, split, options) for split in source.splits}
-    metadata = write_dataset(output_dir, header, rows)
-    Console().print(report_table(metadata.splits))
-    print(f"{output_dir} is ready. Next: python classification_tuning/train.py", end="")
-    print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
-
-
-def examples(source: "Source", split: str, options: Options) -> "Iterator[Example | None]":
-    """One example for each row, or None where there is no text."""
-    from gpt2_tuning.data.examples import text_example
-    from gpt2_tuning.data.tokenizer import GPT2Tokenizer
-
-    tokenizer = GPT2Tokenizer()
-    for batch in source.splits[split].iter(1000):
-        texts = [text or "" for text in batch[options.text_column]]
-        encoded = tokenizer.encode_batch(texts)
-        for text, ids, label in zip(texts, encoded, batch[options.label_column], strict=True):
-            yield text_example(ids, label, options.seq_len) if text.strip() else None
+    columns = [options.text_column]
+    prepare_labelled(TASK, options, source, columns, options.label_column, text_example)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

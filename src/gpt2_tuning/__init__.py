@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gpt2_tuning.config import GPT2Config, LoRAConfig
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
     from gpt2_tuning.errors import UserError
-    from gpt2_tuning.inference.classification import classify_text
+    from gpt2_tuning.inference.classification import classify_pairs, classify_text
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
     from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
     from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -25,6 +25,7 @@ _HOMES = {
     "GPT2Model": "models.gpt2_model",
     "GPT2LanguageModel": "models.gpt2_language_model",
     "GPT2Classifier": "models.gpt2_classifier",
+    "classify_pairs": "inference.classification",
     "classify_text": "inference.classification",
 }
 
@@ -36,6 +37,7 @@ __all__ = [
     "GPT2Tokenizer",
     "LoRAConfig",
     "UserError",
+    "classify_pairs",
     "classify_text",
 ]
 

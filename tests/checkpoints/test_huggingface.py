@@ -213,6 +213,6 @@ def test_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
 def test_export_keeps_its_hands_off_other_files(model, saved):
     model.save_pretrained(saved)  # its own files are replaced
     (saved / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="holds thesis.txt, which would be removed"):
+    with pytest.raises(UserError, match=r"holds thesis\.txt, which would be removed"):
         model.save_pretrained(saved)
     assert (saved / "thesis.txt").exists()

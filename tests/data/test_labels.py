@@ -62,3 +62,10 @@ def test_class_labels_keep_their_names_and_order():
 def test_label_that_cannot_be_used_is_one_clear_line(splits, message):
     with pytest.raises(UserError, match=message):
         read_labels(splits, "label")
+
+
+def test_minus_one_is_a_class_unless_the_task_says_otherwise():
+    splits = splits_of(train=[0, -1, 1])
+    assert names_and_labels(splits)[0] == ["-1", "0", "1"]
+    with pytest.raises(UserError, match=r"row 2 of train has no label .* holds -1"):
+        read_labels(splits, "label", signed=False)

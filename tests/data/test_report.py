@@ -31,6 +31,7 @@ def test_summary_counts_what_streamed_by():
         "duplicates_within": 0,
         "duplicates_across": 0,
         "supervised_tokens": 0,
+        "dropped_reasons": {"empty": 2},
         "tokens": 10,
         "lengths": {"p5": 1, "p25": 1, "p50": 2, "p75": 3, "p95": 4, "max": 4},
         "labels": {"x": 2, "y": 0, "z": 2},

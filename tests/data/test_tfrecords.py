@@ -139,6 +139,7 @@ def test_exact_files_and_metadata_are_written(tmp_path):
         "duplicates_within": 0,
         "duplicates_across": 0,
         "supervised_tokens": 0,
+        "dropped_reasons": {"empty": 1},
         "tokens": 13,
         "lengths": {"p5": 1, "p25": 1, "p50": 3, "p75": 3, "p95": 6, "max": 6},
         "labels": {"no": 2, "yes": 2},

@@ -1,12 +1,18 @@
-"""Labels from a classifier: one for each text, in order, whatever the batching."""
+"""Labels from a classifier: one for each text or pair, in order, whatever the batching."""
 
 import numpy as np
 import pytest
 from samples import randomize
 
+from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.inference.classification import classify_text, predict_probabilities
+from gpt2_tuning.inference.classification import (
+    classify_pairs,
+    classify_text,
+    predict_probabilities,
+)
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 
 TEXTS = ["i feel great", "what a dreadful, long and winding day this was", "ok", "<|endoftext|>"]
@@ -54,3 +60,63 @@ def test_no_texts_give_no_predictions(model):
 def test_an_empty_text_is_named(model):
     with pytest.raises(UserError, match="text 2 is empty"):
         classify_text(model, ["fine", " \n"])
+
+
+PAIRS = [
+    ("A cat sleeps on the mat.", "An animal rests."),
+    ("ok", "The train was late because of the snow that fell all night long."),
+    ("It rained.", "<|endoftext|>"),
+]
+
+
+def test_padding_does_not_change_what_is_said_of_a_pair(model):
+    alone = [classify_pairs(model, [pair])[0].probabilities for pair in PAIRS]
+    together = classify_pairs(model, PAIRS, batch_size=3)
+    for one, other in zip(alone, together, strict=True):
+        assert other.probabilities == pytest.approx(one, abs=1e-5)
+
+
+def logits_of(model, ids):
+    return model(
+        {
+            "token_ids": np.array([ids], np.int32),
+            "attention_mask": np.ones((1, len(ids)), np.int32),
+        }
+    ).numpy()[0]
+
+
+def test_swapping_the_texts_of_a_pair_changes_its_logits(model):
+    first, second = [ids[:4] for ids in GPT2Tokenizer().encode_batch(PAIRS[0])]
+    there, back = joined_pair(first, second, 64), joined_pair(second, first, 64)
+    assert len(there) == len(back)
+    assert np.abs(logits_of(model, there) - logits_of(model, back)).max() > 1e-3
+
+
+def test_separator_is_seen(model):
+    """Were it hidden as padding is, the token in its place could not matter."""
+    ids = joined_pair([5, 6, 7], [8, 9], 64)
+    other = [*ids[:3], 11, *ids[4:]]
+    assert np.abs(logits_of(model, ids) - logits_of(model, other)).max() > 1e-3
+
+
+def test_separator_written_in_a_text_is_text(model):
+    """Only the one between the texts is the token 50256."""
+    texts = ("before <|endoftext|> after", "<|endoftext|>")
+    premise, hypothesis = GPT2Tokenizer().encode_batch(texts)
+    ids = joined_pair(premise, hypothesis, 64)
+    assert ids.count(50256) == 1
+    powers = np.exp(logits_of(model, ids))
+    found = classify_pairs(model, [texts])[0].probabilities
+    assert list(found.values()) == pytest.approx(powers / powers.sum(), abs=1e-5)
+
+
+def test_long_pairs_are_trimmed_as_in_training(model):
+    long = ("one two three four five six seven eight", "one two")
+    cut = classify_pairs(model, [long], seq_len=6)
+    assert cut == classify_pairs(model, [("one two three", "one two")])
+
+
+def test_an_empty_text_of_a_pair_is_named(model):
+    with pytest.raises(UserError, match="a text of pair 2 is empty"):
+        classify_pairs(model, [("fine", "fine"), ("fine", " ")])
+    assert classify_pairs(model, []) == []

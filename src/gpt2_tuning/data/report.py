@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from gpt2_tuning.data.examples import Example
+from gpt2_tuning.data.examples import Dropped, Example
 
+NO_TEXT = "empty"
+"""Why a row is dropped of which nothing more is said."""
 PERCENTILES = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "max": 100}
 
 
@@ -26,14 +28,16 @@ class SplitTally:
         self._earlier = earlier_splits
         self._lengths = array("q")
         self._labels: Counter[int] = Counter()
+        self._reasons: Counter[str] = Counter()
         self._counts = Counter(
             dropped=0, truncated=0, duplicates_within=0, duplicates_across=0, supervised_tokens=0
         )
 
-    def add(self, example: Example | None) -> None:
+    def add(self, example: Example | Dropped | None) -> None:
         """Counts one row; None is a row that was dropped because it holds no text."""
-        if example is None:
+        if not isinstance(example, Example):
             self._counts["dropped"] += 1
+            self._reasons[example.reason if example else NO_TEXT] += 1
             return
         self._lengths.append(len(example.token_ids))
         self._counts["truncated"] += example.truncated
@@ -48,6 +52,11 @@ class SplitTally:
         self._counts["duplicates_across"] += digest in self._earlier
         self.seen.add(digest)
 
+    @property
+    def dropped_reasons(self) -> dict[str, int]:
+        """How many rows were dropped for which reason."""
+        return dict(sorted(self._reasons.items()))
+
     def summary(self, label_names: Sequence[str] | None) -> dict[str, Any]:
         """The counts as metadata.json has them; there must be at least one example.
 
@@ -60,9 +69,13 @@ class SplitTally:
         summary: dict[str, Any] = {
             "examples": len(lengths),
             **self._counts,
+            "dropped_reasons": self.dropped_reasons,
             "tokens": int(lengths.sum()),
             "lengths": dict(zip(PERCENTILES, map(int, found), strict=True)),
         }
+        if self._counts["supervised_tokens"]:
+            share = self._counts["supervised_tokens"] / summary["tokens"]
+            summary["supervised_share"] = round(share, 4)
         if label_names is not None:
             summary["labels"] = {name: self._labels[i] for i, name in enumerate(label_names)}
         return summary
@@ -81,14 +94,17 @@ def report_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
     found = list(splits.values())
     line("origin", [split["origin"] for split in found])
     line("rows", [split["rows"] for split in found])
-    line("empty, dropped", [split["dropped"] for split in found])
+    reasons = {reason: None for split in found for reason in split["dropped_reasons"]}
+    for reason in reasons or [NO_TEXT]:
+        line(f"{reason}, dropped", [split["dropped_reasons"].get(reason, 0) for split in found])
     line("examples", [split["examples"] for split in found])
     line("truncated", [split["truncated"] for split in found])
     line("repeated in the split", [split["duplicates_within"] for split in found])
     line("also in an earlier split", [split["duplicates_across"] for split in found])
     line("tokens", [split["tokens"] for split in found])
     if any(split["supervised_tokens"] for split in found):
-        line("supervised tokens", [split["supervised_tokens"] for split in found])
+        pairs = [(split["supervised_tokens"], split["tokens"]) for split in found]
+        line("supervised tokens", [with_share(*pair) for pair in pairs])
     lengths = [split["lengths"] for split in found]
     line("length p5 / p50 / p95", [f"{x['p5']} / {x['p50']} / {x['p95']}" for x in lengths])
     line("longest", [x["max"] for x in lengths])

@@ -74,10 +74,32 @@ def read_all_columns(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def check_file(path: Path) -> None:
-    """Raises UserError when there is no such file, nothing in it, or its format is unknown."""
-    if path.suffix.lower() not in READERS:
-        raise UserError(f"unknown format {path.name}: the name must end in {', '.join(READERS)}")
+def column_names(path: Path) -> list[str]:
+    """The columns of a file, without typing their values. Raises as `read_all_columns` does."""
+    check_file(path)
+    if path.suffix.lower() == ".parquet":
+        return parquet_columns(path)
+    try:
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return next(separated_rows(path))
+        found: dict[str, None] = {}  # an ordered set
+        for row in json_rows(path):
+            found.update(dict.fromkeys(row))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    if not found:
+        raise UserError(f"no rows in {path}")
+    return list(found)
+
+
+def check_file(path: Path, others: Sequence[str] = ()) -> None:
+    """Raises UserError when there is no such file, nothing in it, or its format is unknown.
+
+    `others` are suffixes that are known beside those of READERS.
+    """
+    known = [*others, *READERS]
+    if path.suffix.lower() not in known:
+        raise UserError(f"unknown format {path.name}: the name must end in {', '.join(known)}")
     if not path.exists():
         raise UserError(f"no such file: {path}")
     if not path.is_file():
@@ -236,12 +258,20 @@ def read_parquet(path: Path, wanted: Sequence[str], label_column: str | None) ->
     return table
 
 
+def parquet_columns(path: Path) -> list[str]:
+    """The columns of a Parquet file."""
+    try:
+        return pyarrow.parquet.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"cannot parse {path}: {error}") from error
+
+
 def parquet_table(path: Path, wanted: Sequence[str] | None) -> pa.Table:
     """A Parquet file, or the wanted columns of it."""
     try:
         if wanted is None:
             return pyarrow.parquet.read_table(path)
-        check_columns(pyarrow.parquet.read_schema(path).names, wanted, path.name)
+        check_columns(parquet_columns(path), wanted, path.name)
         return pyarrow.parquet.read_table(path, columns=list(wanted))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"cannot parse {path}: {error}") from error

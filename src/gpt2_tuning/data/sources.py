@@ -5,7 +5,7 @@ Whatever the source, a task gets the same thing: three splits that hold only the
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,15 +14,29 @@ import huggingface_hub
 import numpy as np
 
 from gpt2_tuning.data.labels import read_labels
-from gpt2_tuning.data.row_files import READERS, check_columns, check_text_columns, read_row_file
-from gpt2_tuning.data.splits import SHARE, cut_rows, fingerprint, limited_rows, row_digests
+from gpt2_tuning.data.row_files import (
+    READERS,
+    check_columns,
+    check_text_columns,
+    column_names,
+    read_row_file,
+)
+from gpt2_tuning.data.splits import (
+    SHARE,
+    cut_rows,
+    fingerprint,
+    limited_rows,
+    row_digests,
+    without_hidden_test,
+)
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
-    from gpt2_tuning.training.options import PrepareOptions
+    from gpt2_tuning.training.options import DatasetOptions
 
 SPLITS = ("train", "validation", "test")
 SAMPLE = "sample"
+CUT = "cut from train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +51,56 @@ class Source:
     fingerprint: str
     """sha256 over the content of the rows: no paths, no times."""
     origins: dict[str, str]
-    """For each split `given` or `cut from train`."""
+    """For each split `given`, `given as` another split, or `cut from train`."""
     label_names: list[str] | None
     """The classes, where there is a label column."""
 
 
+@dataclasses.dataclass(frozen=True)
+class OpenedRows:
+    """A data set that was found, of which a task has yet to say which columns it wants."""
+
+    name: str
+    """As Source has it."""
+    kind: Literal["hub", "files", "sample"]
+    """As Source has it."""
+    files: Mapping[str, Sequence[Path]]
+    """For each split that is given its local files; empty for a data set on the Hub."""
+    hub: Mapping[str, datasets.Dataset]
+    """For each split that is given its rows on the Hub; empty for local files."""
+    split_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the Hub calls a split, where it is not by its own name."""
+
+    def column_names(self) -> list[str]:
+        """The columns of the train split. Raises UserError where its file cannot be read."""
+        if self.hub:
+            return self.hub["train"].column_names
+        return column_names(self.files["train"][0])
+
+    def read(
+        self, text_columns: Sequence[str], label_column: str | None = None
+    ) -> dict[str, datasets.Dataset]:
+        """The rows of each split that is given, with these columns only.
+
+        Raises:
+            UserError: a file cannot be read, a column is missing, or text is not text.
+        """
+        if self.files:
+            return {
+                split: datasets.concatenate_datasets(
+                    [read_row_file(path, text_columns, label_column) for path in paths]
+                )
+                for split, paths in self.files.items()
+            }
+        columns = [*text_columns, *([label_column] if label_column else [])]
+        for split, rows in self.hub.items():
+            check_columns(rows.column_names, columns, f"{self.name}, split {split},")
+            check_text_columns(rows, text_columns, self.name)
+        return {split: rows.select_columns(columns) for split, rows in self.hub.items()}
+
+
 def load_source(
-    options: "PrepareOptions",
+    options: "DatasetOptions",
     *,
     default_dataset: str,
     sample_file: Path,
@@ -62,79 +119,114 @@ def load_source(
     Raises:
         UserError: flags that contradict each other, or rows that cannot be had or used.
     """
-    check_flags(options)
-    splits, name, kind = read_splits(
-        options, default_dataset, sample_file, text_columns, label_column
-    )
+    opened = open_rows(options, default_dataset, sample_file)
+    return read_source(opened, options, text_columns, label_column)
+
+
+def read_source(
+    opened: OpenedRows,
+    options: "DatasetOptions",
+    text_columns: Sequence[str],
+    label_column: str | None = None,
+    group_columns: Sequence[str] | None = None,
+    signed_labels: bool = True,
+) -> Source:
+    """What `load_source` does, for a task that looks at the columns before it chooses some.
+
+    Args:
+        opened: from `open_rows`.
+        options: the seed of the cut and the limit.
+        text_columns: as in `load_source`.
+        label_column: as in `load_source`.
+        group_columns: rows that agree in these text columns stay on one side of a cut; None takes
+            all text columns.
+        signed_labels: whether an integer label of -1 is a class; see `read_labels`.
+
+    Raises:
+        UserError: the rows cannot be used.
+    """
+    splits = opened.read(text_columns, label_column)
+    group_columns = group_columns or text_columns
     given = dict.fromkeys(splits, "given")
     label_names = None
     if label_column:
+        if opened.hub:
+            splits, given = without_hidden_test(splits, label_column, opened.split_names)
         # Before the cut, so that a class is known wherever its rows end up.
-        label_names, labels = read_labels(splits, label_column)
+        label_names, labels = read_labels(splits, label_column, signed_labels)
         splits = {
             split: with_classes(rows, label_column, label_names, labels[split])
             for split, rows in splits.items()
         }
-    splits = with_all_splits(splits, text_columns, label_column, options.seed)
+    splits = with_all_splits(splits, group_columns, label_column, options.seed)
     if options.limit is not None:
         splits = {
-            split: limited(rows, text_columns, label_column, options.limit, options.seed)
+            split: limited(rows, group_columns, label_column, options.limit, options.seed)
             for split, rows in splits.items()
         }
     columns = [*text_columns, *([label_column] if label_column else [])]
     return Source(
         splits=splits,
-        name=name,
-        kind=kind,
+        name=opened.name,
+        kind=opened.kind,
         fingerprint=fingerprint(splits, columns, label_names),
-        origins={split: given.get(split, "cut from train") for split in splits},
+        origins={split: given.get(split, CUT) for split in splits},
         label_names=label_names,
     )
 
 
-def check_flags(options: "PrepareOptions") -> None:
+def check_flags(options: "DatasetOptions") -> None:
     """Raises UserError when the flags that choose the rows contradict each other."""
-    if options.dataset and options.train_file:
+    files = local_files(options)
+    if options.dataset and "train" in files:
         raise UserError("--dataset and --train_file exclude each other: give one of them")
-    if not options.train_file:
-        for flag in ("validation_file", "test_file"):
-            if getattr(options, flag):
-                raise UserError(f"--{flag} needs --train_file beside it")
-    if options.dataset_config and (options.train_file or options.dataset == SAMPLE):
+    if files and "train" not in files:
+        raise UserError(f"--{next(iter(files))}_file needs --train_file beside it")
+    if options.dataset_config and (files or options.dataset == SAMPLE):
         raise UserError("--dataset_config belongs to a data set on the Hub")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit must be at least 1, not {options.limit}")
 
 
-def read_splits(
-    options: "PrepareOptions",
+def local_files(options: "DatasetOptions") -> dict[str, tuple[Path, ...]]:
+    """The files that the flags name, for each split that has some."""
+    files = {}
+    for split in SPLITS:
+        given = getattr(options, f"{split}_file")
+        if given:
+            files[split] = (given,) if isinstance(given, Path) else tuple(given)
+    return files
+
+
+def open_rows(
+    options: "DatasetOptions",
     default_dataset: str,
     sample_file: Path,
-    text_columns: Sequence[str],
-    label_column: str | None,
-) -> tuple[dict[str, datasets.Dataset], str, Literal["hub", "files", "sample"]]:
-    """The splits that are given, with the data set's name and kind of source."""
+    split_names: Mapping[str, str] | None = None,
+) -> OpenedRows:
+    """Finds the data set that the flags ask for. Arguments and errors are those of `load_source`.
+
+    `split_names` says what the Hub calls train, validation or test where it is not that.
+    A file is looked into only when it is read.
+    """
+    check_flags(options)
     if options.dataset == SAMPLE:
-        return {"train": read_row_file(sample_file, text_columns, label_column)}, SAMPLE, "sample"
-    if options.train_file:
-        files = {split: getattr(options, f"{split}_file") for split in SPLITS}
-        files = {split: path for split, path in files.items() if path}
-        splits = {
-            split: read_row_file(path, text_columns, label_column) for split, path in files.items()
-        }
-        return splits, ", ".join(path.name for path in files.values()), "files"
+        return OpenedRows(SAMPLE, "sample", {"train": [sample_file]}, {})
+    files = local_files(options)
+    if files:
+        name = ", ".join(path.name for paths in files.values() for path in paths)
+        return OpenedRows(name, "files", files, {})
     name = options.dataset or default_dataset
-    splits = read_hub(name, options.dataset_config)
-    columns = [*text_columns, *([label_column] if label_column else [])]
-    for split, rows in splits.items():
-        check_columns(rows.column_names, columns, f"{name}, split {split},")
-        check_text_columns(rows, text_columns, name)
-        splits[split] = rows.select_columns(columns)
-    return splits, "/".join(filter(None, [name, options.dataset_config])), "hub"
+    called = "/".join(filter(None, [name, options.dataset_config]))
+    split_names = split_names or {}
+    splits = read_hub(name, options.dataset_config, split_names)
+    return OpenedRows(called, "hub", {}, splits, split_names)
 
 
-def read_hub(name: str, config: str | None) -> dict[str, datasets.Dataset]:
-    """The splits of a data set on the Hub that are called train, validation and test.
+def read_hub(
+    name: str, config: str | None, split_names: Mapping[str, str]
+) -> dict[str, datasets.Dataset]:
+    """The splits of a data set on the Hub that serve as train, validation and test.
 
     Raises:
         UserError: it cannot be had, or has no train split.
@@ -150,12 +242,13 @@ def read_hub(name: str, config: str | None) -> dict[str, datasets.Dataset]:
     try:
         found = datasets.load_dataset(name, config)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        called = name if config is None else f"{name} (config {config})"
+        meant = name if config is None else f"{name} (config {config})"
         raise UserError(
-            f"cannot get {called} from the Hugging Face Hub or its cache: {error};"
+            f"cannot get {meant} from the Hugging Face Hub or its cache: {error};"
             f" `--dataset {SAMPLE}` and --train_file FILE work without network"
         ) from error
-    splits = {split: found[split] for split in SPLITS if split in found}
+    called = {split: split_names.get(split, split) for split in SPLITS}
+    splits = {split: found[called[split]] for split in SPLITS if called[split] in found}
     if "train" not in splits:
         raise UserError(f"{name} has no train split; its splits: {', '.join(found)}")
     for split, rows in splits.items():
@@ -207,6 +300,6 @@ def split_origins(source: Source) -> dict[str, dict[str, object]]:
     origins: dict[str, dict[str, object]] = {}
     for split, rows in source.splits.items():
         origins[split] = {"origin": source.origins[split], "rows": len(rows)}
-        if source.origins[split] != "given":
+        if not source.origins[split].startswith("given"):
             origins[split]["share"] = SHARE
     return origins

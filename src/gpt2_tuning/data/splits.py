@@ -8,14 +8,36 @@ every stretch of the order has them in the proportion of the whole.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import datasets
 
+from gpt2_tuning.data.labels import hidden_labels
 from gpt2_tuning.errors import UserError
 
 SHARE = 0.1
 """Share of the train rows that a missing split is given."""
+
+
+def without_hidden_test(
+    splits: dict[str, datasets.Dataset], label_column: str, split_names: Mapping[str, str]
+) -> tuple[dict[str, datasets.Dataset], dict[str, str]]:
+    """The splits with which one can test, and where each came from.
+
+    Benchmarks such as GLUE keep the labels of their test split secret: the official validation
+    split then tests, so that figures compare with published ones, and train gives up rows to
+    validate.
+    """
+    given = dict.fromkeys(splits, "given")
+    if "test" not in splits or not hidden_labels(splits["test"], label_column):
+        return splits, given
+    kept = {"train": splits["train"]}
+    given = {"train": "given"}
+    if "validation" in splits:
+        called = split_names.get("validation", "validation")
+        kept["test"] = splits["validation"]
+        given["test"] = f"given as {called} (labels of test are hidden)"
+    return kept, given
 
 
 def cut_rows(

@@ -1,4 +1,4 @@
-"""Labels for texts, from a tuned classifier."""
+"""Labels for texts and for pairs of texts, from a tuned classifier."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt2_tuning.data.batches import choose_buckets, padded, plan_in_order
+from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
@@ -37,12 +38,52 @@ def classify_text(
     Raises:
         UserError: a text is empty.
     """
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise UserError(f"text {number} is empty")
+    return classify(model, [(text,) for text in texts], batch_size, seq_len)
+
+
+def classify_pairs(
+    model: GPT2Classifier,
+    pairs: Sequence[tuple[str, str]],
+    batch_size: int = 32,
+    seq_len: int | None = None,
+) -> list[Prediction]:
+    """Labels pairs of texts, such as a premise and a hypothesis.
+
+    Args:
+        model: a classifier tuned on pairs.
+        pairs: the two texts of each, none of them empty.
+        batch_size: how many are computed together; it does not change the result.
+        seq_len: the longer text of a pair above this many tokens is trimmed, as in preparation;
+            None is the model's own limit.
+
+    Raises:
+        UserError: a text is empty.
+    """
+    return classify(model, pairs, batch_size, seq_len)
+
+
+def classify(
+    model: GPT2Classifier,
+    examples: Sequence[tuple[str, ...]],
+    batch_size: int = 32,
+    seq_len: int | None = None,
+) -> list[Prediction]:
+    """Labels examples of one text each, or of two each; see `classify_text`, `classify_pairs`."""
+    for number, texts in enumerate(examples, start=1):
+        if not all(text.strip() for text in texts):
+            raise UserError(f"{'text' if len(texts) == 1 else 'a text of pair'} {number} is empty")
     limit = seq_len or model.config.n_positions
-    rows = [ids[:limit] for ids in GPT2Tokenizer().encode_batch(list(texts))]
+    encoded = [GPT2Tokenizer().encode_batch(texts) for texts in zip(*examples, strict=True)]
+    rows = [joined(ids, limit) for ids in zip(*encoded, strict=True)]
     return as_predictions(model, predict_probabilities(model, Records.of(rows), batch_size))
+
+
+def joined(ids: Sequence[list[int]], limit: int) -> list[int]:
+    """The tokens of one text, or of a pair, as preparation would store them."""
+    if len(ids) == 1:
+        return ids[0][:limit]
+    premise, hypothesis = ids
+    return joined_pair(premise, hypothesis, limit)
 
 
 def as_predictions(model: GPT2Classifier, probabilities: np.ndarray) -> list[Prediction]:

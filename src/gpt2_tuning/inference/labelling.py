@@ -1,16 +1,12 @@
 """Labels for people and for files: printed, asked for one after another, or row by row."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from gpt2_tuning.data.row_files import check_columns, read_all_columns
-from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import write_text
+from gpt2_tuning.inference.answering import Fields, answer_file, asked
 from gpt2_tuning.inference.classification import Prediction
 
-Fields = tuple[str, ...]
-"""The texts of one example: one, or the two of a pair."""
 Predict = Callable[[Sequence[Fields]], list[Prediction]]
 
 
@@ -23,54 +19,18 @@ def print_predictions(examples: Sequence[Fields], predict: Predict) -> None:
 
 
 def label_file(source: Path, output: Path | None, columns: Sequence[str], predict: Predict) -> None:
-    """Adds `prediction` and `probabilities` to every row of a file, as JSON lines.
+    """Adds `prediction` and `probabilities` to every row of a file: see `answer_file`."""
 
-    Args:
-        source: rows in any format that preparation reads.
-        output: where the rows go, whole or not at all; None prints them.
-        columns: those that hold the texts of an example.
-        predict: what labels them.
+    def answers(examples: Sequence[Fields]) -> list[dict[str, Any]]:
+        return [
+            {"prediction": found.label, "probabilities": found.probabilities}
+            for found in predict(examples)
+        ]
 
-    Raises:
-        UserError: a column or a text is missing, or `output` is `source` itself.
-    """
-    if output is not None and output.absolute() == source.absolute():
-        raise UserError("--output would overwrite --input: give it another name")
-    rows = read_all_columns(source)
-    examples = []
-    for number, row in enumerate(rows, start=1):
-        check_columns(list(row), columns, f"{source.name}, row {number},")
-        fields = tuple(row[name] for name in columns)
-        if not all(isinstance(field, str) and field.strip() for field in fields):
-            raise UserError(f"{source.name}, row {number}: {' or '.join(columns)} holds no text")
-        examples.append(fields)
-    lines = [
-        json.dumps(
-            {**row, "prediction": found.label, "probabilities": found.probabilities},
-            ensure_ascii=False,
-        )
-        for row, found in zip(rows, predict(examples), strict=True)
-    ]
-    if output is None:
-        print("\n".join(lines))
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, "".join(line + "\n" for line in lines))
-    print(f"{output}: {len(lines):,} rows labelled")
+    answer_file(source, output, columns, answers)
 
 
 def ask(prompts: Sequence[str], predict: Predict) -> None:
     """Labels what is typed at the terminal, until an empty line or Ctrl-D."""
-    print("an empty line or Ctrl-D ends")
-    while True:
-        fields = []
-        for prompt in prompts:
-            try:
-                text = input(f"{prompt}> ")
-            except EOFError:
-                print()
-                return
-            if not text.strip():
-                return
-            fields.append(text)
-        print_predictions([tuple(fields)], predict)
+    for fields in asked(prompts):
+        print_predictions([fields], predict)

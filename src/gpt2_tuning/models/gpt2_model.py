@@ -30,6 +30,14 @@ class Cache(NamedTuple):
     mask: tf.Tensor  # int32 [B, slots], 1 where the slot holds a real token
     filled: tf.Tensor  # int32 scalar: slots used so far
 
+    def grown(self, extra) -> "Cache":
+        """The same with `extra` more slots, empty ones, behind the others."""
+        keys, values = (
+            tuple(tf.pad(part, [[0, 0], [0, 0], [0, extra], [0, 0]]) for part in parts)
+            for parts in (self.keys, self.values)
+        )
+        return Cache(keys, values, tf.pad(self.mask, [[0, 0], [0, extra]]), self.filled)
+
 
 class GPT2Attention(keras.layers.Layer):
     """Causal self-attention with several heads and fused query, key and value projections."""
@@ -238,11 +246,20 @@ def visible_slots(mask, filled, new: tf.Tensor) -> tf.Tensor:
 
 
 def write_slots(slots, new, start):
-    """Puts `new` [B, heads, T, head_size] into `slots` [B, heads, S, head_size] from `start`."""
-    end = start + tf.shape(new)[2]
-    written = tf.concat([slots[:, :, :start], new, slots[:, :, end:]], axis=2)
-    written.set_shape(slots.shape)
-    return written
+    """Puts `new` [B, heads, T, head_size] into `slots` [B, heads, S, head_size] from `start`.
+
+    Inside a loop this writes in place, since nothing else holds the old slots there. Not so a
+    concatenation, or `tf.tensor_scatter_nd_update`: those copy the whole cache for every token.
+    """
+    return tf.raw_ops.TensorStridedSliceUpdate(
+        input=slots,
+        begin=tf.stack([0, 0, start, 0]),
+        end=tf.stack([0, 0, start + tf.shape(new)[2], 0]),
+        strides=[1, 1, 1, 1],
+        value=new,
+        begin_mask=0b1011,  # all but the third axis are taken whole
+        end_mask=0b1011,
+    )
 
 
 def write_mask(mask, new, start):

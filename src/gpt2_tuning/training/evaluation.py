@@ -1,4 +1,4 @@
-"""What a classifier's run leaves for people: scores, pictures and a model card."""
+"""What a classifier's run leaves for people: an honest scorecard, pictures and a model card."""
 
 import json
 from pathlib import Path
@@ -7,31 +7,84 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from gpt2_tuning.data.glue import scores_f1
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.files import write_text
 from gpt2_tuning.inference.classification import predict_probabilities
-from gpt2_tuning.metrics import ClassificationScores, classification_scores
+from gpt2_tuning.metrics import ClassificationScores, Figure, classification_scores
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.plots import plot_confusion, plot_curves
 
 CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"
+CARD_FILE = "README.md"
+HEADLINE = ("accuracy", "macro_f1", "mcc")
 
 
 def evaluate_classifier(
-    model: GPT2Classifier, records: Records, run_dir: Path, split: str, batch_size: int
+    model: GPT2Classifier,
+    records: Records,
+    metadata: Metadata,
+    run_dir: Path,
+    split: str,
+    batch_size: int,
 ) -> ClassificationScores:
-    """Scores one split; prints the report and writes <split>.json and confusion.png."""
+    """Scores one split; prints the scorecard and writes <split>.json and confusion.png.
+
+    The baseline answers the class that is the commonest in the train split of `metadata`.
+    """
     probabilities = predict_probabilities(model, records, batch_size)
-    labels = records.columns["label"]
-    scores = classification_scores(labels, np.argmax(probabilities, axis=1), model.label_names)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"\n{split}: accuracy {scores.accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}\n")
-    console.print(scores.report, markup=False)
+    in_train = metadata.splits["train"]["labels"]
+    scores = classification_scores(
+        records.columns["label"],
+        np.argmax(probabilities, axis=1),
+        model.label_names,
+        baseline_class=int(np.argmax([in_train[name] for name in model.label_names])),
+    )
+    print_scorecard(scores, metadata, split)
     write_text(run_dir / f"{split}.json", json.dumps(scores.to_dict(), indent=2) + "\n")
     plot_confusion(scores.confusion, model.label_names, run_dir / CONFUSION_FILE)
     return scores
+
+
+def headline_names(metadata: Metadata) -> list[str]:
+    """The figures people are shown: F1 of one class only where it is official."""
+    return [*HEADLINE, *(["f1"] if scores_f1(metadata.dataset["name"]) else [])]
+
+
+def headline_figures(scores: ClassificationScores, metadata: Metadata) -> list[Figure]:
+    """Those figures."""
+    return [scores.figures[name] for name in headline_names(metadata)]
+
+
+def print_scorecard(scores: ClassificationScores, metadata: Metadata, split: str) -> None:
+    """Each figure with its interval and the baseline's, then the report by class."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(
+        f"\n{split}: {scores.examples:,} examples, with 95 % intervals;"
+        f" the baseline always answers {scores.baseline_class!r}"
+    )
+    figures = headline_figures(scores, metadata)
+    width = max(len(figure.title) for figure in figures)
+    for figure in figures:
+        console.print(
+            f"  {figure.title:{width}} {figure.value:.4f}  "
+            f"({figure.low:.4f} to {figure.high:.4f})  baseline {figure.baseline:.4f}"
+        )
+    console.print(verdict(scores) + "\n")
+    console.print(scores.report)
+
+
+def verdict(scores: ClassificationScores) -> str:
+    """What the accuracy comes to, in a sentence."""
+    accuracy = scores.figures["accuracy"]
+    if accuracy.beats_baseline:
+        return "The whole interval of the accuracy lies above the baseline."
+    return (
+        "The interval of the accuracy reaches down to the baseline: this split does not show that "
+        f"the model does better than always answering {scores.baseline_class!r}."
+    )
 
 
 def write_model_card(
@@ -40,7 +93,9 @@ def write_model_card(
     settings: dict[str, Any],
     metadata: Metadata,
     history: list[dict[str, float]],
-    scores: dict[str, Any],
+    best_epoch: int,
+    scores: ClassificationScores,
+    example: str,
 ) -> None:
     """Draws the curves and writes the run's README.md.
 
@@ -50,35 +105,33 @@ def write_model_card(
         settings: the flags the run was started with.
         metadata: the data it was tuned on.
         history: one row of figures for each epoch.
-        scores: figures on the validation split, by name.
+        best_epoch: the one whose weights were kept, counted from 1.
+        scores: those on the validation split.
+        example: the flags with which test.py labels an example.
     """
     plot_curves(history, run_dir / CURVES_FILE)
-    best = max(history, key=lambda row: row["val_accuracy"])
-    kind = f"LoRA, rank {settings['lora_rank']}" if settings["lora_rank"] else "every weight"
-    base = settings["pretrained"] or settings["model_size"]
-    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items())
+    rows = "\n".join(
+        f"| {figure.title} | {figure.value:.4f} | {figure.low:.4f} to {figure.high:.4f} "
+        f"| {figure.baseline:.4f} |"
+        for figure in headline_figures(scores, metadata)
+    )
     flags = "\n".join(f"    {name}: {value}" for name, value in settings.items())
-    sizes = ", ".join(f"{entry['examples']:,} {name}" for name, entry in metadata.splits.items())
     write_text(
-        run_dir / "README.md",
+        run_dir / CARD_FILE,
         f"""# {title}
 
-A GPT-2 ({settings["model_size"]}) tuned with gpt2-tuning: {kind}; base weights: {
-            "random" if base == "none" else base
-        }.
-
-Classes: {", ".join(metadata.label_names or [])}.
-
-Data: {metadata.dataset["name"]} ({metadata.dataset["source"]}); examples: {sizes}.
-Fingerprint of the rows: `{metadata.dataset["fingerprint"]}`.
+{described(settings, metadata)}
 
 ## Validation
 
-| figure | value |
-| --- | --- |
+| figure | value | 95 % interval | always {scores.baseline_class!r} |
+| --- | --- | --- | --- |
 {rows}
 
-The weights are those of epoch {best["epoch"]} of {len(history)}. They were chosen on this very
+{verdict(scores)} The intervals are of a bootstrap over the
+{scores.examples:,} examples: what other examples might have given, not what another seed might.
+
+The weights are those of epoch {best_epoch} of {len(history)}. They were chosen on this very
 split, so the figures flatter the model a little; `test.py --evaluate` scores it on the test split.
 
 ![learning curves]({CURVES_FILE})
@@ -86,10 +139,25 @@ split, so the figures flatter the model a little; `test.py --evaluate` scores it
 
 ## Use
 
-    python classification_tuning/test.py --run_dir {run_dir.absolute()} --text "..."
+    python {metadata.task}_tuning/test.py --run_dir {run_dir.absolute()} {example}
 
 ## Flags
 
 {flags}
 """,
     )
+
+
+def described(settings: dict[str, Any], metadata: Metadata) -> str:
+    """What was tuned, into which classes, and on what: three paragraphs of a model card."""
+    kind = f"LoRA, rank {settings['lora_rank']}" if settings["lora_rank"] else "every weight"
+    base = settings["pretrained"] or settings["model_size"]
+    base = "random" if base == "none" else base
+    sizes = ", ".join(f"{entry['examples']:,} {name}" for name, entry in metadata.splits.items())
+    size = settings["model_size"]
+    return f"""A GPT-2 ({size}) tuned with gpt2-tuning: {kind}; base weights: {base}.
+
+Classes: {", ".join(metadata.label_names or [])}.
+
+Data: {metadata.dataset["name"]} ({metadata.dataset["source"]}); examples: {sizes}.
+Fingerprint of the rows: `{metadata.dataset["fingerprint"]}`."""

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from gpt2_tuning.errors import UserError
 
 
@@ -103,6 +105,29 @@ class TrainOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassifierOptions(TrainOptions):
+    """Flags that a classifier's train.py adds."""
+
+    seeds: int = 1
+    """Train this many times, from --seed on: each a run in a directory of its own (seed-0, ...)."""
+
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        super().check()
+        require(self.seeds >= 1, "seeds", "at least 1", self)
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelOptions(TrainOptions):
+    """Flags that a language model's train.py adds."""
+
+    packing: bool = True
+    """Fill rows of seq_len tokens with several examples, kept apart by segment ids."""
+    batch_size: int = 8
+    """Rows in one update, over all devices: packed ones, or with --no_packing examples."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TestOptions:
     """Flags that every test.py shares."""
 
@@ -130,6 +155,76 @@ class TestOptions:
         require(self.batch_size >= 1, "batch_size", "at least 1", self)
         if self.output and not self.input:
             raise UserError("--output needs --input")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelOptions(TestOptions):
+    """Flags of a classifier's test.py, which adds those that hold what is to be labelled."""
+
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """The flags that make up an example, and what each was given, in order."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises UserError when there is nothing to do, or a text is empty or lacks its partner."""
+        super().check()
+        texts = self.texts()
+        flags = " and ".join(f"--{name}" for name in texts)
+        if not (any(texts.values()) or self.input or self.evaluate or self.interactive):
+            raise UserError(f"nothing to do: give {flags}, --input, --evaluate or --interactive")
+        if len({len(given) for given in texts.values()}) > 1:
+            counts = ", ".join(f"{len(given)} of --{name}" for name, given in texts.items())
+            raise UserError(
+                f"{flags} go together, as many of the one as of the other, not {counts}"
+            )
+        for name, given in texts.items():
+            if not all(text.strip() for text in given):
+                raise UserError(f"--{name} is empty")
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationOptions(TestOptions):
+    """Flags of a language model's test.py."""
+
+    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """What to respond to; may be given several times."""
+    max_new_tokens: int = 128
+    """Longest response, in tokens."""
+    sampling_method: Literal["greedy", "temperature", "top_k", "top_p"] = "greedy"
+    """How each token is chosen."""
+    temperature: float = 1.0
+    """Below 1 the likely tokens become likelier, above 1 less so."""
+    top_k: int = 50
+    """With top_k: how many of the likeliest tokens are drawn from."""
+    top_p: float = 0.9
+    """With top_p: the tokens drawn from are the fewest whose probabilities reach this."""
+    stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A text before which responses end; may be given several times."""
+    seed: int = 0
+    """The same seed draws the same responses."""
+    compare_base: bool = False
+    """Print what the base says beside what the tuned model says."""
+    rouge_rows: int = 50
+    """With --evaluate: responses to compare with the data's by ROUGE-L; 0 for none."""
+    batch_size: int = 8
+    """Prompts computed together."""
+
+    def check(self) -> None:
+        """Raises UserError when there is nothing to do, or a value is out of its range."""
+        super().check()
+        if not (self.prompt or self.input or self.evaluate or self.interactive):
+            raise UserError("nothing to do: give --prompt, --input, --evaluate or --interactive")
+        if not all(text.strip() for text in self.prompt):
+            raise UserError("--prompt is empty")
+        if "" in self.stop:
+            raise UserError("--stop is empty")
+        if self.compare_base and not self.prompt:
+            raise UserError("--compare_base needs --prompt")
+        require(self.rouge_rows >= 0, "rouge_rows", "0 or more", self)
+        require(self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
+        require(self.temperature > 0, "temperature", "above 0", self)
+        require(self.top_k >= 1, "top_k", "at least 1", self)
+        require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self)
 
 
 def require(holds: bool, name: str, wanted: str, options: object) -> None:

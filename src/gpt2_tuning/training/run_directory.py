@@ -105,7 +105,8 @@ def newest_run(task: str) -> Path:
         UserError: there is none.
     """
     parent = paths.run_dir(task, "")
-    finished = [path.parent for name in ("model", "adapter") for path in parent.glob(f"*/{name}")]
+    places = ("*/model", "*/adapter", "*/seed-*/model", "*/seed-*/adapter")
+    finished = [path.parent for place in places for path in parent.glob(place)]
     if not finished:
         raise UserError(f"no finished run in {parent}: give --run_dir, or train one first")
     return max(finished, key=lambda run: (run / OPTIONS_FILE).stat().st_mtime)
@@ -127,6 +128,12 @@ def split_of_run(
     """
     settings = read_settings(run_dir)
     directory = dataset_dir or Path(settings["dataset_dir"] or paths.dataset_dir(metadata.task))
-    if read_metadata(directory, metadata.task) != metadata:
+    found = read_metadata(directory, metadata.task)
+    if found.label_names != metadata.label_names:
+        theirs, ours = (
+            ", ".join(names or []) for names in (found.label_names, metadata.label_names)
+        )
+        raise UserError(f"{directory} has the classes {theirs}; the run was tuned on {ours}")
+    if found != metadata:
         raise UserError(f"{directory} is not the data of this run: give --dataset_dir")
     return read_records(directory, metadata, split)

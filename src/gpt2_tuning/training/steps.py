@@ -6,16 +6,18 @@ over devices changes nothing but the order of additions.
 """
 
 import functools
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.data.batches import Batch
+from gpt2_tuning.data.batches import Batch, BatchSource
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training.strategy import uses_gpu
 
 SUMS = ("loss", "hits", "weight")
+MEANS = {"loss": "loss", "accuracy": "hits"}
 
 
 class StepFunctions:
@@ -23,13 +25,19 @@ class StepFunctions:
 
     Both return float32 sums over the global batch, in the order of SUMS: the losses, the right
     predictions and the weights; a training step adds the gradients' norm before clipping.
+
+    Args:
+        model: built in the strategy's scope.
+        strategy: the devices.
+        optimizer: needed to train.
+        max_grad_norm: gradients are scaled down to this global norm.
     """
 
     def __init__(
         self,
         model: TunableModel,
         strategy: tf.distribute.Strategy,
-        optimizer: keras.optimizers.Optimizer,
+        optimizer: keras.optimizers.Optimizer | None = None,
         max_grad_norm: float = 1.0,
     ):
         self.model = model
@@ -110,8 +118,28 @@ class StepFunctions:
         scale = tf.minimum(1.0, self.max_grad_norm / (norm + 1e-6))
         scale /= self.strategy.num_replicas_in_sync
         variables = self.model.trainable_variables
+        assert self.optimizer is not None
         self.optimizer.apply([gradient * scale for gradient in gradients], variables)
         return sums, norm[tf.newaxis]
 
     def _total(self, sums) -> tf.Tensor:
         return self.strategy.reduce("SUM", sums, axis=None)
+
+
+def add(sums: dict[str, float], more: Mapping[str, float]) -> None:
+    """Adds figure by figure."""
+    for name, value in more.items():
+        sums[name] = sums.get(name, 0.0) + float(value)
+
+
+def means(sums: Mapping[str, float]) -> dict[str, float]:
+    """The mean loss and the accuracy, by weight."""
+    return {name: sums[total] / sums["weight"] for name, total in MEANS.items()}
+
+
+def evaluate(steps: StepFunctions, source: BatchSource) -> dict[str, float]:
+    """The weighted mean `loss` and `accuracy` over a whole split."""
+    sums: dict[str, float] = {}
+    for result in [steps.evaluate(batch) for batch in source.in_order()]:
+        add(sums, dict(zip(SUMS, np.asarray(result, np.float64), strict=True)))
+    return means(sums)

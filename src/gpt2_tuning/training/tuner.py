@@ -17,11 +17,10 @@ from gpt2_tuning.training import checkpoint
 from gpt2_tuning.training.checkpoint import Progress
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
-from gpt2_tuning.training.steps import SUMS, StepFunctions
+from gpt2_tuning.training.steps import SUMS, StepFunctions, add, evaluate, means
 from gpt2_tuning.training.watching import EpochWatcher
 
 BEST_FILE = "best.safetensors"
-MEANS = {"loss": "loss", "accuracy": "hits"}
 DRAIN_EVERY = 10
 """Steps under way before their results are waited for, so that a GPU does not wait for Python."""
 
@@ -151,10 +150,7 @@ class Tuner:
 
     def evaluate(self, source: BatchSource) -> dict[str, float]:
         """The weighted mean `loss` and `accuracy` over a whole split."""
-        sums: dict[str, float] = {}
-        for result in [self.steps.evaluate(batch) for batch in source.in_order()]:
-            add(sums, dict(zip(SUMS, np.asarray(result, np.float64), strict=True)))
-        return means(sums)
+        return evaluate(self.steps, source)
 
     def improved(self) -> bool:
         """Whether the newest epoch beats the best one before it; the first always does."""
@@ -176,14 +172,3 @@ class Tuner:
         checkpoint.save_checkpoint(
             self.checkpoints, self.variables, self.progress, f"step-{done:08d}"
         )
-
-
-def add(sums: dict[str, float], more: dict[str, float]) -> None:
-    """Adds figure by figure."""
-    for name, value in more.items():
-        sums[name] = sums.get(name, 0.0) + float(value)
-
-
-def means(sums: dict[str, float]) -> dict[str, float]:
-    """The mean loss and the accuracy, by weight."""
-    return {name: sums[total] / sums["weight"] for name, total in MEANS.items()}

@@ -1,0 +1,116 @@
+"""What every prep_dataset.py does: check the flags, write the data set, say what was found.
+
+A task's script is left with its policy: which columns, and what an example is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from gpt2_tuning import paths
+from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.data.examples import Example
+from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.data.report import report_table
+from gpt2_tuning.data.sources import Source, split_origins
+from gpt2_tuning.data.tfrecords import Rows, check_output_dir, write_dataset
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.errors import UserError
+
+if TYPE_CHECKING:
+    from gpt2_tuning.training.options import DatasetOptions
+
+MAX_LENGTH = GPT2Config.n_positions
+
+
+def checked_output_dir(task: str, options: "DatasetOptions", shortest: int = 1) -> Path:
+    """Where the data set goes. Call it before any work: it also checks --seq_len.
+
+    Raises:
+        UserError: --seq_len is not in shortest..1024, or the directory may not be used.
+    """
+    if not shortest <= options.seq_len <= MAX_LENGTH:
+        raise UserError(
+            f"--seq_len must be between {shortest} and {MAX_LENGTH}, not {options.seq_len}"
+        )
+    output_dir = options.output_dir or paths.dataset_dir(task)
+    check_output_dir(output_dir)
+    return output_dir
+
+
+def prepare_source(
+    task: str,
+    options: "DatasetOptions",
+    source: Source,
+    examples: Callable[[str], Rows],
+    columns: Sequence[str],
+    template: dict[str, str] | None = None,
+) -> Metadata:
+    """Writes the data set and prints the report and the command that comes next.
+
+    Args:
+        task: such as `classification`, the first word of its folder's name.
+        options: the flags.
+        source: the rows.
+        examples: gives the rows of a split, by its name, as examples.
+        columns: what each example stores beside its tokens: `label` or `prompt_length`.
+        template: `name` and `text` of the prompt, where the task has one.
+
+    Raises:
+        UserError: a split has no row that gives an example.
+        OSError: the disk is full or cannot be written to.
+    """
+    output_dir = checked_output_dir(task, options)
+    header = Metadata(
+        task=task,
+        dataset={"name": source.name, "source": source.kind, "fingerprint": source.fingerprint},
+        tokenizer_sha256=GPT2Tokenizer().sha256,
+        seq_len=options.seq_len,
+        columns=list(columns),
+        label_names=source.label_names,
+        template=template,
+        split_seed=options.seed,
+        splits=split_origins(source),
+    )
+    rows = {split: examples(split) for split in source.splits}
+    metadata = write_dataset(output_dir, header, rows)
+    Console().print(report_table(metadata.splits))
+    print(f"{output_dir} is ready. Next: python {task}_tuning/train.py", end="")
+    print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
+    return metadata
+
+
+def prepare_labelled(
+    task: str,
+    options: "DatasetOptions",
+    source: Source,
+    text_columns: Sequence[str],
+    label_column: str,
+    make_example: Callable[..., Example],
+) -> Metadata:
+    """As `prepare_source`, for a task whose examples are one text or several, and a class.
+
+    Args:
+        task: as in `prepare_source`.
+        options: as in `prepare_source`.
+        source: the rows, their classes as numbers.
+        text_columns: the columns of an example's texts; a row that lacks one of them is dropped.
+        label_column: the column of its class.
+        make_example: takes the token ids of each text, then the class and seq_len.
+    """
+    tokenizer = GPT2Tokenizer()
+
+    def examples(split: str) -> Iterator[Example | None]:
+        for batch in source.splits[split].iter(1000):
+            texts = [[text or "" for text in batch[name]] for name in text_columns]
+            encoded = [tokenizer.encode_batch(column) for column in texts]
+            rows = zip(zip(*texts, strict=True), zip(*encoded, strict=True), strict=True)
+            for (fields, ids), label in zip(rows, batch[label_column], strict=True):
+                if all(text.strip() for text in fields):
+                    yield make_example(*ids, label, options.seq_len)
+                else:
+                    yield None
+
+    return prepare_source(task, options, source, examples, columns=["label"])

@@ -1,0 +1,94 @@
+"""Responses of a language model: printed, streamed, beside those of its base, or into a file."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gpt2_tuning.data.prompts import Template
+from gpt2_tuning.inference.answering import Fields
+from gpt2_tuning.inference.generation import Prompt, generate_text, stream_text
+from gpt2_tuning.inference.sampling import make_sampler
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.training.options import GenerationOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Responder:
+    """A model with the template it was tuned on, and the flags that say how it writes."""
+
+    model: GPT2LanguageModel
+    template: Template | None
+    """None for a model of plain text: a prompt is continued as it is."""
+    options: GenerationOptions
+
+    def prompt(self, fields: Fields) -> str:
+        """What the model reads for an instruction and its context, or for a text."""
+        return self.template.prompt(*fields) if self.template else fields[0]
+
+    def respond(self, examples: Sequence[Fields]) -> list[str]:
+        """The responses, in order."""
+        return self.continue_prompts([self.prompt(fields) for fields in examples])
+
+    def continue_prompts(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The same for what the model reads, as texts or token ids."""
+        done = generate_text(
+            self.model, prompts, batch_size=self.options.batch_size, **self.settings()
+        )
+        return [text.strip() if self.template else text for text in done]
+
+    def rows(self, examples: Sequence[Fields]) -> list[dict[str, Any]]:
+        """What is added to the rows of a file."""
+        return [{"generated": response} for response in self.respond(examples)]
+
+    def stream(self, fields: Fields) -> Iterator[str]:
+        """One response, piece by piece."""
+        return stream_text(self.model, self.prompt(fields), **self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """The flags as `generate_text` and `stream_text` take them."""
+        flags = self.options
+        return {
+            "max_new_tokens": flags.max_new_tokens,
+            "sampler": make_sampler(
+                flags.sampling_method, flags.temperature, flags.top_k, flags.top_p
+            ),
+            "seed": flags.seed,
+            "stop": flags.stop,
+        }
+
+
+def print_responses(responder: Responder, examples: Sequence[Fields]) -> None:
+    """Prints each example with its response."""
+    for fields, response in zip(examples, responder.respond(examples), strict=True):
+        print(f"> {' | '.join(filter(None, fields))}\n{response}\n")
+
+
+def print_compared(
+    responder: Responder, base: GPT2LanguageModel, examples: Sequence[Fields]
+) -> None:
+    """Prints the base's and the tuned model's responses side by side.
+
+    Args:
+        responder: of the tuned model.
+        base: the model it was tuned from; the tuned one itself where LoRA can be switched off.
+        examples: what both respond to.
+    """
+    tuned = responder.respond(examples)
+    switched = base.disable_lora() if base is responder.model else contextlib.nullcontext()
+    with switched:
+        plain = dataclasses.replace(responder, model=base).respond(examples)
+    table = Table("prompt", "base", "tuned", show_lines=True)
+    for fields, before, after in zip(examples, plain, tuned, strict=True):
+        table.add_row(*("\n".join(filter(None, fields)), before, after))
+    Console().print(table, markup=False)
+
+
+def print_stream(responder: Responder, fields: Fields) -> None:
+    """Prints one response as it comes."""
+    for piece in responder.stream(fields):
+        print(piece, end="", flush=True)
+    print()

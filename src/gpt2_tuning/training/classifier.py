@@ -1,0 +1,141 @@
+"""A classifier's whole run: trained, saved, scored, and tried. Tasks differ in what they classify.
+
+Classification and entailment share all of it; their scripts say what is theirs.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from gpt2_tuning import paths
+from gpt2_tuning.data.batches import BatchSource
+from gpt2_tuning.data.metadata import Metadata, read_metadata
+from gpt2_tuning.data.tfrecords import Records, read_records
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.inference import labelling
+from gpt2_tuning.inference.classification import classify
+from gpt2_tuning.metrics import ClassificationScores
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
+from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
+from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.tuner import Tuner
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierData:
+    """A prepared data set, as training reads it."""
+
+    metadata: Metadata
+    train: Records
+    validation: Records
+
+
+def train_classifier(
+    options: ClassifierOptions, task: str, *, title: str, example: str, monitor: str
+) -> None:
+    """Trains on the train split, keeps what does best on validation, and reports.
+
+    Args:
+        options: the flags. With `seeds` above 1 there is a run for each, in a directory of its own.
+        task: such as `classification`, the first word of its folder's name.
+        title: what the model does, as the heading of its card.
+        example: the flags with which the task's test.py labels an example.
+        monitor: what decides on the best epoch: `val_accuracy` or `val_loss`.
+
+    Raises:
+        UserError: the data, the base weights or the run directory cannot be used.
+    """
+    dataset_dir = options.dataset_dir or paths.dataset_dir(task)
+    metadata = read_metadata(dataset_dir, task)
+    run_dir = run_directory.check_run_dir(task, options, metadata)
+    records = [read_records(dataset_dir, metadata, name) for name in ("train", "validation")]
+    data = ClassifierData(metadata, *records)
+    run = functools.partial(train_run, data=data, title=title, example=example, monitor=monitor)
+    if options.seeds == 1:
+        run(options, run_dir)
+    else:
+        run_directory.start_run(run_dir, options, metadata)
+        run_dir = seeds.train_seeds(run, options, run_dir, metadata, title)
+    print(f"next: python {task}_tuning/test.py --run_dir {run_dir} --evaluate")
+
+
+def train_run(
+    options: ClassifierOptions,
+    run_dir: Path,
+    data: ClassifierData,
+    title: str,
+    example: str,
+    monitor: str,
+) -> ClassificationScores:
+    """One run with one seed, from base weights to model card; returns its validation scores."""
+    metadata = data.metadata
+    keras.utils.set_random_seed(options.seed)
+    strategy = make_strategy(options.strategy)
+    with strategy.scope():
+        model = base_model.make_model(
+            GPT2Classifier, options, metadata, label_names=metadata.label_names
+        )
+    run_directory.start_run(run_dir, options, metadata)
+    base_model.keep_random_base(model, options, run_dir)
+    tuner = Tuner(
+        model,
+        BatchSource(data.train, options.batch_size),
+        BatchSource(data.validation, options.batch_size),
+        options,
+        base_model.learning_rate_of(options),
+        run_dir,
+        strategy,
+        monitor=monitor,
+    )
+    history = tuner.fit(resume=options.resume)
+    base_model.save_tuned(model, run_dir)
+    scores = evaluation.evaluate_classifier(
+        model, data.validation, metadata, run_dir, "validation", options.batch_size
+    )
+    settings = run_directory.as_settings(options)
+    best_epoch = tuner.progress.best_epoch or len(history)
+    evaluation.write_model_card(
+        run_dir, title, settings, metadata, history, best_epoch, scores, example
+    )
+    print(f"run: {run_dir}\nreport: {run_dir / evaluation.CARD_FILE}")
+    return scores
+
+
+def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> None:
+    """Rebuilds a run's model and does what the flags of a test.py ask for.
+
+    Args:
+        options: the flags; `texts()` has what is to be labelled.
+        task: the task the run must be of.
+        columns: those of --input that hold what `texts()` names, in its order.
+
+    Raises:
+        UserError: the run, its data or the input cannot be used.
+    """
+    run_dir = options.run_dir or run_directory.newest_run(task)
+    if (run_dir / seeds.SEEDS_FILE).is_file():
+        raise UserError(f"{run_dir} holds a run for each seed: give --run_dir one of them")
+    metadata = read_metadata(run_dir, task)
+    with make_strategy(options.strategy).scope():
+        model = base_model.load_tuned(GPT2Classifier, run_dir, label_names=metadata.label_names)
+    predict = functools.partial(
+        classify, model, batch_size=options.batch_size, seq_len=metadata.seq_len
+    )
+    texts = options.texts()
+    examples = list(zip(*texts.values(), strict=True))
+    if examples:
+        labelling.print_predictions(examples, predict)
+    if options.input:
+        labelling.label_file(options.input, options.output, columns, predict)
+    if options.evaluate:
+        records = run_directory.split_of_run(run_dir, metadata, "test", options.dataset_dir)
+        evaluation.evaluate_classifier(
+            model, records, metadata, run_dir, "test", options.batch_size
+        )
+        print(f"figures: {run_dir / 'test.json'}")
+    if options.interactive:
+        labelling.ask(list(texts), predict)

@@ -1,0 +1,262 @@
+"""A language model's whole run: trained, saved, scored. Instructions and plain text share it."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gpt2_tuning import paths
+from gpt2_tuning.data.batches import BatchSource, language_model_batch
+from gpt2_tuning.data.metadata import Metadata, read_metadata
+from gpt2_tuning.data.packing import PackedSource
+from gpt2_tuning.data.prompts import Template
+from gpt2_tuning.data.tfrecords import Records, read_records
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.files import write_text
+from gpt2_tuning.inference.answering import Fields, answer_file, asked
+from gpt2_tuning.inference.responding import (
+    Responder,
+    print_compared,
+    print_responses,
+    print_stream,
+)
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.plots import plot_curves
+from gpt2_tuning.text_metrics import mean_interval, rouge_l
+from gpt2_tuning.training import base_model, run_directory
+from gpt2_tuning.training.evaluation import CARD_FILE, CURVES_FILE, described
+from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
+from gpt2_tuning.training.steps import StepFunctions, evaluate
+from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.tuner import Tuner
+
+
+@dataclasses.dataclass(frozen=True)
+class InputColumns:
+    """Which columns of --input hold an example's texts; it is also what people are asked for."""
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+def train_language_model(
+    options: LanguageModelOptions, task: str, *, title: str, example: str
+) -> None:
+    """Trains on the train split, keeps the epoch of least validation loss, and reports.
+
+    Args:
+        options: the flags.
+        task: such as `instruction`, the first word of its folder's name.
+        title: what the model does, as the heading of its card.
+        example: the flags with which the task's test.py tries the model.
+
+    Raises:
+        UserError: the data, the base weights or the run directory cannot be used.
+    """
+    dataset_dir = options.dataset_dir or paths.dataset_dir(task)
+    metadata = read_metadata(dataset_dir, task)
+    run_dir = run_directory.check_run_dir(task, options, metadata)
+    train, validation = (
+        batches(read_records(dataset_dir, metadata, name), metadata, options)
+        for name in ("train", "validation")
+    )
+    keras.utils.set_random_seed(options.seed)
+    strategy = make_strategy(options.strategy)
+    with strategy.scope():
+        model = base_model.make_model(GPT2LanguageModel, options, metadata)
+    run_directory.start_run(run_dir, options, metadata)
+    base_model.keep_random_base(model, options, run_dir)
+    rate = base_model.learning_rate_of(options)
+    tuner = Tuner(model, train, validation, options, rate, run_dir, strategy, monitor="val_loss")
+    history = tuner.fit(resume=options.resume)
+    base_model.save_tuned(model, run_dir)
+    scores = language_model_scores(tuner.evaluate(validation))
+    write_text(run_dir / "validation.json", json.dumps(scores, indent=2) + "\n")
+    settings = run_directory.as_settings(options)
+    write_model_card(run_dir, title, settings, metadata, history, scores, example)
+    print(f"\nvalidation: {in_words(scores)}")
+    print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
+    print(f"next: python {task}_tuning/test.py --run_dir {run_dir} {example}")
+
+
+def batches(records: Records, metadata: Metadata, options: LanguageModelOptions) -> BatchSource:
+    """Rows that hold several examples each, or an example a row in buckets of like length."""
+    if options.packing:
+        return PackedSource(records, options.batch_size, row_length=metadata.seq_len)
+    return BatchSource(records, options.batch_size, language_model_batch)
+
+
+def try_language_model(
+    options: GenerationOptions, task: str, examples: Sequence[Fields], columns: InputColumns
+) -> None:
+    """Rebuilds a run's model and does what the flags of a test.py ask for.
+
+    Args:
+        options: the flags.
+        task: the task the run must be of.
+        examples: what `--prompt` and its companions give.
+        columns: those of --input that hold what an example has.
+
+    Raises:
+        UserError: the run, its data, a prompt or the input cannot be used.
+    """
+    run_dir = options.run_dir or run_directory.newest_run(task)
+    metadata = read_metadata(run_dir, task)
+    strategy = make_strategy(options.strategy)
+    with strategy.scope():
+        model = base_model.load_tuned(GPT2LanguageModel, run_dir)
+        base = base_of(model, run_dir) if options.compare_base else None
+    template = Template.from_metadata(metadata.template) if metadata.template else None
+    responder = Responder(model, template, options)
+    if base is not None:
+        print_compared(responder, base, examples)
+    elif examples:
+        print_responses(responder, examples)
+    if options.input:
+        answer_file(options.input, options.output, columns.needed, responder.rows, columns.optional)
+    if options.evaluate:
+        records = run_directory.split_of_run(run_dir, metadata, "test", options.dataset_dir)
+        evaluate_run(responder, records, run_dir, strategy)
+    if options.interactive:
+        for fields in asked(columns.needed, columns.optional):
+            print_stream(responder, fields)
+
+
+def base_of(model: GPT2LanguageModel, run_dir: Path) -> GPT2LanguageModel:
+    """The model before tuning: the same one where its LoRA can be switched off.
+
+    Raises:
+        UserError: the base was random and the run, which tuned every weight, did not keep it.
+    """
+    if model.lora:
+        return model
+    settings = run_directory.read_settings(run_dir)
+    if settings["pretrained"] == "none":
+        raise UserError("--compare_base: the base was random, and a full run does not keep it")
+    return GPT2LanguageModel.from_pretrained(settings["pretrained"] or settings["model_size"])
+
+
+def evaluate_run(
+    responder: Responder, records: Records, run_dir: Path, strategy: tf.distribute.Strategy
+) -> None:
+    """Scores the test split; prints the figures and writes test.json.
+
+    Loss, perplexity and token accuracy are over every supervised token; ROUGE-L is of responses to
+    `rouge_rows` examples, spread evenly over the split, whose prompt leaves room for one.
+    """
+    options = responder.options
+    source = BatchSource(records, options.batch_size, language_model_batch)
+    means = evaluate(StepFunctions(responder.model, strategy), source)
+    scores: dict[str, Any] = language_model_scores(means)
+    print(f"test: {in_words(scores)}")
+    if responder.template and options.rouge_rows:
+        scores |= rouge_scores(responder, records)
+        print(
+            f"ROUGE-L of {scores['rouge_rows']} responses: {scores['rouge_l']:.4f} "
+            f"(95 % interval {scores['rouge_l_interval'][0]:.4f} to "
+            f"{scores['rouge_l_interval'][1]:.4f})"
+        )
+    write_text(run_dir / "test.json", json.dumps(scores, indent=2) + "\n")
+    print(f"figures: {run_dir / 'test.json'}")
+
+
+def rouge_scores(responder: Responder, records: Records) -> dict[str, Any]:
+    """ROUGE-L of the model's responses against those of the data."""
+    options, tokenizer = responder.options, GPT2Tokenizer()
+    prompt_lengths = records.columns["prompt_length"]
+    room = responder.model.config.n_positions - options.max_new_tokens
+    fitting = np.flatnonzero(prompt_lengths <= room)
+    count = min(options.rouge_rows, len(fitting))
+    if not count:
+        raise UserError(
+            f"no prompt of the test split leaves room for {options.max_new_tokens} tokens"
+        )
+    rows = fitting[np.linspace(0, len(fitting) - 1, count).astype(int)]
+    prompts = [records.row(row)[: prompt_lengths[row]].tolist() for row in rows]
+    references = [
+        tokenizer.decode(records.row(row)[prompt_lengths[row] :].tolist(), skip_end_of_text=True)
+        for row in rows
+    ]
+    values = rouge_l(references, responder.continue_prompts(prompts))
+    return {
+        "rouge_l": float(values.mean()),
+        "rouge_l_interval": list(mean_interval(values)),
+        "rouge_rows": count,
+        "sampling_method": options.sampling_method,
+    }
+
+
+def language_model_scores(means: dict[str, float]) -> dict[str, float]:
+    """Loss, perplexity and token accuracy of a split, from its token-weighted means."""
+    return {
+        "loss": means["loss"],
+        "perplexity": math.exp(min(means["loss"], 700)),
+        "token_accuracy": means["accuracy"],
+    }
+
+
+def in_words(scores: dict[str, float]) -> str:
+    """The scores in one line."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
+
+
+def write_model_card(
+    run_dir: Path,
+    title: str,
+    settings: dict[str, Any],
+    metadata: Metadata,
+    history: list[dict[str, float]],
+    scores: dict[str, float],
+    example: str,
+) -> None:
+    """Draws the curves and writes the run's README.md.
+
+    Args:
+        run_dir: the run's directory.
+        title: what the model does.
+        settings: the flags the run was started with.
+        metadata: the data it was tuned on.
+        history: one row of figures for each epoch.
+        scores: those on the validation split.
+        example: the flags with which test.py tries the model.
+    """
+    plot_curves(history, run_dir / CURVES_FILE)
+    best = min(history, key=lambda row: row["val_loss"])
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in scores.items()
+    )
+    flags = "\n".join(f"    {name}: {value}" for name, value in settings.items())
+    write_text(
+        run_dir / CARD_FILE,
+        f"""# {title}
+
+{described(settings, metadata)}
+
+## Validation
+
+| figure | value |
+| --- | --- |
+{rows}
+
+They are means over every supervised token of the split. The weights are those of epoch
+{best["epoch"]} of {len(history)}, chosen on this very split, so the figures flatter the model a
+little; `test.py --evaluate` scores it on the test split.
+
+![learning curves]({CURVES_FILE})
+
+## Use
+
+    python {metadata.task}_tuning/test.py --run_dir {run_dir.absolute()} {example}
+
+## Flags
+
+{flags}
+""",
+    )

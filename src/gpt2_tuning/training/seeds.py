@@ -1,0 +1,147 @@
+"""The same training with several seeds: how much of a score is the seed's luck.
+
+Each seed is a whole run in a directory of its own, and is the very run that it would be alone.
+"""
+
+import dataclasses
+import gc
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.files import write_text
+from gpt2_tuning.metrics import ClassificationScores, title_of
+from gpt2_tuning.training import run_directory
+from gpt2_tuning.training.checkpoint import checkpoints
+from gpt2_tuning.training.evaluation import CARD_FILE, described, headline_names
+from gpt2_tuning.training.options import ClassifierOptions
+
+SEEDS_FILE = "seeds.json"
+SCORES_FILE = "validation.json"
+CHECKPOINTS = "checkpoints"
+
+Run = Callable[[ClassifierOptions, Path], ClassificationScores]
+
+
+def train_seeds(
+    run: Run, options: ClassifierOptions, parent: Path, metadata: Metadata, title: str
+) -> Path:
+    """Runs the seeds `seed`, `seed + 1`, ... and writes what they have in common.
+
+    With `--resume` the seeds that are finished stay as they are, the one under way continues from
+    its newest checkpoint, and the others start.
+
+    Args:
+        run: trains one seed in a directory.
+        options: the flags of all.
+        parent: holds a directory for each seed, seeds.json and README.md.
+        metadata: the data.
+        title: what the models do.
+
+    Returns:
+        The directory of the first seed.
+    """
+    directories = {}
+    for seed in range(options.seed, options.seed + options.seeds):
+        directory = directories[seed] = parent / f"seed-{seed}"
+        one = options_of_seed(options, seed, directory)
+        run_directory.check_run_dir(metadata.task, one, metadata)
+        if one.resume and is_finished(directory):
+            print(f"seed {seed}: finished before, in {directory}")
+            continue
+        print(f"\nseed {seed} ({len(directories)} of {options.seeds})")
+        run(one, directory)
+        gc.collect()  # a model and its traced steps refer to each other; the next one needs room
+    figures = {
+        seed: json.loads((directory / SCORES_FILE).read_text(encoding="utf-8"))
+        for seed, directory in directories.items()
+    }
+    report(parent, figures, run_directory.as_settings(options), metadata, title)
+    return directories[options.seed]
+
+
+def options_of_seed(options: ClassifierOptions, seed: int, directory: Path) -> ClassifierOptions:
+    """The flags with which the seed's run would be started alone."""
+    one = dataclasses.replace(options, seed=seed, seeds=1, output_dir=directory, overwrite=False)
+    if not options.resume:
+        return one
+    if is_finished(directory) or checkpoints(directory / CHECKPOINTS):
+        return one
+    # Stopped before its first checkpoint, or never begun: from the start.
+    return dataclasses.replace(one, resume=False, overwrite=True)
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a seed's run has come to its end: the model card is written last."""
+    return (directory / CARD_FILE).is_file() and (directory / SCORES_FILE).is_file()
+
+
+def spread(figures: dict[int, dict[str, Any]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Mean, sample standard deviation and values of each figure over the seeds (two or more)."""
+    values = {name: [scores[name] for scores in figures.values()] for name in names}
+    return {
+        name: {
+            "mean": float(np.mean(column)),
+            "standard_deviation": float(np.std(column, ddof=1)),
+            "values": column,
+        }
+        for name, column in values.items()
+    }
+
+
+def report(
+    parent: Path,
+    figures: dict[int, dict[str, Any]],
+    settings: dict[str, Any],
+    metadata: Metadata,
+    title: str,
+) -> None:
+    """Prints mean and spread, and writes seeds.json and the README.md over all seeds.
+
+    Args:
+        parent: holds the seeds' directories.
+        figures: each seed's validation.json.
+        settings: the flags of all.
+        metadata: the data.
+        title: what the models do.
+    """
+    names = headline_names(metadata)
+    titles = {name: title_of(name, metadata.label_names or []) for name in names}
+    found = spread(figures, names)
+    content = {"seeds": list(figures), "validation": found}
+    write_text(parent / SEEDS_FILE, json.dumps(content, indent=2) + "\n")
+    print(f"\nvalidation over {len(figures)} seeds, mean ± standard deviation:")
+    for name, row in found.items():
+        print(f"  {titles[name]} {row['mean']:.4f} ± {row['standard_deviation']:.4f}")
+    print(f"report: {parent / CARD_FILE}")
+    means = [f"{row['mean']:.4f} ± {row['standard_deviation']:.4f}" for row in found.values()]
+    baselines = next(iter(figures.values()))["baseline"]
+    lines = [
+        ["seed", *titles.values()],
+        ["---"] * (1 + len(names)),
+        *(
+            [f"[{seed}](seed-{seed}/{CARD_FILE})", *(f"{scores[name]:.4f}" for name in names)]
+            for seed, scores in figures.items()
+        ),
+        ["**mean ± standard deviation**", *means],
+        [f"always {baselines['always']!r}", *(f"{baselines[name]:.4f}" for name in names)],
+    ]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    write_text(
+        parent / CARD_FILE,
+        f"""# {title}: {len(figures)} seeds
+
+{described(settings, metadata)}
+
+## Validation
+
+{table}
+
+The seeds differ in the order of the batches, in dropout, and in whichever weights began at random;
+the data and its splits are the same. Each directory is a whole run, to be tried with test.py.
+""",
+    )

@@ -1,0 +1,35 @@
+"""Lets a tuned model write on: `python text_tuning/test.py --prompt "The harbour was"`."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from gpt2_tuning import cli
+from gpt2_tuning.training.options import GenerationOptions
+
+TASK = "text"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(GenerationOptions):
+    """Continues texts with a tuned model, or scores it on its test split."""
+
+    prompt_column: str = "prompt"
+    """Column of --input that holds the beginning of a text."""
+
+
+def test(options: Options) -> None:
+    """Rebuilds the run's model and does what the flags ask for."""
+    from gpt2_tuning.training.language_model import InputColumns, try_language_model
+
+    examples = [(prompt,) for prompt in options.prompt]
+    try_language_model(options, TASK, examples, InputColumns((options.prompt_column,)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the script; returns its exit code."""
+    return cli.run(Options, test, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

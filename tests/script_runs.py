@@ -1,0 +1,36 @@
+"""How tests run the scripts, and what they look at afterwards."""
+
+RUN_FILES = {
+    "README.md",
+    "checkpoints",
+    "confusion.png",
+    "curves.png",
+    "metadata.json",
+    "metrics.csv",
+    "options.yaml",
+    "tensorboard",
+    "validation.json",
+}
+"""What every classifier's run leaves, beside its model or adapter."""
+
+
+def names(directory):
+    """What lies in a directory."""
+    return {path.name for path in directory.iterdir()}
+
+
+def refused(main, capsys, *flags):
+    """Runs a script that must end with exit code 2; returns its one line."""
+    capsys.readouterr()
+    assert main([str(flag) for flag in flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def snapshot(directory):
+    """The files below a directory and when each was written."""
+    return {
+        path: path.stat().st_mtime_ns for path in sorted(directory.rglob("*")) if path.is_file()
+    }
