@@ -55,12 +55,13 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
         and that for `table`, float32 [V, C] (both of them empty where they are not wanted).
     """
     rows, width = tf.shape(hidden)[0], hidden.shape[1]
+    # As few chunks as can be, all of one size; the rows that fill the last have weight 0.
     chunks = (rows + CHUNK - 1) // CHUNK
-    # Padding rows have weight 0: with them every chunk has one static shape.
-    missing = chunks * CHUNK - rows
-    hidden = tf.reshape(tf.pad(hidden, [[0, missing], [0, 0]]), [chunks, CHUNK, width])
-    targets = tf.reshape(tf.pad(targets, [[0, missing]]), [chunks, CHUNK])
-    weights = tf.reshape(tf.pad(weights, [[0, missing]]), [chunks, CHUNK])
+    size = (rows + chunks - 1) // tf.maximum(chunks, 1)
+    missing = chunks * size - rows
+    hidden = tf.reshape(tf.pad(hidden, [[0, missing], [0, 0]]), [chunks, size, width])
+    targets = tf.reshape(tf.pad(targets, [[0, missing]]), [chunks, size])
+    weights = tf.reshape(tf.pad(weights, [[0, missing]]), [chunks, size])
 
     def one_chunk(index, totals, hidden_gradients, table_gradient):
         part = hidden[index]
@@ -76,7 +77,7 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
     start = (
         tf.constant(0),
         tf.zeros([2]),
-        tf.TensorArray(hidden.dtype, size=chunks, element_shape=[CHUNK, width]),
+        tf.TensorArray(hidden.dtype, size=chunks, element_shape=[None, width]),
         tf.zeros(tf.shape(table) if train_table else [0]),
     )
     _, totals, hidden_gradients, table_gradient = tf.while_loop(
