@@ -38,7 +38,7 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 	@echo "report: $(DEMO)/run/README.md"
 
 test: install  ## run the tests; no network
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # PyTorch comes first and alone, so that nothing asks for another build of it. It has an
 # environment of its own: some of its builds crash in one process with TensorFlow.

@@ -26,9 +26,16 @@ ROWS = [
 def home(tmp_path_factory):
     """A base model of one layer, six rows that are every split at once, and the data of both."""
     home = tmp_path_factory.mktemp("instruction")
-    dropout = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.0)
-    shape = {"n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 256}
-    config = GPT2Config(**shape, **dropout, initializer_range=0.2)
+    config = GPT2Config(
+        n_layer=1,
+        n_embd=32,
+        n_head=2,
+        n_positions=256,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        initializer_range=0.2,
+    )
     GPT2Model(config).built_now().save_pretrained(home / "base")
     rows = home / "rows.json"
     rows.write_text(json.dumps(ROWS))
@@ -47,7 +54,7 @@ def prepare(task, *flags):
     return script.main([str(flag) for flag in ("--seq_len", 64, *flags)])
 
 
-def train(home, task, name, *flags):
+def train(home, task: str, name: str, *flags: object) -> int:
     script = {"instruction": instruction_tuning, "text": text_tuning}[task].train
     paths = ["--dataset_dir", home / task, "--pretrained", home / "base"]
     return script.main([str(flag) for flag in (*paths, "--output_dir", home / name, *flags)])
@@ -130,20 +137,13 @@ def test_interactive_streams_the_response(full_run, monkeypatch, capsys):
 
 
 def test_plain_text_is_learnt_and_continued(home, capsys):
-    flags = ["--learning_rate", "2e-2", "--epochs", 12, "--batch_size", 2, "--patience", "None"]
-    assert train(home, "text", "text-run", *flags) == 0
+    long = ["--learning_rate", "2e-2", "--epochs", 12, "--batch_size", 2, "--patience", "None"]
+    assert train(home, "text", "text-run", *long) == 0
     assert names(home / "text-run") == LANGUAGE_RUN_FILES | {"model"}
     history = (home / "text-run" / "metrics.csv").read_text().splitlines()
     assert len(history) == 13
-    flags = [
-        "--run_dir",
-        str(home / "text-run"),
-        "--prompt",
-        "The tide comes",
-        "--max_new_tokens",
-        "6",
-    ]
-    assert text_tuning.test.main(flags) == 0
+    run = ["--run_dir", str(home / "text-run"), "--max_new_tokens", "6"]
+    assert text_tuning.test.main([*run, "--prompt", "The tide comes"]) == 0
     assert "> The tide comes\n in and the tide goes out" in capsys.readouterr().out
 
 

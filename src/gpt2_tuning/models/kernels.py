@@ -90,11 +90,8 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
 
 def chunk_sums(logits, targets, weights, gradients: bool):
     """One chunk's two sums, float32 [2], and the gradient of the first for `logits`, [n, V]."""
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    # This operation also gives softmax - one-hot, which spares two more arrays of this size.
+    losses, errors = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
     hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == targets, tf.float32)
     sums = tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
-    if not gradients:
-        return sums, None
-    probabilities = tf.nn.softmax(logits)
-    expected = tf.one_hot(targets, tf.shape(logits)[1])
-    return sums, (probabilities - expected) * weights[:, tf.newaxis]
+    return sums, errors * weights[:, tf.newaxis] if gradients else None
