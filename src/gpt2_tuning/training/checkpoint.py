@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -85,7 +86,9 @@ def restore_newest(directory: Path, variables: list[keras.Variable]) -> Progress
 
 def save_variables(path: Path, variables: list[keras.Variable]) -> None:
     """Writes the variables' values, in their order."""
-    save_file({f"{index:05d}": value.numpy() for index, value in enumerate(variables)}, path)
+    # A scalar variable's value is a NumPy scalar, which safetensors takes for no array.
+    arrays = {f"{index:05d}": np.asarray(value) for index, value in enumerate(variables)}
+    save_file(arrays, path)
 
 
 def load_variables(path: Path, variables: list[keras.Variable]) -> None:
