@@ -94,14 +94,10 @@ def classification_scores(
     always[:, baseline_class] = confusion.sum(axis=1)
     values, baselines = figures_of(confusion), figures_of(always)
     drawn = bootstrap_figures(confusion, RESAMPLES, seed)
-    tail = 100 * (1 - COVERAGE) / 2
-    figures = {}
-    for name, value in values.items():
-        low, high = np.percentile(drawn[name], [tail, 100 - tail])
-        figures[name] = Figure(
-            title_of(name, label_names),
-            *map(float, (value, low, high, baselines[name])),
-        )
+    figures = {
+        name: Figure(title, float(values[name]), *interval(drawn[name]), float(baselines[name]))
+        for name, title in ((name, title_of(name, label_names)) for name in values)
+    }
     return ClassificationScores(
         examples=len(labels),
         figures=figures,
@@ -147,6 +143,13 @@ def figures_of(confusion: np.ndarray) -> dict[str, np.ndarray]:
     if confusion.shape[-1] == 2:
         figures["f1"] = f1[..., 1]
     return figures
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float]:
+    """Between which values COVERAGE of the resamples' figures [N] lie."""
+    tail = 100 * (1 - COVERAGE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def bootstrap_figures(confusion: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 
-RESAMPLES = 2000
+from gpt2_tuning.metrics import RESAMPLES, interval
 
 
 def rouge_l(references: Sequence[str], responses: Sequence[str]) -> np.ndarray:
@@ -18,5 +18,4 @@ def rouge_l(references: Sequence[str], responses: Sequence[str]) -> np.ndarray:
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile-bootstrap interval of the mean of values [N]."""
     drawn = np.random.default_rng(seed).choice(values, size=(RESAMPLES, len(values)))
-    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    return interval(drawn.mean(axis=1))

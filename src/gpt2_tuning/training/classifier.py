@@ -20,6 +20,7 @@ from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.metrics import ClassificationScores
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
+from gpt2_tuning.training.model_card import CARD_FILE, ModelCard
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
@@ -96,12 +97,11 @@ def train_run(
     scores = evaluation.evaluate_classifier(
         model, data.validation, metadata, run_dir, "validation", options.batch_size
     )
-    settings = run_directory.as_settings(options)
-    best_epoch = tuner.progress.best_epoch or len(history)
-    evaluation.write_model_card(
-        run_dir, title, settings, metadata, history, best_epoch, scores, example
-    )
-    print(f"run: {run_dir}\nreport: {run_dir / evaluation.CARD_FILE}")
+    settings, best = run_directory.as_settings(options), tuner.progress.best_epoch or len(history)
+    card = ModelCard(title, example, settings, metadata, history, best)
+    pictures = {"confusion matrix": evaluation.CONFUSION_FILE}
+    card.write(run_dir, evaluation.scorecard_section(scores, metadata), pictures)
+    print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
     return scores
 
 

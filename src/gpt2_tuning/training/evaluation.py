@@ -1,8 +1,7 @@
-"""What a classifier's run leaves for people: an honest scorecard, pictures and a model card."""
+"""What a classifier's evaluation leaves for people: an honest scorecard and a picture."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,11 +13,9 @@ from gpt2_tuning.files import write_text
 from gpt2_tuning.inference.classification import predict_probabilities
 from gpt2_tuning.metrics import ClassificationScores, Figure, classification_scores
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.plots import plot_confusion, plot_curves
+from gpt2_tuning.plots import plot_confusion
 
-CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"
-CARD_FILE = "README.md"
 HEADLINE = ("accuracy", "macro_f1", "mcc")
 
 
@@ -87,77 +84,16 @@ def verdict(scores: ClassificationScores) -> str:
     )
 
 
-def write_model_card(
-    run_dir: Path,
-    title: str,
-    settings: dict[str, Any],
-    metadata: Metadata,
-    history: list[dict[str, float]],
-    best_epoch: int,
-    scores: ClassificationScores,
-    example: str,
-) -> None:
-    """Draws the curves and writes the run's README.md.
-
-    Args:
-        run_dir: the run's directory.
-        title: what the model does.
-        settings: the flags the run was started with.
-        metadata: the data it was tuned on.
-        history: one row of figures for each epoch.
-        best_epoch: the one whose weights were kept, counted from 1.
-        scores: those on the validation split.
-        example: the flags with which test.py labels an example.
-    """
-    plot_curves(history, run_dir / CURVES_FILE)
+def scorecard_section(scores: ClassificationScores, metadata: Metadata) -> str:
+    """The same scorecard in Markdown, for a model card."""
     rows = "\n".join(
         f"| {figure.title} | {figure.value:.4f} | {figure.low:.4f} to {figure.high:.4f} "
         f"| {figure.baseline:.4f} |"
         for figure in headline_figures(scores, metadata)
     )
-    flags = "\n".join(f"    {name}: {value}" for name, value in settings.items())
-    write_text(
-        run_dir / CARD_FILE,
-        f"""# {title}
-
-{described(settings, metadata)}
-
-## Validation
-
-| figure | value | 95 % interval | always {scores.baseline_class!r} |
+    return f"""| figure | value | 95 % interval | always {scores.baseline_class!r} |
 | --- | --- | --- | --- |
 {rows}
 
 {verdict(scores)} The intervals are of a bootstrap over the
-{scores.examples:,} examples: what other examples might have given, not what another seed might.
-
-The weights are those of epoch {best_epoch} of {len(history)}. They were chosen on this very
-split, so the figures flatter the model a little; `test.py --evaluate` scores it on the test split.
-
-![learning curves]({CURVES_FILE})
-![confusion matrix]({CONFUSION_FILE})
-
-## Use
-
-    python {metadata.task}_tuning/test.py --run_dir {run_dir.absolute()} {example}
-
-## Flags
-
-{flags}
-""",
-    )
-
-
-def described(settings: dict[str, Any], metadata: Metadata) -> str:
-    """What was tuned, into which classes, and on what: three paragraphs of a model card."""
-    kind = f"LoRA, rank {settings['lora_rank']}" if settings["lora_rank"] else "every weight"
-    base = settings["pretrained"] or settings["model_size"]
-    base = "random" if base == "none" else base
-    sizes = ", ".join(f"{entry['examples']:,} {name}" for name, entry in metadata.splits.items())
-    size = settings["model_size"]
-    return f"""A GPT-2 ({size}) tuned with gpt2-tuning: {kind}; base weights: {base}.
-
-Classes: {", ".join(metadata.label_names or [])}.
-
-Data: {metadata.dataset["name"]} ({metadata.dataset["source"]}); examples: {sizes}.
-Fingerprint of the rows: `{metadata.dataset["fingerprint"]}`."""
+{scores.examples:,} examples: what other examples might have given, not what another seed might."""

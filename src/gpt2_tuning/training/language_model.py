@@ -28,10 +28,9 @@ from gpt2_tuning.inference.responding import (
     print_stream,
 )
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
-from gpt2_tuning.plots import plot_curves
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
-from gpt2_tuning.training.evaluation import CARD_FILE, CURVES_FILE, described
+from gpt2_tuning.training.model_card import CARD_FILE, ModelCard
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import make_strategy
@@ -79,8 +78,9 @@ def train_language_model(
     base_model.save_tuned(model, run_dir)
     scores = language_model_scores(tuner.evaluate(validation))
     write_text(run_dir / "validation.json", json.dumps(scores, indent=2) + "\n")
-    settings = run_directory.as_settings(options)
-    write_model_card(run_dir, title, settings, metadata, history, scores, example)
+    settings, best = run_directory.as_settings(options), tuner.progress.best_epoch or len(history)
+    card = ModelCard(title, example, settings, metadata, history, best)
+    card.write(run_dir, score_section(scores))
     print(f"\nvalidation: {in_words(scores)}")
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
     print(f"next: python {task}_tuning/test.py --run_dir {run_dir} {example}")
@@ -207,56 +207,13 @@ def in_words(scores: dict[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
 
 
-def write_model_card(
-    run_dir: Path,
-    title: str,
-    settings: dict[str, Any],
-    metadata: Metadata,
-    history: list[dict[str, float]],
-    scores: dict[str, float],
-    example: str,
-) -> None:
-    """Draws the curves and writes the run's README.md.
-
-    Args:
-        run_dir: the run's directory.
-        title: what the model does.
-        settings: the flags the run was started with.
-        metadata: the data it was tuned on.
-        history: one row of figures for each epoch.
-        scores: those on the validation split.
-        example: the flags with which test.py tries the model.
-    """
-    plot_curves(history, run_dir / CURVES_FILE)
-    best = min(history, key=lambda row: row["val_loss"])
+def score_section(scores: dict[str, float]) -> str:
+    """The scores in Markdown, for a model card."""
     rows = "\n".join(
         f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in scores.items()
     )
-    flags = "\n".join(f"    {name}: {value}" for name, value in settings.items())
-    write_text(
-        run_dir / CARD_FILE,
-        f"""# {title}
-
-{described(settings, metadata)}
-
-## Validation
-
-| figure | value |
+    return f"""| figure | value |
 | --- | --- |
 {rows}
 
-They are means over every supervised token of the split. The weights are those of epoch
-{best["epoch"]} of {len(history)}, chosen on this very split, so the figures flatter the model a
-little; `test.py --evaluate` scores it on the test split.
-
-![learning curves]({CURVES_FILE})
-
-## Use
-
-    python {metadata.task}_tuning/test.py --run_dir {run_dir.absolute()} {example}
-
-## Flags
-
-{flags}
-""",
-    )
+They are means over every supervised token of the split."""

@@ -17,7 +17,8 @@ from gpt2_tuning.files import write_text
 from gpt2_tuning.metrics import ClassificationScores, title_of
 from gpt2_tuning.training import run_directory
 from gpt2_tuning.training.checkpoint import checkpoints
-from gpt2_tuning.training.evaluation import CARD_FILE, described, headline_names
+from gpt2_tuning.training.evaluation import headline_names
+from gpt2_tuning.training.model_card import CARD_FILE, described
 from gpt2_tuning.training.options import ClassifierOptions
 
 SEEDS_FILE = "seeds.json"
