@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.models import kernels
+from gpt2_tuning.models import chunked_loss
 from gpt2_tuning.models.gpt2_model import Cache, GPT2Model
 from gpt2_tuning.models.lora import project
 from gpt2_tuning.models.tunable import TunableModel
@@ -49,7 +49,7 @@ class GPT2LanguageModel(TunableModel):
     def loss_sums(self, inputs, targets, weights, training=None):
         """The weighted sums of cross-entropies and of right predictions, float32 scalars.
 
-        The logits never exist as a whole: see kernels.weighted_cross_entropy.
+        The logits never exist as a whole: see chunked_loss.weighted_cross_entropy.
 
         Args:
             inputs: as for `call`, with `target_positions`.
@@ -62,8 +62,8 @@ class GPT2LanguageModel(TunableModel):
         rows = (flat, self.table(), tf.reshape(targets, [-1]), tf.reshape(weights, [-1]))
         if training:
             train_table = self.transformer.wte.embeddings.trainable
-            return kernels.weighted_cross_entropy(*rows, train_table=train_table)
-        return kernels.cross_entropy_sums(*rows)
+            return chunked_loss.weighted_cross_entropy(*rows, train_table=train_table)
+        return chunked_loss.cross_entropy_sums(*rows)
 
     def table(self):
         """The token embedding, [vocab_size, n_embd] in the compute type."""

@@ -12,31 +12,34 @@ import tensorflow as tf
 
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.models import kernels
+from gpt2_tuning.models.cache import Cache, visible_slots, write_mask, write_slots
 from gpt2_tuning.models.lora import LoRADense, LoRASwitch
 from gpt2_tuning.models.tunable import TunableModel
 
-MASKED = -1e9
-"""The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
+
+class DropoutSeeds(NamedTuple):
+    """int32 [2] for every dropout of a block, in training; None in inference."""
+
+    c_attn: tf.Tensor | None = None
+    weights: tf.Tensor | None = None
+    attn_proj: tf.Tensor | None = None
+    attn_out: tf.Tensor | None = None
+    c_fc: tf.Tensor | None = None
+    mlp_proj: tf.Tensor | None = None
+    mlp_out: tf.Tensor | None = None
+
+    @classmethod
+    def of_block(cls, seed: tf.Tensor | None, block: int) -> "DropoutSeeds":
+        """Those of one block, all different, from the seed of a forward pass."""
+        if seed is None:
+            return cls()
+        count = len(cls._fields)
+        places = range(block * count, (block + 1) * count)
+        return cls(*(seed + tf.constant([place, 0]) for place in places))
 
 
-class Cache(NamedTuple):
-    """Keys and values of the tokens computed so far, for decoding one token after another.
-
-    Every row is filled at the same slots, so shorter prompts are padded on the left.
-    """
-
-    keys: tuple[tf.Tensor, ...]  # one a layer: [B, heads, slots, head_size]
-    values: tuple[tf.Tensor, ...]  # one a layer: [B, heads, slots, head_size]
-    mask: tf.Tensor  # int32 [B, slots], 1 where the slot holds a real token
-    filled: tf.Tensor  # int32 scalar: slots used so far
-
-    def grown(self, extra) -> "Cache":
-        """The same with `extra` more slots, empty ones, behind the others."""
-        keys, values = (
-            tuple(tf.pad(part, [[0, 0], [0, 0], [0, extra], [0, 0]]) for part in parts)
-            for parts in (self.keys, self.values)
-        )
-        return Cache(keys, values, tf.pad(self.mask, [[0, 0], [0, extra]]), self.filled)
+INFERENCE = DropoutSeeds()
 
 
 class GPT2Attention(keras.layers.Layer):
@@ -47,40 +50,42 @@ class GPT2Attention(keras.layers.Layer):
         self.config = config
         self.c_attn = block_dense("attn.c_attn", 3 * config.n_embd, self, lora, switch)
         self.c_proj = block_dense("attn.c_proj", config.n_embd, self, lora, switch)
-        self.attn_dropout = keras.layers.Dropout(config.attn_pdrop, dtype=self.dtype_policy)
-        self.resid_dropout = keras.layers.Dropout(config.resid_pdrop, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         """Builds the projections for [B, T, n_embd]."""
-        for layer in (self.c_attn, self.c_proj, self.resid_dropout):
-            layer.build(input_shape)
-        self.attn_dropout.build((None, self.config.n_head, None, None))
+        self.c_attn.build(input_shape)
+        self.c_proj.build(input_shape)
 
-    def call(self, x, visible, past=None, filled=None, training=None):
+    def call(self, x, visible, seeds=INFERENCE, past=None, filled=None):
         """Attends within x, or from x to a cache that x is first written into.
 
         Args:
             x: [B, T, n_embd].
             visible: bool [B, T, S], which tokens each token sees.
+            seeds: a DropoutSeeds.
             past: (keys, values) of this layer, each [B, heads, S, head_size]; or None, and S = T.
             filled: int32 scalar, the slot of `past` that the first token of x goes to.
 
         Returns:
             [B, T, n_embd], and the new (keys, values).
         """
-        fused = self.c_attn(x, training=training)
+        fused = self.c_attn(x, seed=seeds.c_attn)
         query, key, value = (self.split_heads(part) for part in tf.split(fused, 3, axis=2))
         if past is not None:
             key = write_slots(past[0], key, filled)
             value = write_slots(past[1], value, filled)
         query *= tf.cast(self.config.head_size**-0.5, query.dtype)
         scores = tf.matmul(query, key, transpose_b=True)  # [B, heads, T, S]
-        masked = tf.where(visible[:, tf.newaxis], tf.cast(scores, tf.float32), MASKED)
-        weights = tf.nn.softmax(masked)
-        weights = self.attn_dropout(tf.cast(weights, value.dtype), training=training)
+        weights = kernels.attention_weights(
+            scores,
+            visible,
+            seeds.weights,
+            rate=self.config.attn_pdrop,
+            compiled=seeds.weights is not None,
+        )
         mixed = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, T, heads, head_size]
         mixed = tf.reshape(mixed, tf.shape(x))
-        return self.resid_dropout(self.c_proj(mixed), training=training), (key, value)
+        return self.c_proj(mixed, seed=seeds.attn_proj), (key, value)
 
     def split_heads(self, x):
         """[B, T, n_embd] to [B, heads, T, head_size]."""
@@ -97,18 +102,17 @@ class GPT2MLP(keras.layers.Layer):
         self.config = config
         self.c_fc = block_dense("mlp.c_fc", 4 * config.n_embd, self, lora, switch)
         self.c_proj = block_dense("mlp.c_proj", config.n_embd, self, lora, switch)
-        self.dropout = keras.layers.Dropout(config.resid_pdrop, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         """Builds the two layers for [B, T, n_embd]."""
         self.c_fc.build(input_shape)
         self.c_proj.build((*input_shape[:-1], 4 * self.config.n_embd))
-        self.dropout.build(input_shape)
 
-    def call(self, x, training=None):
-        """[B, T, n_embd] to [B, T, n_embd]."""
-        x = tf.nn.gelu(self.c_fc(x, training=training), approximate=True)
-        return self.dropout(self.c_proj(x, training=training), training=training)
+    def call(self, x, seeds=INFERENCE):
+        """[B, T, n_embd] to [B, T, n_embd]; `seeds` is a DropoutSeeds."""
+        x = self.c_fc(x, seed=seeds.c_fc)
+        x = kernels.gelu(x, compiled=seeds.c_fc is not None)
+        return self.c_proj(x, seed=seeds.mlp_proj)
 
 
 class GPT2Block(keras.layers.Layer):
@@ -117,9 +121,10 @@ class GPT2Block(keras.layers.Layer):
     def __init__(self, config: GPT2Config, lora=None, switch: LoRASwitch | None = None, **kwargs):
         super().__init__(**kwargs)
         dtype = self.dtype_policy
-        self.ln_1 = layer_norm(config, dtype, "ln_1")
+        self.rate = config.resid_pdrop
+        self.ln_1 = LayerNorm(config.layer_norm_epsilon, dtype=dtype, name="ln_1")
         self.attn = GPT2Attention(config, lora, switch, dtype=dtype, name="attn")
-        self.ln_2 = layer_norm(config, dtype, "ln_2")
+        self.ln_2 = LayerNorm(config.layer_norm_epsilon, dtype=dtype, name="ln_2")
         self.mlp = GPT2MLP(config, lora, switch, dtype=dtype, name="mlp")
 
     def build(self, input_shape):
@@ -127,13 +132,36 @@ class GPT2Block(keras.layers.Layer):
         for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
             layer.build(input_shape)
 
-    def call(self, x, visible, past=None, filled=None, training=None):
-        """[B, T, n_embd] to the same, and this layer's new (keys, values)."""
-        attended, present = self.attn(
-            self.ln_1(x), visible, past=past, filled=filled, training=training
-        )
-        x = x + attended
-        return x + self.mlp(self.ln_2(x), training=training), present
+    def call(self, x, visible, seeds=INFERENCE, past=None, filled=None):
+        """[B, T, n_embd] to the same, and this layer's new (keys, values); see GPT2Attention."""
+        training = seeds.attn_out is not None
+        normal = self.ln_1(x, compiled=training)
+        update, present = self.attn(normal, visible, seeds, past=past, filled=filled)
+        x = kernels.add_dropped(x, update, seeds.attn_out, rate=self.rate, compiled=training)
+        update = self.mlp(self.ln_2(x, compiled=training), seeds)
+        x = kernels.add_dropped(x, update, seeds.mlp_out, rate=self.rate, compiled=training)
+        return x, present
+
+
+class LayerNorm(keras.layers.Layer):
+    """Normalises the last axis to mean 0 and variance 1, then scales and shifts it.
+
+    Keras's own layer under its weights' names; its weights stay in float32 whatever the policy.
+    """
+
+    def __init__(self, epsilon: float, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Adds `gamma` and `beta` for inputs of `input_shape[-1]` channels."""
+        shape, exact = (input_shape[-1],), {"dtype": "float32", "autocast": False}
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", **exact)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", **exact)
+
+    def call(self, x, compiled=False):
+        """[..., C] to the same; `compiled` as in training."""
+        return kernels.layer_norm(x, self.gamma, self.beta, epsilon=self.epsilon, compiled=compiled)
 
 
 @keras.saving.register_keras_serializable(package="gpt2_tuning")
@@ -156,20 +184,21 @@ class GPT2Model(TunableModel):
         self.switch = LoRASwitch() if self.lora else None
         self.wte = embedding(config.vocab_size, config, dtype, "wte")
         self.wpe = embedding(config.n_positions, config, dtype, "wpe")
-        self.drop = keras.layers.Dropout(config.embd_pdrop, dtype=dtype, name="drop")
+        self.seeds = keras.random.SeedGenerator()
         self.h = [
             GPT2Block(config, self.lora, self.switch, dtype=dtype, name=f"h_{layer}")
             for layer in range(config.n_layer)
         ]
-        self.ln_f = layer_norm(config, dtype, "ln_f")
+        self.ln_f = LayerNorm(config.layer_norm_epsilon, dtype=dtype, name="ln_f")
 
     def build(self, input_shape=None):
         """Creates every weight; no data or shape is needed."""
         hidden = (None, None, self.config.n_embd)
         self.wte.build((None, None))
         self.wpe.build((None, None))
-        for layer in (self.drop, *self.h, self.ln_f):
-            layer.build(hidden)
+        for block in self.h:
+            block.build(hidden)
+        self.ln_f.build(hidden)
 
     def call(self, inputs, cache: Cache | None = None, training=None):
         """Hidden states [B, T, n_embd] in the compute type; with a cache, (states, new cache).
@@ -198,13 +227,17 @@ class GPT2Model(TunableModel):
             pasts = list(zip(cache.keys, cache.values, strict=True))
         # Fully masked rows (padding) would give -1.
         positions = tf.maximum(tf.reduce_sum(tf.cast(visible, tf.int32), axis=2) - 1, 0)
-        x = self.drop(self.wte(token_ids) + self.wpe(positions), training=training)
+        seed = tf.cast(self.seeds.next(), tf.int32) if training else None
+        x = self.wte(token_ids) + self.wpe(positions)
+        x = kernels.dropout(x, seed, rate=self.config.embd_pdrop, compiled=bool(training))
         presents = []
         for layer, block in enumerate(self.h):
+            # The embeddings' dropout has the seed itself, so blocks begin with the next.
+            seeds = DropoutSeeds.of_block(seed, layer + 1)
             past = pasts[layer] if pasts else None
-            x, present = block(x, visible, past=past, filled=filled, training=training)
+            x, present = block(x, visible, seeds, past=past, filled=filled)
             presents.append(present)
-        x = self.ln_f(x)
+        x = self.ln_f(x, compiled=bool(training))
         if cache is None:
             return x
         keys, values = zip(*presents, strict=True)
@@ -229,45 +262,6 @@ def visible_tokens(inputs) -> tf.Tensor:
         return causal & tf.cast(inputs["attention_mask"], tf.bool)[:, tf.newaxis, :]
     same = segments[:, :, tf.newaxis] == segments[:, tf.newaxis, :]
     return causal & same & (segments > 0)[:, tf.newaxis, :]
-
-
-def visible_slots(mask, filled, new: tf.Tensor) -> tf.Tensor:
-    """Which of the cache's slots each of `new` tokens, written from slot `filled`, sees.
-
-    Args:
-        mask: int32 [B, slots], 1 where a slot holds a real token.
-
-    Returns:
-        bool [B, new, slots].
-    """
-    rows = filled + tf.range(new)
-    causal = rows[:, tf.newaxis] >= tf.range(tf.shape(mask)[1])
-    return causal & tf.cast(mask, tf.bool)[:, tf.newaxis, :]
-
-
-def write_slots(slots, new, start):
-    """Puts `new` [B, heads, T, head_size] into `slots` [B, heads, S, head_size] from `start`.
-
-    Inside a loop this writes in place, since nothing else holds the old slots there. Not so a
-    concatenation, or `tf.tensor_scatter_nd_update`: those copy the whole cache for every token.
-    """
-    return tf.raw_ops.TensorStridedSliceUpdate(
-        input=slots,
-        begin=tf.stack([0, 0, start, 0]),
-        end=tf.stack([0, 0, start + tf.shape(new)[2], 0]),
-        strides=[1, 1, 1, 1],
-        value=new,
-        begin_mask=0b1011,  # all but the third axis are taken whole
-        end_mask=0b1011,
-    )
-
-
-def write_mask(mask, new, start):
-    """Puts `new` int32 [B, T] into `mask` int32 [B, S] from slot `start`."""
-    new = tf.cast(new, mask.dtype)
-    written = tf.concat([mask[:, :start], new, mask[:, start + tf.shape(new)[1] :]], axis=1)
-    written.set_shape(mask.shape)
-    return written
 
 
 def block_dense(target: str, units: int, owner: keras.layers.Layer, lora, switch) -> LoRADense:
@@ -298,11 +292,4 @@ def embedding(rows: int, config: GPT2Config, dtype, name: str) -> keras.layers.E
         embeddings_initializer=keras.initializers.RandomNormal(stddev=config.initializer_range),
         dtype=dtype,
         name=name,
-    )
-
-
-def layer_norm(config: GPT2Config, dtype, name: str) -> keras.layers.LayerNormalization:
-    """LayerNorm over n_embd with GPT-2's epsilon; Keras computes it in float32 at least."""
-    return keras.layers.LayerNormalization(
-        epsilon=config.layer_norm_epsilon, dtype=dtype, name=name
     )

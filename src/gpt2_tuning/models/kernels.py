@@ -1,97 +1,165 @@
-"""The few hot functions with hand-written gradients."""
+"""The elementwise parts of the model between its matrix products.
+
+In training each is compiled by XLA into one pass over memory, where TensorFlow would make one for
+every operation and keep most results for the gradient. The matrix products stay outside: on a CPU
+oneDNN computes them faster than XLA does. Everything here computes in float32 and returns the type
+of its first argument.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-CHUNK = 512
-"""Rows of logits that exist at one time: 512 x 50,257 float32 are 103 MB."""
+MASKED = -1e9
+"""The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
 
 
-def weighted_cross_entropy(hidden, table, targets, weights, train_table: bool):
-    """The language model's loss without its logits: they exist CHUNK rows at a time.
+class Island:
+    """A function of tensors that runs as it stands, or compiled with a compiled gradient.
 
-    The gradient is computed in the forward pass, while a chunk's logits are there, so nothing of
-    the size of the logits is kept for the backward pass.
+    The compiled gradient recomputes the function, so nothing but its inputs is kept. That of each
+    input is a function of its own: the graph drops those that nobody asks for, such as that of a
+    frozen LayerNorm gain. Compiling takes a moment for every new shape, which pays in training,
+    where few shapes come often; elsewhere the plain function serves.
+    """
+
+    def __init__(self, plain: Callable[..., tf.Tensor]):
+        self.plain = plain
+        functools.update_wrapper(self, plain)
+
+    def __call__(self, *tensors: Any, compiled: bool, **static: Any) -> tf.Tensor:
+        """The function's value.
+
+        Args:
+            tensors: its tensors; those of integers and booleans have no gradient.
+            compiled: whether XLA is to compile it.
+            static: its other arguments, constants of the compiled function.
+        """
+        if not compiled:
+            return self.plain(*tensors, **static)
+        return self._compiled(tuple(sorted(static.items())))(*tensors)
+
+    @functools.cache  # noqa: B019 - islands live as long as the process
+    def _compiled(self, static: tuple[tuple[str, Any], ...]) -> Callable[..., tf.Tensor]:
+        function = functools.partial(self.plain, **dict(static))
+        compile_it = functools.partial(tf.function, jit_compile=True, autograph=False)
+        forward = compile_it(lambda *tensors: function(*tensors))
+
+        def gradient_of(index: int):
+            def gradient(tensors, upstream):
+                with tf.GradientTape() as tape:
+                    tape.watch(tensors[index])
+                    value = function(*tensors)
+                return tape.gradient(value, tensors[index], upstream)
+
+            return compile_it(gradient)
+
+        gradients: dict[int, Callable[..., tf.Tensor]] = {}
+
+        @tf.custom_gradient
+        def call(*tensors):
+            def backward(upstream):
+                found = []
+                for index, tensor in enumerate(tensors):
+                    if tensor.dtype.is_floating and index not in gradients:
+                        gradients[index] = gradient_of(index)
+                    found.append(
+                        gradients[index](tensors, upstream) if tensor.dtype.is_floating else None
+                    )
+                return found
+
+            return forward(*tensors), backward
+
+        return lambda *tensors: call(*map(tf.convert_to_tensor, tensors))
+
+
+@Island
+def gelu(x):
+    """The tanh form of GELU (Hendrycks & Gimpel 2016), of any shape."""
+    return tf.cast(tf.nn.gelu(tf.cast(x, tf.float32), approximate=True), x.dtype)
+
+
+@Island
+def layer_norm(x, gain, bias, epsilon: float):
+    """Over the last axis of x, [..., C]; `gain` and `bias` are [C] (Ba et al. 2016)."""
+    exact = tf.cast(x, tf.float32)
+    centred = exact - tf.reduce_mean(exact, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    normal = centred * tf.math.rsqrt(variance + epsilon)
+    return tf.cast(normal * tf.cast(gain, tf.float32) + tf.cast(bias, tf.float32), x.dtype)
+
+
+@Island
+def attention_weights(scores, visible, seed, rate: float):
+    """Softmax over what is visible, then dropout.
 
     Args:
-        hidden: [N, C] in the compute type.
-        table: [V, C], the token embedding that scores the next token; in the compute type.
-        targets: int32 [N].
-        weights: float32 [N]; rows of weight 0 count for nothing.
-        train_table: whether a gradient for `table` is wanted.
-
-    Returns:
-        The sum of weight x cross-entropy and the sum of weights whose likeliest token is the
-        target, both float32 scalars. Only the first has a gradient.
+        scores: [B, heads, T, S].
+        visible: bool [B, T, S].
+        seed: int32 [2], of the dropout; None is inference.
+        rate: the share of weights that are dropped.
     """
+    masked = tf.where(visible[:, tf.newaxis], tf.cast(scores, tf.float32), MASKED)
+    return tf.cast(dropped(tf.nn.softmax(masked), seed, rate), scores.dtype)
 
-    @tf.custom_gradient
-    def sums_of(hidden, table):
-        totals, hidden_gradient, table_gradient = chunked_loss(
-            hidden, table, targets, weights, gradients=True, train_table=train_table
+
+@Island
+def dropout(x, seed, rate: float):
+    """x with a share `rate` of its values set to zero and the others scaled up for it."""
+    return tf.cast(dropped(tf.cast(x, tf.float32), seed, rate), x.dtype)
+
+
+@Island
+def add_dropped(stream, update, seed, rate: float):
+    """stream + dropout(update): how a layer writes into the residual stream."""
+    if seed is None:
+        return stream + update
+    kept = dropped(tf.cast(update, tf.float32), seed, rate)
+    return tf.cast(tf.cast(stream, tf.float32) + kept, stream.dtype)
+
+
+def dropped(x, seed, rate: float):
+    """Dropout of a float32 array, with a mask that follows from seed and place alone.
+
+    So no mask is kept for the gradient: it comes again from the seed. None is no dropout.
+    """
+    if seed is None or not rate:
+        return x
+    threshold = tf.constant(round(rate * 2**32), tf.uint32)
+    keep = random_bits(tf.shape(x), len(x.shape), seed) >= threshold
+    return tf.where(keep, x / (1 - rate), 0.0)
+
+
+def random_bits(shape, rank: int, seed) -> tf.Tensor:
+    """32 random bits for every place of an array, uint32.
+
+    A hash of the place's number, not a generator: it costs a few integer operations where
+    TensorFlow's generators took longer than all else in a block but its matrix products.
+
+    Args:
+        shape: int32 [rank].
+        rank: the number of axes.
+        seed: int32 [2]; any two numbers.
+    """
+    numbers, stride = tf.zeros([1] * rank, tf.uint32), tf.constant(1, tf.uint32)
+    for axis in reversed(range(rank)):
+        size = tf.cast(shape[axis], tf.uint32)
+        places = tf.cast(tf.range(shape[axis]), tf.uint32) * stride
+        numbers += tf.reshape(places, [-1] + [1] * (rank - 1 - axis))
+        stride *= size
+    first, second = tf.unstack(tf.cast(seed, tf.uint32))
+    # Seeds count up; mixed once, neighbours have nothing in common, and each is two keys.
+    key = mixed(first + mixed(second))
+    other = mixed(key + second)
+    return mixed(mixed(numbers + key) ^ other)
+
+
+def mixed(x):
+    """A bijection of uint32 under which every bit depends on all (`lowbias32`, C. Wellons 2018)."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = (x ^ tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32))) * tf.constant(
+            factor, tf.uint32
         )
-
-        def backward(upstream, _):
-            scaled = tf.cast(upstream, hidden.dtype) * hidden_gradient
-            if not train_table:
-                return scaled, None
-            return scaled, tf.cast(upstream * table_gradient, table.dtype)
-
-        return (totals[0], totals[1]), backward
-
-    return sums_of(hidden, table)
-
-
-def cross_entropy_sums(hidden, table, targets, weights):
-    """The same two sums without any gradient, for evaluation."""
-    totals, _, _ = chunked_loss(hidden, table, targets, weights, gradients=False, train_table=False)
-    return totals[0], totals[1]
-
-
-def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: bool):
-    """Runs over the rows in chunks.
-
-    Returns:
-        float32 [2], the weighted losses and hits; the gradient of the first for `hidden`, [N, C];
-        and that for `table`, float32 [V, C] (both of them empty where they are not wanted).
-    """
-    rows, width = tf.shape(hidden)[0], hidden.shape[1]
-    # As few chunks as can be, all of one size; the rows that fill the last have weight 0.
-    chunks = (rows + CHUNK - 1) // CHUNK
-    size = (rows + chunks - 1) // tf.maximum(chunks, 1)
-    missing = chunks * size - rows
-    hidden = tf.reshape(tf.pad(hidden, [[0, missing], [0, 0]]), [chunks, size, width])
-    targets = tf.reshape(tf.pad(targets, [[0, missing]]), [chunks, size])
-    weights = tf.reshape(tf.pad(weights, [[0, missing]]), [chunks, size])
-
-    def one_chunk(index, totals, hidden_gradients, table_gradient):
-        part = hidden[index]
-        logits = tf.cast(tf.matmul(part, table, transpose_b=True), tf.float32)
-        sums, errors = chunk_sums(logits, targets[index], weights[index], gradients)
-        if gradients:
-            errors = tf.cast(errors, part.dtype)
-            hidden_gradients = hidden_gradients.write(index, tf.matmul(errors, table))
-        if train_table:
-            table_gradient += tf.cast(tf.matmul(errors, part, transpose_a=True), tf.float32)
-        return index + 1, totals + sums, hidden_gradients, table_gradient
-
-    start = (
-        tf.constant(0),
-        tf.zeros([2]),
-        tf.TensorArray(hidden.dtype, size=chunks, element_shape=[None, width]),
-        tf.zeros(tf.shape(table) if train_table else [0]),
-    )
-    _, totals, hidden_gradients, table_gradient = tf.while_loop(
-        lambda index, *_: index < chunks, one_chunk, start, parallel_iterations=1
-    )
-    if not gradients:
-        return totals, None, None
-    return totals, tf.reshape(hidden_gradients.stack(), [-1, width])[:rows], table_gradient
-
-
-def chunk_sums(logits, targets, weights, gradients: bool):
-    """One chunk's two sums, float32 [2], and the gradient of the first for `logits`, [n, V]."""
-    # This operation also gives softmax - one-hot, which spares two more arrays of this size.
-    losses, errors = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
-    hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == targets, tf.float32)
-    sums = tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
-    return sums, errors * weights[:, tf.newaxis] if gradients else None
+    return x ^ tf.bitwise.right_shift(x, tf.constant(16, tf.uint32))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from gpt2_tuning.config import LoRAUpdate
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.models import kernels
 
 
 class MergedKernels(NamedTuple):
@@ -73,9 +74,6 @@ class LoRADense(keras.layers.Layer):
         self._switch = switch
         if update is not None:
             self._switch = switch or LoRASwitch()
-            self.lora_dropout = keras.layers.Dropout(
-                update.dropout, dtype=self.dtype_policy, name="lora_dropout"
-            )
 
     def build(self, input_shape):
         """Adds the weights for inputs whose last axis is `input_shape[-1]`."""
@@ -99,16 +97,16 @@ class LoRADense(keras.layers.Layer):
             initializer=keras.initializers.RandomUniform(-bound, bound),
         )
         self.lora_B = self.add_weight(name="lora_B", shape=(rank, self.units), initializer="zeros")
-        self.lora_dropout.build(input_shape)
 
-    def call(self, inputs, training=None):
-        """[..., inputs] to [..., units]."""
-        outputs = tf.nn.bias_add(project(inputs, self.kernel), self.bias)
+    def call(self, inputs, seed=None):
+        """[..., inputs] to [..., units]; `seed`, int32 [2], is the dropout's, None in inference."""
+        outputs = project(inputs, self.kernel, self.bias)
         if self.update is None or self._switch is None:
             return outputs
         scaling = tf.cast(self._switch.variable.value * self.update.scaling, self.compute_dtype)
-        dropped = self.lora_dropout(inputs, training=training)
-        return outputs + project(project(dropped, self.lora_A), scaling * self.lora_B)
+        if seed is not None and self.update.dropout:
+            inputs = kernels.dropout(inputs, seed, rate=self.update.dropout, compiled=True)
+        return outputs + project(project(inputs, self.lora_A), scaling * self.lora_B)
 
     def lora_delta(self):
         """What the update adds to the kernel when it is on: float32 [inputs, units].
@@ -125,11 +123,13 @@ class LoRADense(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
 
-def project(inputs, kernel):
-    """inputs [..., n] times kernel [n, m]: one flat matrix product, which oneDNN does fastest."""
+def project(inputs, kernel, bias=None):
+    """inputs [..., n] times kernel [n, m], plus bias [m]: one flat product, oneDNN's fastest."""
     kernel = tf.convert_to_tensor(kernel)
     shape = tf.shape(inputs)
     flat = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+    if bias is not None:
+        flat = tf.nn.bias_add(flat, tf.convert_to_tensor(bias))
     outputs = tf.reshape(flat, tf.concat([shape[:-1], [kernel.shape[1]]], axis=0))
     outputs.set_shape([*inputs.shape[:-1], kernel.shape[1]])
     return outputs

@@ -1,0 +1,97 @@
+"""The loss over the vocabulary without its logits, its gradient computed in the forward pass."""
+
+import tensorflow as tf
+
+CHUNK = 512
+"""Rows of logits that exist at one time: 512 x 50,257 float32 are 103 MB."""
+
+
+def weighted_cross_entropy(hidden, table, targets, weights, train_table: bool):
+    """The language model's loss without its logits: they exist CHUNK rows at a time.
+
+    The gradient is computed in the forward pass, while a chunk's logits are there, so nothing of
+    the size of the logits is kept for the backward pass.
+
+    Args:
+        hidden: [N, C] in the compute type.
+        table: [V, C], the token embedding that scores the next token; in the compute type.
+        targets: int32 [N].
+        weights: float32 [N]; rows of weight 0 count for nothing.
+        train_table: whether a gradient for `table` is wanted.
+
+    Returns:
+        The sum of weight x cross-entropy and the sum of weights whose likeliest token is the
+        target, both float32 scalars. Only the first has a gradient.
+    """
+
+    @tf.custom_gradient
+    def sums_of(hidden, table):
+        totals, hidden_gradient, table_gradient = chunked_loss(
+            hidden, table, targets, weights, gradients=True, train_table=train_table
+        )
+
+        def backward(upstream, _):
+            scaled = tf.cast(upstream, hidden.dtype) * hidden_gradient
+            if not train_table:
+                return scaled, None
+            return scaled, tf.cast(upstream * table_gradient, table.dtype)
+
+        return (totals[0], totals[1]), backward
+
+    return sums_of(hidden, table)
+
+
+def cross_entropy_sums(hidden, table, targets, weights):
+    """The same two sums without any gradient, for evaluation."""
+    totals, _, _ = chunked_loss(hidden, table, targets, weights, gradients=False, train_table=False)
+    return totals[0], totals[1]
+
+
+def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: bool):
+    """Runs over the rows in chunks.
+
+    Returns:
+        float32 [2], the weighted losses and hits; the gradient of the first for `hidden`, [N, C];
+        and that for `table`, float32 [V, C] (both of them empty where they are not wanted).
+    """
+    rows, width = tf.shape(hidden)[0], hidden.shape[1]
+    # As few chunks as can be, all of one size; the rows that fill the last have weight 0.
+    chunks = (rows + CHUNK - 1) // CHUNK
+    size = (rows + chunks - 1) // tf.maximum(chunks, 1)
+    missing = chunks * size - rows
+    hidden = tf.reshape(tf.pad(hidden, [[0, missing], [0, 0]]), [chunks, size, width])
+    targets = tf.reshape(tf.pad(targets, [[0, missing]]), [chunks, size])
+    weights = tf.reshape(tf.pad(weights, [[0, missing]]), [chunks, size])
+
+    def one_chunk(index, totals, hidden_gradients, table_gradient):
+        part = hidden[index]
+        logits = tf.cast(tf.matmul(part, table, transpose_b=True), tf.float32)
+        sums, errors = chunk_sums(logits, targets[index], weights[index], gradients)
+        if gradients:
+            errors = tf.cast(errors, part.dtype)
+            hidden_gradients = hidden_gradients.write(index, tf.matmul(errors, table))
+        if train_table:
+            table_gradient += tf.cast(tf.matmul(errors, part, transpose_a=True), tf.float32)
+        return index + 1, totals + sums, hidden_gradients, table_gradient
+
+    start = (
+        tf.constant(0),
+        tf.zeros([2]),
+        tf.TensorArray(hidden.dtype, size=chunks, element_shape=[None, width]),
+        tf.zeros(tf.shape(table) if train_table else [0]),
+    )
+    _, totals, hidden_gradients, table_gradient = tf.while_loop(
+        lambda index, *_: index < chunks, one_chunk, start, parallel_iterations=1
+    )
+    if not gradients:
+        return totals, None, None
+    return totals, tf.reshape(hidden_gradients.stack(), [-1, width])[:rows], table_gradient
+
+
+def chunk_sums(logits, targets, weights, gradients: bool):
+    """One chunk's two sums, float32 [2], and the gradient of the first for `logits`, [n, V]."""
+    # This operation also gives softmax - one-hot, which spares two more arrays of this size.
+    losses, errors = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
+    hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == targets, tf.float32)
+    sums = tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
+    return sums, errors * weights[:, tf.newaxis] if gradients else None
