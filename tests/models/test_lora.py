@@ -345,3 +345,48 @@ def test_lora_methods_of_a_model_without_lora_say_what_to_pass(model_class, tmp_
             call()
     assert all(variable.trainable for variable in model.weights)
     assert not (tmp_path / "x").exists()
+
+
+# --- frozen weights in the type of the computation -------------------------------------------
+
+
+@pytest.mark.parametrize("model_class", BOTH)
+def test_only_the_frozen_weights_are_held_rounded(model_class):
+    model = small_model(model_class, SMALL, LORA, dtype="bfloat16")
+    model.freeze_all_but_lora()
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+    kernels = [weight for weight in model.non_trainable_weights if len(weight.shape) == 2]
+    assert {weight.dtype for weight in kernels} == {"bfloat16"}
+
+
+def test_an_adapter_of_a_rounded_base_belongs_to_the_exact_one(tmp_path):
+    """Trained on a base held in bfloat16, used on the same base in float32."""
+    exact = small_model(GPT2Model, SMALL, LORA)
+    exact.save_pretrained(tmp_path / "base")
+    rounded = GPT2Model.from_pretrained(tmp_path / "base", lora=LORA, dtype="bfloat16")
+    for layer in rounded.lora_layers().values():
+        layer.lora_B.assign(np.ones(layer.lora_B.shape))
+    rounded.save_adapter(tmp_path / "adapter")
+    exact.load_adapter(tmp_path / "adapter")
+    for name, layer in exact.lora_layers().items():
+        np.testing.assert_array_equal(layer.lora_B, rounded.lora_layers()[name].lora_B)
+    other = small_model(GPT2Model, SMALL, LORA, seed=1)
+    with pytest.raises(UserError, match="has other weights"):
+        other.load_adapter(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("what", ["merge", "merge_and_export"])
+def test_a_rounded_base_is_not_merged(what, tmp_path):
+    model = small_model(GPT2Model, SMALL, LORA, dtype="bfloat16")
+    with pytest.raises(UserError, match="held in bfloat16"):
+        getattr(model, what)(*([tmp_path / "merged"] if what == "merge_and_export" else []))
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_rounded_base_computes_nearly_as_the_exact_one(tmp_path):
+    exact = small_model(GPT2Model, SMALL, LORA)
+    rounded = small_model(GPT2Model, SMALL, LORA, dtype="bfloat16")
+    inputs = batch(SMALL)
+    real = inputs["attention_mask"].astype(bool)
+    wanted, found = outputs(exact, inputs)[real], outputs(rounded, inputs).astype("float32")[real]
+    assert np.abs(found - wanted).mean() < 0.03 * np.abs(wanted).mean()

@@ -4,7 +4,6 @@
 the classes' names) is in the metadata of `adapter_model.safetensors`, which PEFT does not read.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -21,7 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gpt2_tuning.checkpoints import peft_config
-from gpt2_tuning.checkpoints.huggingface import as_float32, base_arrays, read_json
+from gpt2_tuning.checkpoints.huggingface import (
+    as_float32,
+    base_arrays,
+    read_json,
+    sha256_of_weights,
+)
 from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, refuse_foreign_files
@@ -101,14 +105,13 @@ def adapter_variables(model: "TunableModel") -> dict[str, keras.Variable]:
 def base_fingerprint(model: "TunableModel") -> str:
     """sha256 of the base's weights: which model an adapter belongs to.
 
-    It runs over the bytes of every weight as little-endian float32, row by row, one weight after
-    the other as `huggingface.name_table` lists them. LoRA weights and heads are not part of it,
-    nor are updates that are merged into the kernels.
+    It is that of `huggingface.sha256_of_weights` over the base's weights, as `name_table` lists
+    them. LoRA weights and heads are not part of it, nor are updates that are merged into the
+    kernels; of a base that is held rounded, it is that of the weights as they were read.
     """
-    digest = hashlib.sha256()
-    for _, array in base_arrays(model):
-        digest.update(np.ascontiguousarray(array, dtype="<f4").data)
-    return digest.hexdigest()
+    if model.exact_base_sha256 is not None:
+        return model.exact_base_sha256
+    return sha256_of_weights(array for _, array in base_arrays(model))
 
 
 # --- reading ---------------------------------------------------------------------------------

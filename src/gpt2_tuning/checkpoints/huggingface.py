@@ -4,8 +4,9 @@ Kernels are (in, out) on both sides, so nothing is transposed but a classifier's
 """
 
 import functools
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,19 @@ def base_arrays(model: "TunableModel") -> Iterator[tuple[str, np.ndarray]]:
     kept = model.kept_kernels
     for name, variable in base_weights(model).items():
         yield name, as_float32(kept.get(name, variable))
+
+
+def holds_rounded(model: "TunableModel") -> bool:
+    """Whether the model's base is held in a type that rounds float32 weights."""
+    return model.base.variable_dtype not in ("float32", "float64")
+
+
+def sha256_of_weights(arrays: Iterable[np.ndarray]) -> str:
+    """sha256 over the bytes of arrays as little-endian float32, row by row, one after the other."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, dtype="<f4").data)
+    return digest.hexdigest()
 
 
 # --- finding ---------------------------------------------------------------------------------
@@ -260,6 +274,9 @@ def assign_weights(
     for name, variable in variables.items():
         if name in shapes:
             variable.assign(read(name).T if name in heads else read(name))
+    model.exact_base_sha256 = None
+    if holds_rounded(model):
+        model.exact_base_sha256 = sha256_of_weights(map(read, base_weights(model)))
 
 
 # --- writing ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from gpt2_tuning.checkpoints.huggingface import CLASSIFIER
 from gpt2_tuning.config import END_OF_TEXT, GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gpt2_model import GPT2Model
+from gpt2_tuning.models.lora import trained_policy
 from gpt2_tuning.models.tunable import TunableModel
 
 
@@ -51,7 +52,7 @@ class GPT2Classifier(TunableModel):
             kernel_initializer=keras.initializers.RandomNormal(
                 stddev=self.config.initializer_range
             ),
-            dtype=dtype,
+            dtype=trained_policy(dtype),
             name="score",
         )
 

@@ -95,18 +95,25 @@ class LoRADense(keras.layers.Layer):
             name="lora_A",
             shape=(inputs, rank),
             initializer=keras.initializers.RandomUniform(-bound, bound),
+            dtype=trained_policy(self.dtype_policy).variable_dtype,
         )
-        self.lora_B = self.add_weight(name="lora_B", shape=(rank, self.units), initializer="zeros")
+        self.lora_B = self.add_weight(
+            name="lora_B",
+            shape=(rank, self.units),
+            initializer="zeros",
+            dtype=trained_policy(self.dtype_policy).variable_dtype,
+        )
 
     def call(self, inputs, seed=None):
         """[..., inputs] to [..., units]; `seed`, int32 [2], is the dropout's, None in inference."""
         outputs = project(inputs, self.kernel, self.bias)
         if self.update is None or self._switch is None:
             return outputs
-        scaling = tf.cast(self._switch.variable.value * self.update.scaling, self.compute_dtype)
+        scaling = self._switch.variable.value * self.update.scaling
+        a, b = (tf.cast(factor, self.compute_dtype) for factor in (self.lora_A, self.lora_B))
         if seed is not None and self.update.dropout:
             inputs = kernels.dropout(inputs, seed, rate=self.update.dropout, compiled=True)
-        return outputs + project(project(inputs, self.lora_A), scaling * self.lora_B)
+        return outputs + project(project(inputs, a), tf.cast(scaling, b.dtype) * b)
 
     def lora_delta(self):
         """What the update adds to the kernel when it is on: float32 [inputs, units].
@@ -121,6 +128,17 @@ class LoRADense(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """The input's shape with `units` as its last axis."""
         return (*input_shape[:-1], self.units)
+
+
+def trained_policy(policy: keras.DTypePolicy) -> keras.DTypePolicy:
+    """The policy of weights that are tuned in a model of this policy: held in float32 at least.
+
+    A model whose policy is `bfloat16` or `float16` holds its weights in that type, which suits a
+    frozen base; an update of a tuned weight would often be too small to change such a number.
+    """
+    if policy.variable_dtype in ("bfloat16", "float16"):
+        return keras.DTypePolicy(f"mixed_{policy.compute_dtype}")
+    return policy
 
 
 def project(inputs, kernel, bias=None):

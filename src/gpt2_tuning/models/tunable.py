@@ -36,6 +36,7 @@ class TunableModel(keras.Model):
         self.config = config if isinstance(config, GPT2Config) else GPT2Config.from_dict(config)
         self.lora = LoRAConfig.of(lora)
         self.pretrained_name: str | None = None  # where the base came from, for adapters to record
+        self.exact_base_sha256: str | None = None  # of weights that were rounded when loaded
         self.kept_adapter_fields: Mapping[str, Any] = MappingProxyType({})
 
     @property
@@ -162,9 +163,11 @@ class TunableModel(keras.Model):
             The largest difference of the outputs on a probe batch, at most 1e-3.
 
         Raises:
-            UserError: the difference is larger; the model is as it was before.
+            UserError: the difference is larger, or the base is held rounded; the model is as it
+                was before.
         """
         self._require_lora("merge()")
+        self._require_exact("merge()")
         return merging.merge(self.built_now())
 
     def unmerge(self) -> None:
@@ -176,9 +179,11 @@ class TunableModel(keras.Model):
         """Writes base + updates as a plain Hugging Face GPT-2, float32; the model stays as it is.
 
         Raises:
-            UserError: the model was made without LoRA, or the directory holds other files.
+            UserError: the model was made without LoRA, its base is held rounded, or the directory
+                holds other files.
         """
         self._require_lora("merge_and_export()")
+        self._require_exact("merge_and_export()")
         merging.merge_and_export(self.built_now(), Path(directory))
 
     @property
@@ -222,6 +227,13 @@ class TunableModel(keras.Model):
     def _require_unmerged(self, what: str) -> None:
         if self.kept_kernels:
             raise UserError(f"{what} on a merged model: call unmerge() first")
+
+    def _require_exact(self, what: str) -> None:
+        if huggingface.holds_rounded(self):
+            raise UserError(
+                f"{what} on a base held in {self.base.variable_dtype}: load the adapter into a "
+                "float32 model first"
+            )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

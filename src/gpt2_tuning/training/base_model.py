@@ -16,7 +16,13 @@ ModelT = TypeVar("ModelT", bound=TunableModel)
 MODEL, ADAPTER, BASE = "model", "adapter", "base"
 """What a run leaves: the tuned model, or an adapter and, if its base was random, that base."""
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+def dtype_policy(precision: str, lora: LoRAConfig | None) -> str:
+    """The Keras dtype policy of a run by its `--precision`.
+
+    Frozen weights are held in the type of the computation; those that are tuned stay in float32.
+    """
+    return precision if lora or precision == "float32" else f"mixed_{precision}"
 
 
 def lora_of(options: TrainOptions) -> LoRAConfig | None:
@@ -57,7 +63,7 @@ def make_model(
             model cannot take the data.
     """
     lora = lora_of(options)
-    arguments |= {"lora": lora, "dtype": PRECISIONS[options.precision]}
+    arguments |= {"lora": lora, "dtype": dtype_policy(options.precision, lora)}
     if options.pretrained == "none":
         model = model_class(GPT2Config.from_size(options.model_size), **arguments).built_now()
     else:
