@@ -1,5 +1,10 @@
 """How tests run the scripts, and what they look at afterwards."""
 
+import json
+
+DATASET_FILES = ["metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "validation.tfrecord.gz"]
+"""What every prepared data set consists of."""
+
 RUN_FILES = {
     "README.md",
     "checkpoints",
@@ -17,6 +22,16 @@ RUN_FILES = {
 def names(directory):
     """What lies in a directory."""
     return {path.name for path in directory.iterdir()}
+
+
+def listing(directory):
+    """The same in order."""
+    return sorted(names(directory))
+
+
+def read(directory):
+    """The metadata.json of a data set or a run."""
+    return json.loads((directory / "metadata.json").read_text(encoding="utf-8"))
 
 
 def refused(main, capsys, *flags):

@@ -5,24 +5,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from script_runs import DATASET_FILES as FILES
+from script_runs import listing, read
 
 from classification_tuning import prep_dataset
 from gpt2_tuning import paths
 
 TOP = Path(__file__).parents[1]
-FILES = ["metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "validation.tfrecord.gz"]
-
-
-def listing(directory):
-    return sorted(path.name for path in directory.iterdir())
 
 
 def prepare(output_dir, *flags):
     return prep_dataset.main(["--output_dir", str(output_dir), *map(str, flags)])
-
-
-def read(directory):
-    return json.loads((directory / "metadata.json").read_text(encoding="utf-8"))
 
 
 def train_rows(directory):

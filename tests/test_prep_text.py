@@ -2,6 +2,8 @@ import json
 
 import datasets
 import pytest
+from script_runs import DATASET_FILES as FILES
+from script_runs import listing, read
 
 from gpt2_tuning import paths
 from gpt2_tuning.config import END_OF_TEXT
@@ -10,21 +12,12 @@ from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from text_tuning import prep_dataset
 
-FILES = ["metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "validation.tfrecord.gz"]
 SPLITS = ["train", "validation", "test"]
 BOOK = "".join(f"Line {number} of the book.\n" for number in range(1000))
 
 
-def listing(directory):
-    return sorted(path.name for path in directory.iterdir())
-
-
 def prepare(output_dir, *flags):
     return prep_dataset.main(["--output_dir", str(output_dir), *map(str, flags)])
-
-
-def read(directory):
-    return json.loads((directory / "metadata.json").read_text(encoding="utf-8"))
 
 
 def rows_of(directory, split):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
     from gpt2_tuning.errors import UserError
     from gpt2_tuning.inference.classification import classify_pairs, classify_text
+    from gpt2_tuning.inference.generation import generate_text, stream_text
+    from gpt2_tuning.inference.sampling import Greedy, Sampler, Temperature, TopK, TopP
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
     from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
     from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -27,6 +29,13 @@ _HOMES = {
     "GPT2Classifier": "models.gpt2_classifier",
     "classify_pairs": "inference.classification",
     "classify_text": "inference.classification",
+    "generate_text": "inference.generation",
+    "stream_text": "inference.generation",
+    "Greedy": "inference.sampling",
+    "Sampler": "inference.sampling",
+    "Temperature": "inference.sampling",
+    "TopK": "inference.sampling",
+    "TopP": "inference.sampling",
 }
 
 __all__ = [
@@ -35,10 +44,17 @@ __all__ = [
     "GPT2LanguageModel",
     "GPT2Model",
     "GPT2Tokenizer",
+    "Greedy",
     "LoRAConfig",
+    "Sampler",
+    "Temperature",
+    "TopK",
+    "TopP",
     "UserError",
     "classify_pairs",
     "classify_text",
+    "generate_text",
+    "stream_text",
 ]
 
 

@@ -14,12 +14,7 @@ from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import generation
 from gpt2_tuning.inference.decoding import STEPS, decoder_of
-from gpt2_tuning.inference.generation import (
-    generate,
-    generate_ids,
-    generate_text,
-    stream_text,
-)
+from gpt2_tuning.inference.generation import generate, generate_text, stream_text
 from gpt2_tuning.inference.sampling import Greedy, Sampler, Temperature, TopK, TopP
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 
@@ -31,6 +26,10 @@ SHAPE = GPT2Config(n_layer=2, n_embd=32, n_head=4, n_positions=256)
 @pytest.fixture(scope="module")
 def model():
     return randomize(GPT2LanguageModel(SHAPE).built_now())
+
+
+def generate_ids(*arguments, **settings):
+    return [list(found.token_ids) for found in generate(*arguments, **settings)]
 
 
 class Script(Sampler):

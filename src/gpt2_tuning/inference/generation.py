@@ -70,20 +70,6 @@ def generate_text(
     return [continuation.text for continuation in done]
 
 
-def generate_ids(
-    model: GPT2LanguageModel,
-    prompts: Sequence[Prompt],
-    max_new_tokens: int = 64,
-    sampler: Sampler = GREEDY,
-    seed: int = 0,
-    stop: Sequence[str] = (),
-    batch_size: int = 8,
-) -> list[list[int]]:
-    """As `generate_text`, but the new tokens' ids, without 50256."""
-    done = generate(model, prompts, max_new_tokens, sampler, seed, stop, batch_size)
-    return [list(continuation.token_ids) for continuation in done]
-
-
 def generate(
     model: GPT2LanguageModel,
     prompts: Sequence[Prompt],
