@@ -168,6 +168,9 @@ class LayerNorm(keras.layers.Layer):
 class GPT2Model(TunableModel):
     """Token ids to hidden states: embeddings, blocks, a last LayerNorm.
 
+    With `rematerialize` set to True, training keeps the input of each block alone and computes the
+    block again for its gradient (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
+
     Args:
         config: a GPT2Config, or its fields as a dict.
         lora: a LoRAConfig, a dict of its fields, or None for a model without LoRA weights.
@@ -181,6 +184,7 @@ class GPT2Model(TunableModel):
     ):
         super().__init__(config, lora, **kwargs)
         config, dtype = self.config, self.dtype_policy
+        self.rematerialize = False
         self.switch = LoRASwitch() if self.lora else None
         self.wte = embedding(config.vocab_size, config, dtype, "wte")
         self.wpe = embedding(config.n_positions, config, dtype, "wpe")
@@ -234,6 +238,9 @@ class GPT2Model(TunableModel):
         for layer, block in enumerate(self.h):
             # The embeddings' dropout has the seed itself, so blocks begin with the next.
             seeds = DropoutSeeds.of_block(seed, layer + 1)
+            if training and self.rematerialize:
+                x = computed_again(block, visible, seeds)(x)
+                continue
             past = pasts[layer] if pasts else None
             x, present = block(x, visible, seeds, past=past, filled=filled)
             presents.append(present)
@@ -248,6 +255,14 @@ class GPT2Model(TunableModel):
         shape = [batch_size, self.config.n_head, slots, self.config.head_size]
         nothing = tuple(tf.zeros(shape, self.compute_dtype) for _ in self.h)
         return Cache(nothing, nothing, tf.zeros([batch_size, slots], tf.int32), tf.constant(0))
+
+
+def computed_again(block: GPT2Block, visible, seeds: DropoutSeeds):
+    """The block as a function of its input that keeps nothing else for its gradient.
+
+    The seeds are given from outside, so the second pass drops what the first did.
+    """
+    return tf.recompute_grad(lambda x: block(x, visible, seeds)[0])
 
 
 def visible_tokens(inputs) -> tf.Tensor:

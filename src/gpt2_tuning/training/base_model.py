@@ -54,7 +54,7 @@ def make_model(
 
     Args:
         model_class: the model to make.
-        options: `pretrained`, `model_size`, `precision` and the LoRA flags count.
+        options: `pretrained`, `model_size`, `precision`, `rematerialize` and the LoRA flags count.
         metadata: the data it will be tuned on, which it must be able to take.
         arguments: the model class's own, such as `label_names`.
 
@@ -74,6 +74,7 @@ def make_model(
         )
     if model.config.vocab_size <= metadata.pad_token_id:
         raise UserError(f"the model knows only {model.config.vocab_size} tokens: not GPT-2's")
+    model.base.rematerialize = options.rematerialize
     if lora:
         model.freeze_all_but_lora()
     return model
