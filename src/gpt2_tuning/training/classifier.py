@@ -22,7 +22,7 @@ from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
-from gpt2_tuning.training.strategy import make_strategy, wait_for_all
+from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
 
 
@@ -35,6 +35,7 @@ class ClassifierData:
     validation: Records
 
 
+@lost_workers_reported()
 def train_classifier(
     options: ClassifierOptions, task: str, *, title: str, example: str, monitor: str
 ) -> None:

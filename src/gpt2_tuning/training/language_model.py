@@ -35,7 +35,7 @@ from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.evaluation import CARD_FILE, CURVES_FILE, described
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
 from gpt2_tuning.training.steps import StepFunctions, evaluate
-from gpt2_tuning.training.strategy import make_strategy, wait_for_all
+from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
 
 
@@ -47,6 +47,7 @@ class InputColumns:
     optional: tuple[str, ...] = ()
 
 
+@lost_workers_reported()
 def train_language_model(
     options: LanguageModelOptions, task: str, *, title: str, example: str
 ) -> None:

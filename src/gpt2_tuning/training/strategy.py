@@ -4,8 +4,11 @@ A strategy must exist before TensorFlow does anything else: both the number of l
 the connections between processes are fixed when it starts its devices.
 """
 
+import contextlib
 import functools
+import signal
 import zlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -81,10 +84,29 @@ def multi_worker() -> tf.distribute.Strategy:
     """
     cluster = Cluster.from_environment()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, tf.errors.OpError) as error:
         address = cluster.addresses[cluster.index]
         raise UserError(f"worker {cluster.index} cannot start at {address}: {error}") from error
+    # TensorFlow now ignores SIGTERM, which it takes for news of a preemption: undo that.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
+
+
+@contextlib.contextmanager
+def lost_workers_reported() -> Iterator[None]:
+    """Turns what TensorFlow raises when another worker is gone into a line; also a decorator.
+
+    Raises:
+        UserError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        raise UserError(
+            "another worker is gone: start all of them again with --resume, which continues from "
+            "the newest checkpoint"
+        ) from error
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
