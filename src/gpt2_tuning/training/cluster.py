@@ -42,7 +42,9 @@ class Cluster:
             return cls(*read(json.loads(text)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise UserError(f"TF_CONFIG is not understood ({reason}); it must be {EXAMPLE}") from error
+            raise UserError(
+                f"TF_CONFIG is not understood ({reason}); it must be {EXAMPLE}"
+            ) from error
 
     def as_json(self) -> str:
         """The value of TF_CONFIG in this process."""

@@ -117,11 +117,17 @@ class StepFunctions:
         def body(index, sums, gradients):
             part = tf.nest.map_structure(lambda x: x[index], batch)
             more_sums, more = self._part(part, total_weight)
-            return index + 1, sums + more_sums, [a + b for a, b in zip(gradients, more, strict=True)]
+            return (
+                index + 1,
+                sums + more_sums,
+                [a + b for a, b in zip(gradients, more, strict=True)],
+            )
 
         # A loop, so that the activations of one micro-batch exist at a time, and running sums,
         # so that the gradients of one do.
-        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.model.trainable_variables]
+        zeros = [
+            tf.zeros(variable.shape, variable.dtype) for variable in self.model.trainable_variables
+        ]
         _, sums, gradients = tf.while_loop(
             lambda index, *_: index < self.accumulation,
             body,
