@@ -20,8 +20,8 @@ def test_workers_and_parts_agree_with_one_device(capfd):
 
 def test_means_of_means_are_refused(monkeypatch, capfd):
     monkeypatch.setenv(certify_run.BROKEN, "1")
-    flags = ["--tasks", "instruction", "--kinds", "lora", "--cases", "4-parts"]
+    flags = ["--tasks", "classification", "--kinds", "lora", "--cases", "4-parts"]
     assert certify.main(flags) == 1
     output = capfd.readouterr().out
-    assert "instruction, lora, 4-parts: weights differ by" in output
+    assert "classification, lora, 4-parts: weights differ by" in output
     assert "0 of 1 agree" in output

@@ -35,8 +35,8 @@ def play(tmp_path, capfd):
     def run(body, *flags):
         script = tmp_path / "player.py"
         script.write_text(PLAYER.format(body=body))
-        flags = [*flags, "--log_dir", str(tmp_path / "logs"), "--", str(script), "--x", "1"]
-        code = launch.main(flags)
+        logs = ["--log_dir", str(tmp_path / "logs")]
+        code = launch.main([*flags, *logs, "--", str(script), "--x", "1"])
         return code, *capfd.readouterr()
 
     return run
@@ -89,8 +89,7 @@ def flags(tmp_path_factory):
     home = tmp_path_factory.mktemp("launch")
     data = ["--dataset", "sample", "--limit", "30", "--output_dir", str(home / "data")]
     assert prep_dataset.main(data) == 0
-    off = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
-    config = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=128, **off)
+    config = GPT2Config(1, 16, 2, 128, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
     GPT2Model(config).built_now().save_pretrained(home / "base")
     paths = ["--dataset_dir", str(home / "data"), "--pretrained", str(home / "base")]
     numbers = ["--learning_rate", "1e-3", "--max_grad_norm", "0.5", "--batch_size", "7"]

@@ -94,8 +94,8 @@ def certify(options: Options) -> int:
                 pool.submit(run_layout, options, directory / layout, flags)
                 for layout, flags in layouts(options).items()
             ]
-            for one in running:
-                one.result()
+            for future in running:
+                future.result()
         agreements = [
             compare(directory, task, kind, case)
             for task in options.tasks

@@ -79,8 +79,9 @@ class GPT2Classifier(TunableModel):
 
         Keras's `predict` would have every replica compute every batch, and every worker take part.
         """
-        call = functools.partial(self, training=False)
-        return tf.function(call, reduce_retracing=True, autograph=False)
+        return tf.function(
+            lambda inputs: self(inputs, training=False), reduce_retracing=True, autograph=False
+        )
 
     def loss_sums(self, inputs, targets, weights, training=None):
         """The weighted sums of cross-entropies and of right predictions, float32 scalars.
