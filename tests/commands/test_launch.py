@@ -96,9 +96,9 @@ def flags(tmp_path_factory):
     return [*paths, *numbers, "--epochs", "3", "--checkpoint_steps", "1", "--patience", "None"]
 
 
-def start(flags):
+def start(flags, logs):
     """The launcher with two workers that train, in a process of its own."""
-    command = [sys.executable, "-m", "gpt2_tuning.commands.launch", "--"]
+    command = [sys.executable, "-m", "gpt2_tuning.commands.launch", "--log_dir", str(logs), "--"]
     command += ["classification_tuning/train.py", *flags]
     return subprocess.Popen(command, cwd=SRC, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
@@ -107,7 +107,7 @@ def start(flags):
 def test_a_run_that_lost_a_worker_is_resumed_to_the_weights_of_one_process(flags, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     flags = [*flags, "--output_dir"]
-    with start([*flags, str(together)]) as launcher:
+    with start([*flags, str(together)], tmp_path) as launcher:
         while launcher.poll() is None and not list(together.glob("checkpoints/step-*")):
             time.sleep(0.05)
         children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
@@ -119,10 +119,11 @@ def test_a_run_that_lost_a_worker_is_resumed_to_the_weights_of_one_process(flags
     assert b"Traceback" not in output + errors
     assert not (together / "model").exists()
 
-    with start([*flags, str(together), "--resume"]) as launcher:
+    with start([*flags, str(together), "--resume"], tmp_path) as launcher:
         output, errors = launcher.communicate()
     assert (launcher.returncode, errors) == (0, b"")
     assert output.count(b"epoch 3/3") == 1
+    assert (tmp_path / "worker-1.log").read_text() == ""
     assert names(together) == RUN_FILES | {"model"}
 
     assert train.main([*flags, str(alone)]) == 0
