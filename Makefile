@@ -10,7 +10,7 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-parity lint format clean
+.PHONY: help install demo test test-parity certify lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ $(PARITY)/.installed: tests/parity/requirements.txt | $(VENV)/.installed
 
 test-parity: install $(PARITY)/.installed  ## compare with PyTorch, transformers and PEFT, both ways
 	@PARITY_PYTHON=$(PARITY)/bin/python $(BIN)/python -m pytest tests/parity
+
+certify: install  ## certify that devices, workers and accumulation leave the weights as they are
+	@$(BIN)/python -m gpt2_tuning.commands.certify
 
 lint: install  ## check style and types
 	@$(BIN)/ruff check src tests experiments

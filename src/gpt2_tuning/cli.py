@@ -4,6 +4,7 @@ Flags are read before TensorFlow is imported, so `--help` and a wrong flag answe
 """
 
 import contextlib
+import importlib
 import io
 import os
 import sys
@@ -33,10 +34,14 @@ INTERRUPTED = 130
 
 def run(
     options_class: type[OptionsT],
-    action: Callable[[OptionsT], None],
+    action: Callable[[OptionsT], int | None],
     argv: Sequence[str] | None = None,
+    tensorflow: bool = True,
 ) -> int:
     """Reads the flags, runs `action(options)` and returns the process's exit code.
+
+    That is 0, or what the action returned. TensorFlow is imported, quietly, before the action,
+    unless the action does not need it.
 
     A UserError, or an operating-system error such as a full disk, becomes one line on standard
     error and exit code 2; Ctrl-C becomes 130. Any other exception is a defect and keeps its
@@ -46,16 +51,16 @@ def run(
         options = parse_options(options_class, sys.argv[1:] if argv is None else argv)
         if isinstance(options, Checked):
             options.check()
-        with silenced_tensorflow():
-            import tensorflow  # noqa: F401
-        action(options)
+        if tensorflow:
+            with silenced_tensorflow():
+                importlib.import_module("tensorflow")
+        return action(options) or 0
     except (UserError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def parse_options(options_class: type[OptionsT], argv: Sequence[str]) -> OptionsT:

@@ -23,7 +23,7 @@ def records():
     return Records.of(rows, label=rng.integers(0, 3, 21).astype(np.int32))
 
 
-def steps_of(config, strategy, lora=None, max_grad_norm=0.05):
+def steps_of(config, strategy, lora=None, max_grad_norm=0.05, accumulation=1):
     """Step functions of a model that is the same each time; the clipping is active."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -32,7 +32,7 @@ def steps_of(config, strategy, lora=None, max_grad_norm=0.05):
             model.freeze_all_but_lora()
         optimizer = make_optimizer(1e-3, 0.01, 10, 0.1)
         optimizer.build(model.trainable_variables)
-    return StepFunctions(model, strategy, optimizer, max_grad_norm)
+    return StepFunctions(model, strategy, optimizer, max_grad_norm, accumulation)
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])
@@ -51,6 +51,35 @@ def test_two_replicas_end_with_the_weights_of_one(text_config, records, lora):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
     evaluated = [steps.evaluate(next(source.in_order())).numpy() for steps in (one, two)]
     np.testing.assert_allclose(evaluated[0], evaluated[1], rtol=1e-4)
+
+
+def test_accumulation_ends_with_the_weights_of_none(text_config, records):
+    """Three parts on each of two devices: 5 rows become 6, and parts have unequal weights."""
+    source, ends = BatchSource(records, 5), []
+    for name, accumulation in (("one", 1), ("mirrored", 3)):
+        steps = steps_of(text_config, make_strategy(name), accumulation=accumulation)
+        results = [steps.train(batch).numpy() for batch in source.epoch(0, 0)]
+        ends.append((np.array(results), [weight.numpy() for weight in steps.model.weights]))
+    (whole_sums, whole), (parts_sums, parts) = ends
+    np.testing.assert_allclose(whole_sums, parts_sums, rtol=1e-4, atol=1e-4)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_step_does_not_grow_with_accumulation(small_config):
+    """Parts are computed in a loop: unrolled, the activations of all would be kept."""
+    batch = Batch(
+        {"token_ids": np.ones((8, 5), np.int32), "attention_mask": np.ones((8, 5), np.int32)},
+        np.zeros(8, np.int32),
+        np.ones(8, np.float32),
+    )
+    products = []
+    for accumulation in (2, 4):
+        steps = steps_of(small_config, make_strategy("one"), accumulation=accumulation)
+        graph = steps._train.get_concrete_function(steps._tensors(batch)).graph.as_graph_def()
+        functions = [graph.node, *(function.node_def for function in graph.library.function)]
+        products.append(sum(node.op == "MatMul" for nodes in functions for node in nodes))
+    assert products[0] == products[1] > 0
 
 
 def test_places_without_a_row_change_nothing(text_config, records):

@@ -107,9 +107,7 @@ def predict_probabilities(
     buckets = choose_buckets(records.lengths)
     for planned in plan_in_order(records.lengths, buckets, batch_size):
         inputs = padded(records, planned, len(planned.rows))
-        # Several replicas would each compute the whole batch; the first one's rows are enough.
-        logits = model.predict_on_batch(inputs)[: len(planned.rows)]
-        result[planned.rows] = softmax(logits)
+        result[planned.rows] = softmax(model.forward(inputs).numpy())
     return result
 
 

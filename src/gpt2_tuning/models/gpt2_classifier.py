@@ -1,5 +1,6 @@
 """GPT-2 as a classifier of single texts and of pairs: the last real token decides."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,16 @@ class GPT2Classifier(TunableModel):
         pooled = tf.gather(hidden, last_real_token(inputs["attention_mask"]), axis=1, batch_dims=1)
         logits = self.score(self.dropout(pooled, training=training))
         return tf.cast(logits, tf.float32)
+
+    @functools.cached_property
+    def forward(self) -> tf.types.experimental.PolymorphicFunction:
+        """`call` without dropout, compiled, on one device whatever the strategy.
+
+        Keras's `predict` would have every replica compute every batch, and every worker take part.
+        """
+        return tf.function(
+            lambda inputs: self(inputs, training=False), reduce_retracing=True, autograph=False
+        )
 
     def loss_sums(self, inputs, targets, weights, training=None):
         """The weighted sums of cross-entropies and of right predictions, float32 scalars.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from gpt2_tuning import paths
 from gpt2_tuning.data.batches import BatchSource
@@ -17,12 +18,12 @@ from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import labelling
 from gpt2_tuning.inference.classification import classify
-from gpt2_tuning.metrics import ClassificationScores
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
+from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.model_card import CARD_FILE, ModelCard
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
-from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
 
 
@@ -35,6 +36,7 @@ class ClassifierData:
     validation: Records
 
 
+@lost_workers_reported()
 def train_classifier(
     options: ClassifierOptions, task: str, *, title: str, example: str, monitor: str
 ) -> None:
@@ -53,35 +55,40 @@ def train_classifier(
     dataset_dir = options.dataset_dir or paths.dataset_dir(task)
     metadata = read_metadata(dataset_dir, task)
     run_dir = run_directory.check_run_dir(task, options, metadata)
+    strategy = make_strategy(options.strategy, options.logical_devices)
     records = [read_records(dataset_dir, metadata, name) for name in ("train", "validation")]
     data = ClassifierData(metadata, *records)
-    run = functools.partial(train_run, data=data, title=title, example=example, monitor=monitor)
+    run = functools.partial(
+        train_run, strategy=strategy, data=data, title=title, example=example, monitor=monitor
+    )
     if options.seeds == 1:
         run(options, run_dir)
     else:
         run_directory.start_run(run_dir, options, metadata)
         run_dir = seeds.train_seeds(run, options, run_dir, metadata, title)
-    print(f"next: python {task}_tuning/test.py --run_dir {run_dir} --evaluate")
+    if is_chief(options.strategy):
+        print(f"next: python {task}_tuning/test.py --run_dir {run_dir} --evaluate")
 
 
 def train_run(
     options: ClassifierOptions,
     run_dir: Path,
+    strategy: tf.distribute.Strategy,
     data: ClassifierData,
     title: str,
     example: str,
     monitor: str,
-) -> ClassificationScores:
-    """One run with one seed, from base weights to model card; returns its validation scores."""
+) -> None:
+    """One run with one seed, from base weights to model card."""
     metadata = data.metadata
     keras.utils.set_random_seed(options.seed)
-    strategy = make_strategy(options.strategy)
     with strategy.scope():
         model = base_model.make_model(
             GPT2Classifier, options, metadata, label_names=metadata.label_names
         )
-    run_directory.start_run(run_dir, options, metadata)
-    base_model.keep_random_base(model, options, run_dir)
+    if is_chief(options.strategy):
+        run_directory.start_run(run_dir, options, metadata)
+        base_model.keep_random_base(model, options, run_dir)
     tuner = Tuner(
         model,
         BatchSource(data.train, options.batch_size),
@@ -92,17 +99,26 @@ def train_run(
         strategy,
         monitor=monitor,
     )
-    history = tuner.fit(resume=options.resume)
+    tuner.fit(resume=options.resume)
+    if is_chief(options.strategy):
+        report(tuner, data, title, example)
+    wait_for_all(strategy)
+
+
+def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None:
+    """Saves what was tuned, scores it on the validation split, and writes the model card."""
+    model, options, run_dir, metadata = tuner.model, tuner.options, tuner.run_dir, data.metadata
+    assert isinstance(model, GPT2Classifier)
     base_model.save_tuned(model, run_dir)
     scores = evaluation.evaluate_classifier(
         model, data.validation, metadata, run_dir, "validation", options.batch_size
     )
+    history = tuner.progress.history
     settings, best = run_directory.as_settings(options), tuner.progress.best_epoch or len(history)
     card = ModelCard(title, example, settings, metadata, history, best)
     pictures = {"confusion matrix": evaluation.CONFUSION_FILE}
     card.write(run_dir, evaluation.scorecard_section(scores, metadata), pictures)
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
-    return scores
 
 
 def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> None:

@@ -30,10 +30,11 @@ from gpt2_tuning.inference.responding import (
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
+from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.model_card import CARD_FILE, ModelCard
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
 from gpt2_tuning.training.steps import StepFunctions, evaluate
-from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
 
 
@@ -45,6 +46,7 @@ class InputColumns:
     optional: tuple[str, ...] = ()
 
 
+@lost_workers_reported()
 def train_language_model(
     options: LanguageModelOptions, task: str, *, title: str, example: str
 ) -> None:
@@ -62,28 +64,40 @@ def train_language_model(
     dataset_dir = options.dataset_dir or paths.dataset_dir(task)
     metadata = read_metadata(dataset_dir, task)
     run_dir = run_directory.check_run_dir(task, options, metadata)
+    strategy = make_strategy(options.strategy, options.logical_devices)
     train, validation = (
         batches(read_records(dataset_dir, metadata, name), metadata, options)
         for name in ("train", "validation")
     )
     keras.utils.set_random_seed(options.seed)
-    strategy = make_strategy(options.strategy)
     with strategy.scope():
         model = base_model.make_model(GPT2LanguageModel, options, metadata)
-    run_directory.start_run(run_dir, options, metadata)
-    base_model.keep_random_base(model, options, run_dir)
+    if is_chief(options.strategy):
+        run_directory.start_run(run_dir, options, metadata)
+        base_model.keep_random_base(model, options, run_dir)
     rate = base_model.learning_rate_of(options)
     tuner = Tuner(model, train, validation, options, rate, run_dir, strategy, monitor="val_loss")
-    history = tuner.fit(resume=options.resume)
-    base_model.save_tuned(model, run_dir)
+    tuner.fit(resume=options.resume)
     scores = language_model_scores(tuner.evaluate(validation))
+    if is_chief(options.strategy):
+        report(tuner, metadata, scores, title, example)
+    wait_for_all(strategy)
+
+
+def report(
+    tuner: Tuner, metadata: Metadata, scores: dict[str, float], title: str, example: str
+) -> None:
+    """Saves what was tuned and writes the model card."""
+    run_dir, settings = tuner.run_dir, run_directory.as_settings(tuner.options)
+    base_model.save_tuned(tuner.model, run_dir)
     write_text(run_dir / "validation.json", json.dumps(scores, indent=2) + "\n")
-    settings, best = run_directory.as_settings(options), tuner.progress.best_epoch or len(history)
+    history = tuner.progress.history
+    best = tuner.progress.best_epoch or len(history)
     card = ModelCard(title, example, settings, metadata, history, best)
     card.write(run_dir, score_section(scores))
     print(f"\nvalidation: {in_words(scores)}")
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
-    print(f"next: python {task}_tuning/test.py --run_dir {run_dir} {example}")
+    print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")
 
 
 def batches(records: Records, metadata: Metadata, options: LanguageModelOptions) -> BatchSource:

@@ -7,6 +7,7 @@ from typing import Literal
 import tyro
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.training.cluster import Cluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,8 @@ class TrainOptions:
     """Passes over the training rows."""
     batch_size: int = 32
     """Examples in one update, over all devices."""
+    gradient_accumulation: int = 1
+    """Compute each device's share of a batch in this many parts, for the memory of one of them."""
     learning_rate: float | None = None
     """Peak of the schedule. Default: 2e-4 with LoRA, 5e-5 without, 6e-4 from random weights."""
     warmup_share: float = 0.1
@@ -83,8 +86,11 @@ class TrainOptions:
     """Type of the computation; weights that are tuned stay in float32."""
     rematerialize: bool = False
     """Compute each block again for its gradient: about a third less memory, half as slow again."""
-    strategy: Literal["auto", "one", "mirrored"] = "auto"
-    """Devices: every visible GPU (auto, mirrored) or only the first (one)."""
+    strategy: Literal["auto", "one", "mirrored", "multi_worker"] = "auto"
+    """Devices: every visible GPU (auto, mirrored), only the first (one), or those of the several
+    processes that TF_CONFIG names (multi_worker)."""
+    logical_devices: int | None = None
+    """With mirrored: let the CPU appear as this many devices, and leave GPUs alone."""
     resume: bool = False
     """Continue the run in --output_dir from its newest checkpoint."""
     overwrite: bool = False
@@ -94,7 +100,7 @@ class TrainOptions:
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
-        for name in ("epochs", "batch_size", "checkpoint_steps"):
+        for name in ("epochs", "batch_size", "gradient_accumulation", "checkpoint_steps"):
             require(getattr(self, name) >= 1, name, "at least 1", self)
         require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)
         require(self.learning_rate is None or self.learning_rate > 0, "learning_rate", "> 0", self)
@@ -104,6 +110,20 @@ class TrainOptions:
         require(self.patience is None or self.patience >= 0, "patience", "0 or more", self)
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other")
+        self.check_devices()
+
+    def check_devices(self) -> None:
+        """Raises UserError when the devices cannot be those wanted."""
+        if self.logical_devices is not None:
+            require(self.logical_devices >= 1, "logical_devices", "at least 1", self)
+            if self.strategy != "mirrored":
+                raise UserError("--logical_devices needs --strategy mirrored")
+        if self.strategy == "multi_worker":
+            Cluster.from_environment()
+            if self.output_dir is None:
+                raise UserError(
+                    "--strategy multi_worker needs --output_dir: a directory all workers can read"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +137,8 @@ class ClassifierOptions(TrainOptions):
         """Raises UserError when a value is out of its range."""
         super().check()
         require(self.seeds >= 1, "seeds", "at least 1", self)
+        if self.seeds > 1 and self.strategy == "multi_worker":
+            raise UserError("--seeds above 1 is for one process: run multi_worker once a --seed")
 
 
 @dataclasses.dataclass(frozen=True)

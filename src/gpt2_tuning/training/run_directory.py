@@ -14,6 +14,7 @@ from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import write_text
+from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.options import TrainOptions
 
 OPTIONS_FILE = "options.yaml"
@@ -25,7 +26,8 @@ def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
     """Where the run goes, once it is sure that it may; writes nothing.
 
     With `--resume` the directory must hold a run with the same flags and data; with `--overwrite`
-    it may hold any other run; else it must be empty or not there.
+    it may hold any other run; else it must be empty or not there. Of several workers the chief
+    alone looks at it then, since it may be at work in it before the others have started.
 
     Raises:
         UserError: the directory may not be used so.
@@ -33,6 +35,8 @@ def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
     run_dir = options.output_dir or paths.run_dir(task, default_name(options))
     if options.resume:
         check_same_run(run_dir, as_settings(options), metadata)
+    elif not is_chief(options.strategy):
+        pass
     elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         if not options.overwrite:
             raise UserError(f"{run_dir} exists: use --resume, --overwrite or another --output_dir")

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.files import write_text
-from gpt2_tuning.metrics import ClassificationScores, title_of
+from gpt2_tuning.metrics import title_of
 from gpt2_tuning.training import run_directory
 from gpt2_tuning.training.checkpoint import checkpoints
 from gpt2_tuning.training.evaluation import headline_names
@@ -25,7 +25,7 @@ SEEDS_FILE = "seeds.json"
 SCORES_FILE = "validation.json"
 CHECKPOINTS = "checkpoints"
 
-Run = Callable[[ClassifierOptions, Path], ClassificationScores]
+Run = Callable[[ClassifierOptions, Path], None]
 
 
 def train_seeds(

@@ -1,8 +1,12 @@
 """One training step and one evaluation step, the same on one device and on many.
 
 The loss is the sum over what is supervised, divided by the number supervised in the *global*
-batch; gradients are summed over the devices, then clipped, then applied. So the split of a batch
-over devices changes nothing but the order of additions.
+batch; gradients are summed over micro-batches and devices, then clipped, then applied. So the split
+of a batch over processes, devices and time changes nothing but the order of additions.
+
+Every replica is handed the whole batch, in every process, and takes its rows: a batch is a few
+hundred kilobytes at most, and each replica so knows the global weight and the global counts
+without asking the others.
 """
 
 import functools
@@ -31,6 +35,7 @@ class StepFunctions:
         strategy: the devices.
         optimizer: needed to train.
         max_grad_norm: gradients are scaled down to this global norm.
+        accumulation: micro-batches that a replica's rows are computed in, one after another.
     """
 
     def __init__(
@@ -39,11 +44,13 @@ class StepFunctions:
         strategy: tf.distribute.Strategy,
         optimizer: keras.optimizers.Optimizer | None = None,
         max_grad_norm: float = 1.0,
+        accumulation: int = 1,
     ):
         self.model = model
         self.strategy = strategy
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
+        self.accumulation = accumulation
         # On a GPU, XLA compiles each replica's computation; on a CPU it would make it slower.
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         wrap = compiled if uses_gpu() else lambda function: function
@@ -51,12 +58,10 @@ class StepFunctions:
         self._sums_only = wrap(functools.partial(self._sums, training=False))
 
         def train(batch):
-            sums, norm = strategy.run(self._train_replica, args=(batch,))
-            first_norm = strategy.experimental_local_results(norm)[0]
-            return tf.concat([self._total(sums), first_norm], axis=0)
+            return self._first(strategy.run(self._train_replica, args=(batch,)))
 
         def evaluate(batch):
-            return self._total(strategy.run(self._evaluate_replica, args=(batch,)))
+            return self._first(strategy.run(self._evaluate_replica, args=(batch,)))
 
         # Batches come in a few lengths: the step is traced once for all of them.
         traced = functools.partial(tf.function, reduce_retracing=True, autograph=False)
@@ -71,8 +76,8 @@ class StepFunctions:
         return self._evaluate(self._tensors(batch))
 
     def _tensors(self, batch: Batch):
-        """The batch as tensors, its rows made a multiple of the number of replicas."""
-        missing = -len(batch.targets) % self.strategy.num_replicas_in_sync
+        """The batch as tensors, its rows made a multiple of the number of parts it is split in."""
+        missing = -len(batch.targets) % (self.strategy.num_replicas_in_sync * self.accumulation)
 
         def tensor(array: np.ndarray) -> tf.Tensor:
             added = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
@@ -82,7 +87,7 @@ class StepFunctions:
         return inputs, tensor(batch.targets), tensor(batch.weights)
 
     def _rows_of_replica(self, batch):
-        """This replica's share: every replica gets the whole batch, which is small, and slices."""
+        """This replica's share of the whole batch."""
         replicas = self.strategy.num_replicas_in_sync
         if replicas == 1:
             return batch
@@ -98,6 +103,41 @@ class StepFunctions:
 
     def _plain_sums_and_gradients(self, batch, total_weight):
         """One replica's sums and its part of the gradients of the global batch's mean loss."""
+        if self.accumulation == 1:
+            return self._part(batch, total_weight)
+
+        def micro_batches(x):
+            """[rows, ...] to [accumulation, rows / accumulation, ...]."""
+            shape = tf.shape(x)
+            split = [self.accumulation, shape[0] // self.accumulation]
+            return tf.reshape(x, tf.concat([split, shape[1:]], axis=0))
+
+        batch = tf.nest.map_structure(micro_batches, batch)
+
+        def body(index, sums, gradients):
+            part = tf.nest.map_structure(lambda x: x[index], batch)
+            more_sums, more = self._part(part, total_weight)
+            return (
+                index + 1,
+                sums + more_sums,
+                [a + b for a, b in zip(gradients, more, strict=True)],
+            )
+
+        # A loop, so that the activations of one micro-batch exist at a time, and running sums,
+        # so that the gradients of one do.
+        zeros = [
+            tf.zeros(variable.shape, variable.dtype) for variable in self.model.trainable_variables
+        ]
+        _, sums, gradients = tf.while_loop(
+            lambda index, *_: index < self.accumulation,
+            body,
+            (tf.constant(0), tf.zeros([len(SUMS)]), zeros),
+            parallel_iterations=1,
+        )
+        return sums, gradients
+
+    def _part(self, batch, total_weight):
+        """The sums of some rows and their part of the gradients of the global mean loss."""
         with tf.GradientTape() as tape:
             sums = self._sums(batch, training=True)
             loss = sums[0] / total_weight
@@ -105,25 +145,25 @@ class StepFunctions:
         return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _evaluate_replica(self, batch):
-        return self._sums_only(self._rows_of_replica(batch))
+        sums = self._sums_only(self._rows_of_replica(batch))
+        return tf.distribute.get_replica_context().all_reduce("SUM", sums)
 
     def _train_replica(self, batch):
         context = tf.distribute.get_replica_context()
-        batch = self._rows_of_replica(batch)
-        total_weight = context.all_reduce("SUM", tf.reduce_sum(batch[2]))
-        sums, gradients = self._sums_and_gradients(batch, total_weight)
-        gradients = context.all_reduce("SUM", gradients)
+        total_weight = tf.reduce_sum(batch[2])
+        sums, gradients = self._sums_and_gradients(self._rows_of_replica(batch), total_weight)
+        sums, *gradients = context.all_reduce("SUM", [sums, *gradients])
         norm = tf.linalg.global_norm(gradients)
-        # The optimizer sums over the replicas once more, so each gives its share of the whole.
         scale = tf.minimum(1.0, self.max_grad_norm / (norm + 1e-6))
-        scale /= self.strategy.num_replicas_in_sync
-        variables = self.model.trainable_variables
         assert self.optimizer is not None
-        self.optimizer.apply([gradient * scale for gradient in gradients], variables)
-        return sums, norm[tf.newaxis]
+        self.optimizer.apply(
+            [gradient * scale for gradient in gradients], self.model.trainable_variables
+        )
+        return tf.concat([sums, norm[tf.newaxis]], axis=0)
 
-    def _total(self, sums) -> tf.Tensor:
-        return self.strategy.reduce("SUM", sums, axis=None)
+    def _first(self, results) -> tf.Tensor:
+        """What the replicas of this process returned is the same for all."""
+        return self.strategy.experimental_local_results(results)[0]
 
 
 def add(sums: dict[str, float], more: Mapping[str, float]) -> None:

@@ -1,26 +1,67 @@
-"""Which devices take part."""
+"""Which devices take part, in this process and in others.
 
+A strategy must exist before TensorFlow does anything else: both the number of logical devices and
+the connections between processes are fixed when it starts its devices.
+"""
+
+import contextlib
 import functools
+import signal
+import zlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.training.cluster import Cluster
 
 
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def make_strategy(name: str, logical_devices: int | None = None) -> tf.distribute.Strategy:
     """A strategy by its flag.
 
     Args:
-        name: `one`, `mirrored` (every visible GPU, or every logical CPU device where there is no
-            GPU), or `auto`: mirrored where a GPU is visible, else one.
+        name: `one`; `mirrored` (every visible GPU, or every logical CPU device where there is no
+            GPU); `multi_worker` (the processes that TF_CONFIG names); or `auto`: mirrored where a
+            GPU is visible, else one.
+        logical_devices: as how many devices the CPU appears, GPUs being left alone; None leaves
+            everything as it is.
+
+    Raises:
+        UserError: there is no such strategy, or TensorFlow cannot make it (any more).
     """
+    if logical_devices is not None:
+        split_cpu(logical_devices)
+    if name == "multi_worker":
+        return multi_worker()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "one" or (name == "auto" and not gpus):
         return tf.distribute.get_strategy()
     if name in ("auto", "mirrored"):
         devices = gpus or tf.config.list_logical_devices("CPU")
         return mirrored(tuple(device.name for device in devices))
-    raise UserError(f"unknown strategy {name!r}: choose auto, one or mirrored")
+    raise UserError(f"unknown strategy {name!r}: choose auto, one, mirrored or multi_worker")
+
+
+def split_cpu(count: int) -> None:
+    """Makes the CPU appear as `count` devices, and hides the GPUs.
+
+    Raises:
+        UserError: TensorFlow has started its devices already, with another number.
+    """
+    if count < 1:
+        raise UserError(f"--logical_devices must be at least 1, not {count}")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) != count or uses_gpu():
+            raise UserError(
+                f"--logical_devices {count} comes too late: TensorFlow is in use in this process "
+                "already, so its devices can no longer be divided"
+            ) from error
 
 
 @functools.cache
@@ -31,6 +72,74 @@ def mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     those for the first one's.
     """
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def multi_worker() -> tf.distribute.Strategy:
+    """The one MultiWorkerMirroredStrategy of this process: waits for the others to come up.
+
+    Raises:
+        UserError: TF_CONFIG is wrong, this process cannot listen at its address, or TensorFlow is
+            in use already.
+    """
+    cluster = Cluster.from_environment()
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, tf.errors.OpError) as error:
+        address = cluster.addresses[cluster.index]
+        raise UserError(f"worker {cluster.index} cannot start at {address}: {error}") from error
+    # TensorFlow now ignores SIGTERM, which it takes for news of a preemption: undo that.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
+
+
+@contextlib.contextmanager
+def lost_workers_reported() -> Iterator[None]:
+    """Turns what TensorFlow raises when another worker is gone into a line; also a decorator.
+
+    Raises:
+        UserError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        raise UserError(
+            "another worker is gone: start all of them again with --resume, which continues from "
+            "the newest checkpoint"
+        ) from error
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns once every worker is here: TensorFlow takes one that leaves early for lost."""
+    check_agreement(strategy, "")
+
+
+def check_agreement(strategy: tf.distribute.Strategy, text: str) -> None:
+    """Waits until every worker is here, and checks that all have the same to say.
+
+    Workers that were started with different flags, data or checkpoints would otherwise compute
+    nonsense together, or wait for each other for ever.
+
+    Raises:
+        UserError: some worker has another text.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return
+    own = tf.constant(zlib.crc32(text.encode()) >> 8, tf.float32)  # 24 bits are exact
+
+    @tf.function(autograph=False)
+    def spread():
+        def widest(own):
+            context = tf.distribute.get_replica_context()
+            replicas = context.num_replicas_in_sync
+            mine = tf.one_hot(context.replica_id_in_sync_group, replicas, on_value=own)
+            return context.all_reduce("SUM", mine)
+
+        return strategy.experimental_local_results(strategy.run(widest, args=(own,)))[0]
+
+    every = spread().numpy()
+    if (every != every[0]).any():
+        raise UserError("the workers differ in their flags, their data or their checkpoints")
 
 
 def uses_gpu() -> bool:

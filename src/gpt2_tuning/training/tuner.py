@@ -13,12 +13,14 @@ import tensorflow as tf
 from gpt2_tuning.data.batches import Batch, BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.tunable import TunableModel
-from gpt2_tuning.training import checkpoint
+from gpt2_tuning.training import checkpoint, run_directory
 from gpt2_tuning.training.checkpoint import Progress
+from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.steps import SUMS, StepFunctions, add, evaluate, means
-from gpt2_tuning.training.watching import EpochWatcher
+from gpt2_tuning.training.strategy import check_agreement, wait_for_all
+from gpt2_tuning.training.watching import EpochWatcher, SilentWatcher
 
 BEST_FILE = "best.safetensors"
 DRAIN_EVERY = 10
@@ -53,6 +55,7 @@ class Tuner:
     ):
         self.model, self.train, self.validation = model, train, validation
         self.options, self.run_dir, self.monitor = options, run_dir, monitor
+        self.strategy, self.chief = strategy, is_chief(options.strategy)
         with strategy.scope():
             self.optimizer = make_optimizer(
                 learning_rate,
@@ -61,7 +64,9 @@ class Tuner:
                 options.warmup_share,
             )
             self.optimizer.build(model.trainable_variables)
-        self.steps = StepFunctions(model, strategy, self.optimizer, options.max_grad_norm)
+        self.steps = StepFunctions(
+            model, strategy, self.optimizer, options.max_grad_norm, options.gradient_accumulation
+        )
         self.variables = checkpoint.changing_variables(model, self.optimizer)
         self.progress = Progress()
         self.checkpoints = run_dir / "checkpoints"
@@ -74,12 +79,23 @@ class Tuner:
         """
         if resume:
             self.progress = checkpoint.restore_newest(self.checkpoints, self.variables)
-        with EpochWatcher(self.run_dir, self.options.epochs, self.train.steps) as watcher:
+        check_agreement(self.strategy, self.identity())
+        watching = EpochWatcher if self.chief else SilentWatcher
+        with watching(self.run_dir, self.options.epochs, self.train.steps) as watcher:
             while self.progress.epoch < self.options.epochs and not self.progress.stopped:
                 self.run_epoch(watcher)
+        wait_for_all(self.strategy)  # the chief has written the best weights when it comes here
         if self.progress.best_epoch is not None:
             checkpoint.load_variables(self.checkpoints / BEST_FILE, self.model.trainable_variables)
         return self.progress.history
+
+    def identity(self) -> str:
+        """What all workers must have in common: flags, data and progress."""
+        settings = run_directory.as_settings(self.options)
+        for place in ("dataset_dir", "pretrained"):  # may differ between machines
+            del settings[place]
+        sums = [split.records.checksum() for split in (self.train, self.validation)]
+        return f"{settings} {sums} {self.progress}"
 
     def run_epoch(self, watcher: EpochWatcher) -> None:
         """Trains from where the progress stands to the end of the epoch, then validates."""
@@ -160,14 +176,18 @@ class Tuner:
         return best is None or scores[-1] > scores[best - 1]
 
     def save_best(self) -> None:
-        """Keeps the tuned weights as they are now."""
+        """Keeps the tuned weights as they are now; only the chief writes."""
+        if not self.chief:
+            return
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoints / f".{BEST_FILE}.partial"
         checkpoint.save_variables(partial, self.model.trainable_variables)
         partial.replace(self.checkpoints / BEST_FILE)
 
     def save_checkpoint(self) -> None:
-        """Writes all that resuming needs."""
+        """Writes all that resuming needs; only the chief does."""
+        if not self.chief:
+            return
         done = self.progress.epoch * self.train.steps + self.progress.step
         checkpoint.save_checkpoint(
             self.checkpoints, self.variables, self.progress, f"step-{done:08d}"

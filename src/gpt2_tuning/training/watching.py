@@ -74,6 +74,28 @@ class EpochWatcher:
         write_text(self.run_dir / METRICS_FILE, as_csv(progress.history))
 
 
+class SilentWatcher(EpochWatcher):
+    """Shows and records nothing: for workers that are not the chief."""
+
+    def __init__(self, run_dir: Path, epochs: int, steps: int):
+        """Opens no file."""
+
+    def __enter__(self) -> "SilentWatcher":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing is open."""
+
+    def begin(self, progress: RunProgress) -> None:
+        """Says nothing."""
+
+    def advance(self, progress: RunProgress, loss: float) -> None:
+        """Says nothing."""
+
+    def end(self, progress: RunProgress) -> None:
+        """Says nothing."""
+
+
 def as_csv(rows: list[dict[str, float]]) -> str:
     """Rows with the same keys as CSV with a header."""
     text = io.StringIO()

@@ -1,0 +1,1 @@
+"""Commands of the library itself: `python -m gpt2_tuning.commands.<name>`."""

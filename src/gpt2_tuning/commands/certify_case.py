@@ -1,0 +1,140 @@
+"""A case of the certificate: uneven data, a model with random weights, a handful of steps.
+
+Dropout is off, since every layout would draw other masks; all else is as in training. The
+learning rates are those that training takes by default. AdamW divides each gradient by its own
+size, so where a gradient is nearly zero its rounding error, not its value, decides the update: the
+difference between two layouts is bounded by the error over epsilon (1e-8), times the rate.
+"""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from safetensors.numpy import save_file
+
+from gpt2_tuning.commands.certify_run import MAX_GRAD_NORM
+from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.data.batches import Batch, PlannedBatch, classification_batch
+from gpt2_tuning.data.examples import joined_pair
+from gpt2_tuning.data.packing import PackedSource
+from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.training.base_model import learning_rate_of
+from gpt2_tuning.training.optimizer import make_optimizer
+from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.steps import StepFunctions
+
+BATCH_SIZE = 6
+"""Not a multiple of four devices, and the last batch of an epoch has fewer rows."""
+EPOCHS = 2
+ROW_LENGTH = 64
+CLASSES = 3
+WORD = 50_000
+"""Ids below this are drawn at random."""
+
+
+class LocalMeans(StepFunctions):
+    """The usual mistake: means of each part are averaged, however much each part has to say."""
+
+    def _part(self, batch, total_weight):
+        parts = self.strategy.num_replicas_in_sync * self.accumulation
+        return super()._part(batch, parts * tf.maximum(tf.reduce_sum(batch[2]), 1.0))
+
+
+def batches_of(task: str) -> list[Batch]:
+    """Rows of very different length and number of supervised tokens, the same in every process.
+
+    Rows are not sorted by length as in training, so that parts of a batch differ the more.
+    """
+    rng = np.random.default_rng(0)
+    count = 39 if task == "instruction" else 23
+    lengths = np.minimum(2 + rng.geometric(0.08, count), 48)
+    rows = [rng.integers(0, WORD, length).tolist() for length in lengths]
+    if task == "instruction":
+        records = Records.of(rows, prompt_length=rng.integers(1, lengths).astype(np.int32))
+        source = PackedSource(records, BATCH_SIZE, row_length=ROW_LENGTH)
+        return [widened(batch) for epoch in range(EPOCHS) for batch in source.epoch(0, epoch)]
+    if task == "entailment":
+        rows = [joined_pair(row[::-1], row[: 1 + len(row) // 3], ROW_LENGTH) for row in rows]
+    records = Records.of(rows, label=rng.integers(0, CLASSES, count).astype(np.int32))
+    planned = [
+        PlannedBatch(order[start : start + BATCH_SIZE], ROW_LENGTH)
+        for order in (rng.permutation(count) for _ in range(EPOCHS))
+        for start in range(0, count, BATCH_SIZE)
+    ]
+    return [classification_batch(records, one, BATCH_SIZE) for one in planned]
+
+
+def widened(batch: Batch) -> Batch:
+    """The same with ROW_LENGTH targets a row: with one width, the steps are traced once."""
+    added = [(0, 0), (0, ROW_LENGTH - batch.targets.shape[1])]
+    positions = np.pad(batch.inputs["target_positions"], added)
+    inputs = {**batch.inputs, "target_positions": positions}
+    return Batch(inputs, np.pad(batch.targets, added), np.pad(batch.weights, added))
+
+
+def model_of(task: str, kind: str) -> TunableModel:
+    """The `tiny` model with random weights; a LoRA update that is not zero, as in mid-training."""
+    keras.utils.set_random_seed(0)
+    config = GPT2Config.from_size("tiny", embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
+    lora = LoRAConfig(8, 16.0, 0.0) if kind == "lora" else None
+    model: TunableModel
+    if task == "instruction":
+        model = GPT2LanguageModel(config, lora=lora).built_now()
+    else:
+        model = GPT2Classifier(config, CLASSES, lora=lora).built_now()
+    if lora:
+        model.freeze_all_but_lora()
+        rng = np.random.default_rng(1)
+        for layer in model.lora_layers().values():
+            layer.lora_B.assign(rng.normal(0, 0.02, layer.lora_B.shape))
+    return model
+
+
+def run_case(
+    task: str,
+    kind: str,
+    accumulation: int,
+    strategy: tf.distribute.Strategy,
+    steps_class: type[StepFunctions],
+    path: Path,
+) -> None:
+    """Trains, evaluates, and writes what can be compared.
+
+    The file holds the trained weights by path, and float32 arrays:
+        train: [steps, 4], what each step returned.
+        evaluate: [batches, 3], empty unless LoRA is tuned.
+        moved: [1], the largest change of a weight.
+        spread: [1], the largest difference between two local replicas' copies of a weight.
+    """
+    batches = batches_of(task)
+    options = TrainOptions(pretrained="none", lora_rank=8 if kind == "lora" else 0)
+    with strategy.scope():
+        model = model_of(task, kind)
+        rate = learning_rate_of(options)
+        optimizer = make_optimizer(rate, options.weight_decay, len(batches), options.warmup_share)
+        optimizer.build(model.trainable_variables)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    steps = steps_class(model, strategy, optimizer, MAX_GRAD_NORM[kind], accumulation)
+    train = [steps.train(batch).numpy() for batch in batches]
+    # Where LoRA is evaluated, so is its base: once is enough for a task.
+    evaluated = [steps.evaluate(batch).numpy() for batch in batches if kind == "lora"]
+    variables = model.trainable_variables
+    # Without the model's own name, which Keras numbers.
+    after = {variable.path.split("/", 1)[1]: variable.numpy() for variable in variables}
+    copies = [strategy.experimental_local_results(variable.value) for variable in variables]
+    figures = {
+        "train": np.array(train),
+        "evaluate": np.array(evaluated, np.float32),
+        "moved": largest(zip(before, after.values(), strict=True)),
+        "spread": largest((one.numpy(), copy.numpy()) for one, *rest in copies for copy in rest),
+    }
+    save_file({**after, **figures}, path)
+
+
+def largest(pairs) -> np.ndarray:
+    """The largest absolute difference between two arrays of a pair: float32 [1]; 0 of none."""
+    return np.array([max((np.abs(a - b).max() for a, b in pairs), default=0.0)], np.float32)

@@ -1,0 +1,66 @@
+"""One layout's part of the certificate: trains each case on this process's devices, and writes it.
+
+`certify` starts this module once a layout, since devices are divided once in a process's life.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from gpt2_tuning import cli
+
+Task = Literal["classification", "entailment", "instruction"]
+Kind = Literal["lora", "full"]
+
+BROKEN = "GPT2_TUNING_CERTIFY_LOCAL_MEANS"
+"""Set, each replica and micro-batch divides by its own weight: the certificate must then fail."""
+
+MAX_GRAD_NORM = {"lora": 0.2, "full": 1.0}
+"""Below the norm of every gradient here, so that every step is clipped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Trains the cases and writes their weights and sums."""
+
+    output: Path
+    """Where <task>-<kind>-<accumulation>-<worker>.safetensors go."""
+    strategy: Literal["one", "mirrored", "multi_worker"] = "one"
+    """The devices."""
+    logical_devices: int | None = None
+    """As how many devices the CPU appears."""
+    accumulations: tuple[int, ...] = (1,)
+    """Each case is trained once with each of these."""
+    tasks: tuple[Task, ...] = ("classification", "entailment", "instruction")
+    """What is learnt."""
+    kinds: tuple[Kind, ...] = ("lora", "full")
+    """What is tuned."""
+
+
+def train(options: Options) -> None:
+    """Trains every case and writes a file for each."""
+    from gpt2_tuning.commands import certify_case
+    from gpt2_tuning.training.cluster import Cluster
+    from gpt2_tuning.training.strategy import make_strategy, wait_for_all
+
+    strategy = make_strategy(options.strategy, options.logical_devices)
+    worker = Cluster.from_environment().index if options.strategy == "multi_worker" else 0
+    steps_class = certify_case.LocalMeans if BROKEN in os.environ else certify_case.StepFunctions
+    for task in options.tasks:
+        for kind in options.kinds:
+            for accumulation in options.accumulations:
+                path = options.output / f"{task}-{kind}-{accumulation}-{worker}.safetensors"
+                certify_case.run_case(task, kind, accumulation, strategy, steps_class, path)
+    wait_for_all(strategy)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return cli.run(Options, train, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""The certificate is given where it is due, and refused where the loss is not invariant."""
+
+from pathlib import Path
+
+import pytest
+
+from gpt2_tuning.commands import certify, certify_run
+
+
+@pytest.fixture(autouse=True)
+def _find_the_library(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(certify.__file__).parents[2]))
+
+
+def test_workers_and_parts_agree_with_one_device(capfd):
+    flags = ["--tasks", "classification", "--kinds", "full", "--cases", "2-workers", "4-parts"]
+    assert certify.main(flags) == 0
+    assert "2 of 2 agree to 1e-05" in capfd.readouterr().out
+
+
+def test_means_of_means_are_refused(monkeypatch, capfd):
+    monkeypatch.setenv(certify_run.BROKEN, "1")
+    flags = ["--tasks", "classification", "--kinds", "lora", "--cases", "4-parts"]
+    assert certify.main(flags) == 1
+    output = capfd.readouterr().out
+    assert "classification, lora, 4-parts: weights differ by" in output
+    assert "0 of 1 agree" in output

@@ -1,0 +1,132 @@
+"""Workers start together, end together, and end with the weights of one process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from script_runs import RUN_FILES, names
+
+from classification_tuning import prep_dataset, train
+from gpt2_tuning.commands import launch
+from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.models.gpt2_model import GPT2Model
+
+SRC = Path(train.__file__).parents[1]
+MINUTE = 60
+
+PLAYER = """
+import json, os, signal, sys, time
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+print("worker", index, "has", *sys.argv[1:], flush=True)
+{body}
+"""
+
+
+@pytest.fixture
+def play(tmp_path, capfd):
+    """Launches two workers that run a few lines of Python: (exit code, output, errors)."""
+
+    def run(body, *flags):
+        script = tmp_path / "player.py"
+        script.write_text(PLAYER.format(body=body))
+        logs = ["--log_dir", str(tmp_path / "logs")]
+        code = launch.main([*flags, *logs, "--", str(script), "--x", "1"])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_only_the_chief_is_heard(play, tmp_path):
+    code, output, errors = play("")
+    assert (code, errors) == (0, "")
+    assert output == "worker 0 has --x 1 --strategy multi_worker\n"
+    logged = (tmp_path / "logs" / "worker-1.log").read_text()
+    assert logged == "worker 1 has --x 1 --strategy multi_worker\n"
+
+
+def test_a_refused_flag_is_said_once(play):
+    line = "print('error: no such data', file=sys.stderr); sys.exit(2)"
+    assert play(line)[::2] == (2, "error: no such data\n")
+    alone = f"if index == 0: time.sleep(600)\n{line}"
+    assert play(alone)[::2] == (2, "error: worker 1: no such data\n")
+
+
+def test_a_lost_worker_ends_even_those_that_hold_on(play):
+    body = """
+if index == 1: os.kill(os.getpid(), signal.SIGKILL)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(600)
+"""
+    code, _, errors = play(body, "--grace", "0.5")
+    assert code == 1
+    assert errors.startswith("error: worker 1 was killed by SIGKILL")
+    assert errors.count("\n") == 1
+
+
+def test_a_signal_reaches_the_workers(play):
+    body = "if index == 1: os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(600)"
+    code, _, errors = play(body)
+    assert (code, errors) == (143, "interrupted by SIGTERM\n")
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["--"], ["--", "missing.py"], ["--workers", "0", "--", "x"]]
+)
+def test_nothing_to_launch_is_one_line(capfd, command):
+    assert launch.main(command) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """Flags of a short training without dropout, which would differ between replicas."""
+    home = tmp_path_factory.mktemp("launch")
+    data = ["--dataset", "sample", "--limit", "30", "--output_dir", str(home / "data")]
+    assert prep_dataset.main(data) == 0
+    config = GPT2Config(1, 16, 2, 128, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
+    GPT2Model(config).built_now().save_pretrained(home / "base")
+    paths = ["--dataset_dir", str(home / "data"), "--pretrained", str(home / "base")]
+    numbers = ["--learning_rate", "1e-3", "--max_grad_norm", "0.5", "--batch_size", "7"]
+    return [*paths, *numbers, "--epochs", "3", "--checkpoint_steps", "1", "--patience", "None"]
+
+
+def start(flags, logs):
+    """The launcher with two workers that train, in a process of its own."""
+    command = [sys.executable, "-m", "gpt2_tuning.commands.launch", "--log_dir", str(logs), "--"]
+    command += ["classification_tuning/train.py", *flags]
+    return subprocess.Popen(command, cwd=SRC, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_a_run_that_lost_a_worker_is_resumed_to_the_weights_of_one_process(flags, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    flags = [*flags, "--output_dir"]
+    with start([*flags, str(together)], tmp_path) as launcher:
+        while launcher.poll() is None and not list(together.glob("checkpoints/step-*")):
+            time.sleep(0.05)
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+        _, worker = map(int, children.read_text().split())
+        os.kill(worker, signal.SIGKILL)
+        output, errors = launcher.communicate(timeout=MINUTE)
+    assert launcher.returncode == 1
+    assert b"worker 1 was killed by SIGKILL" in errors
+    assert b"Traceback" not in output + errors
+    assert not (together / "model").exists()
+
+    with start([*flags, str(together), "--resume"], tmp_path) as launcher:
+        output, errors = launcher.communicate()
+    assert (launcher.returncode, errors) == (0, b"")
+    assert output.count(b"epoch 3/3") == 1
+    assert (tmp_path / "worker-1.log").read_text() == ""
+    assert names(together) == RUN_FILES | {"model"}
+
+    assert train.main([*flags, str(alone)]) == 0
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (together, alone))
+    for name, weights in theirs.items():
+        np.testing.assert_allclose(ours[name], weights, atol=1e-5)
