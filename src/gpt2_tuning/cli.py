@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import tyro
 import yaml
 
+from gpt2_tuning import interrupts
 from gpt2_tuning.errors import UserError
 
 OptionsT = TypeVar("OptionsT")
@@ -39,8 +40,8 @@ def run(
     """Reads the flags, runs `action(options)` and returns the process's exit code.
 
     A UserError, or an operating-system error such as a full disk, becomes one line on standard
-    error and exit code 2; Ctrl-C becomes 130. Any other exception is a defect and keeps its
-    traceback.
+    error and exit code 2; Ctrl-C becomes 130 and SIGTERM 143. Any other exception is a defect and
+    keeps its traceback.
     """
     try:
         options = parse_options(options_class, sys.argv[1:] if argv is None else argv)
@@ -48,13 +49,14 @@ def run(
             options.check()
         with silenced_tensorflow():
             import tensorflow  # noqa: F401
-        action(options)
+        with interrupts.terminable():
+            action(options)
     except (UserError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return stop.code if isinstance(stop, interrupts.Stopped) else INTERRUPTED
     return 0
 
 

@@ -6,7 +6,7 @@ over devices changes nothing but the order of additions.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -137,9 +137,16 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
     return {name: sums[total] / sums["weight"] for name, total in MEANS.items()}
 
 
-def evaluate(steps: StepFunctions, source: BatchSource) -> dict[str, float]:
-    """The weighted mean `loss` and `accuracy` over a whole split."""
+def evaluate(
+    steps: StepFunctions, source: BatchSource, after_batch: Callable[[], None] | None = None
+) -> dict[str, float]:
+    """The weighted mean `loss` and `accuracy` over a whole split; `after_batch` may end it."""
     sums: dict[str, float] = {}
-    for result in [steps.evaluate(batch) for batch in source.in_order()]:
+    results = []
+    for batch in source.in_order():
+        results.append(steps.evaluate(batch))
+        if after_batch:
+            after_batch()
+    for result in results:
         add(sums, dict(zip(SUMS, np.asarray(result, np.float64), strict=True)))
     return means(sums)
