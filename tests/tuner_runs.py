@@ -1,5 +1,7 @@
 """Short runs of the tuner, ended in many ways, and what makes two of them the same run."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ STEPS = 8
 def rows(count, seed):
     """Rows whose class is their first token."""
     rng = np.random.default_rng(seed)
-    ids = [rng.integers(0, 3, 1).tolist() + rng.integers(3, 97, 4).tolist() for _ in range(count)]
+    lengths = rng.integers(3, 7, count)
+    ids = [rng.integers(0, 3, 1).tolist() + rng.integers(3, 97, n).tolist() for n in lengths]
     return Records.of(ids, label=np.array([row[0] for row in ids], np.int32))
 
 
@@ -62,11 +65,10 @@ def assert_same_run(one, other):
 
 def before_call(owner, name, number, action):
     """Has `action` run just before the `number`-th call of a method, counted from 1."""
-    method, calls = getattr(owner, name), []
+    method, calls = getattr(owner, name), itertools.count(1)
 
     def called(*arguments, **keywords):
-        calls.append(None)
-        if len(calls) == number:
+        if next(calls) == number:
             action()
         return method(*arguments, **keywords)
 

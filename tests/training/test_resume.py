@@ -19,10 +19,13 @@ from tuner_runs import (
     without_measured,
 )
 
+from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
 from gpt2_tuning.training import checkpoint, run_directory
 from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions
+
+METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {})
 
 
 @pytest.fixture(scope="module")
@@ -220,16 +223,15 @@ def changed(value):
 def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class):
     """Each flag of train.py, those to come included, is refused by name unless it is listed."""
     options = options_class()
-    metadata = type("AnyMetadata", (), {"to_json": lambda self: "{}"})()
-    run_directory.start_run(tmp_path / "run", options, metadata)
+    run_directory.start_run(tmp_path / "run", options, METADATA)
     for name in run_directory.as_settings(options):
         other = dataclasses.replace(options, **{name: changed(getattr(options, name))})
         settings = run_directory.as_settings(other)
         if name in run_directory.MAY_CHANGE:
-            run_directory.check_same_run(tmp_path / "run", settings, metadata)
+            run_directory.check_same_run(tmp_path / "run", settings, METADATA)
         else:
             with pytest.raises(UserError, match=f"was started with --{name} "):
-                run_directory.check_same_run(tmp_path / "run", settings, metadata)
+                run_directory.check_same_run(tmp_path / "run", settings, METADATA)
 
 
 @pytest.mark.parametrize(
@@ -242,12 +244,11 @@ def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class
     ],
 )
 def test_damaged_options_are_an_error(tmp_path, damage, message):
-    metadata = type("AnyMetadata", (), {"to_json": lambda self: "{}"})()
-    run_directory.start_run(tmp_path / "run", OPTIONS, metadata)
+    run_directory.start_run(tmp_path / "run", OPTIONS, METADATA)
     file = tmp_path / "run" / "options.yaml"
     file.write_text(damage(file.read_text()))
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        run_directory.check_same_run(tmp_path / "run", run_directory.as_settings(OPTIONS), metadata)
+        run_directory.check_same_run(tmp_path / "run", run_directory.as_settings(OPTIONS), METADATA)
 
 
 @pytest.mark.parametrize("kind", ["below a file", "read-only"])
@@ -258,7 +259,7 @@ def test_a_directory_that_cannot_be_written_to_is_refused_at_once(tmp_path, monk
     else:  # root may write wherever the file system lets it
         monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="cannot write to"):
-        run_directory.check_run_dir("classification", options, None)
+        run_directory.check_run_dir("classification", options, METADATA)
 
 
 def test_two_processes_cannot_train_in_one_directory(full, tmp_path):
@@ -268,7 +269,7 @@ def test_two_processes_cannot_train_in_one_directory(full, tmp_path):
         with pytest.raises(UserError, match="another process is training in"):
             make_tuner(run_dir).fit(resume=True)
         with pytest.raises(UserError, match="another process is training in"):
-            run_directory.check_run_dir("classification", options, None)
+            run_directory.check_run_dir("classification", options, METADATA)
 
 
 # --- asked to stop ---------------------------------------------------------------------------
@@ -286,7 +287,11 @@ def plain_handlers():
 
 
 def send(*numbers):
-    return lambda: [os.kill(os.getpid(), number) for number in numbers]
+    def kill():
+        for number in numbers:
+            os.kill(os.getpid(), number)
+
+    return kill
 
 
 @pytest.mark.parametrize(

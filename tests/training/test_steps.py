@@ -53,6 +53,18 @@ def test_two_replicas_end_with_the_weights_of_one(text_config, records, lora):
     np.testing.assert_allclose(evaluated[0], evaluated[1], rtol=1e-4)
 
 
+def test_batches_of_all_lengths_share_one_trace(text_config, records):
+    """A trace for the first batch's length would round otherwise, also in that of a resumed run."""
+    steps = steps_of(text_config, make_strategy("one"))
+    batches = list(BatchSource(records, 5).epoch(0, 0))
+    assert len({batch.inputs["token_ids"].shape for batch in batches}) > 2
+    for batch in batches:
+        steps.train(batch)
+        steps.evaluate(batch)
+    for function in (steps._train, steps._evaluate):
+        assert function.traced.experimental_get_tracing_count() == 1
+
+
 def test_places_without_a_row_change_nothing(text_config, records):
     planned = PlannedBatch(np.arange(3), 19)
     ends = []

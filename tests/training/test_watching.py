@@ -49,7 +49,7 @@ def test_every_figure_is_in_the_csv_and_is_true(run):
 
 def test_every_figure_is_in_tensorboard_at_each_step(run):
     tuner, _ = run
-    found = {}
+    found: dict[str, dict[int, float]] = {}
     for file in (tuner.run_dir / "tensorboard").iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             for value in event.summary.value:

@@ -60,6 +60,7 @@ class Checkpoints:
         weights: those among them of which the best epoch's are kept.
         run: what the run is, as plain values: flags, and sums over what is not among the
             variables. A checkpoint of a run that differs in any is refused.
+        writes: False where another process of the same run writes them.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Checkpoints:
         variables: list[keras.Variable],
         weights: list[keras.Variable],
         run: Mapping[str, Any],
+        writes: bool = True,
     ):
         self.directory, self.variables, self.weights = directory, variables, weights
-        self.run = json.loads(json.dumps(run))
+        self.run, self.writes = json.loads(json.dumps(run)), writes
 
     def save(self, progress: Progress, done: int) -> Path:
         """Writes a checkpoint, whole or not at all, and removes all but the newest KEPT.
@@ -83,6 +85,8 @@ class Checkpoints:
             UserError: it cannot be written; the earlier ones are as they were.
         """
         target = self.directory / f"step-{done:08d}"
+        if not self.writes:
+            return target
         with self.writing(target), atomic_directory(target) as partial:
             save_variables(partial / ARRAYS_FILE, self.variables)
             content = {
@@ -99,6 +103,9 @@ class Checkpoints:
     def save_best(self, progress: Progress) -> None:
         """Keeps the weights as they are now; `progress` has their epoch and is given their sum."""
         path = self.best_file(progress.best_epoch)
+        if not self.writes:
+            progress.best_sha256 = None  # only the writer knows it
+            return
         with self.writing(path):
             self.directory.mkdir(exist_ok=True)
             partial = path.with_name(f".{path.name}.partial")
@@ -175,7 +182,8 @@ class Checkpoints:
     def check_best(self, progress: Progress) -> None:
         """Raises Damaged where the best weights are not those that the progress refers to."""
         path = self.best_file(progress.best_epoch)
-        if sum_of_file(path) != progress.best_sha256:
+        known = progress.best_sha256 or (None if self.writes else sum_of_file(path))
+        if known is None or sum_of_file(path) != known:
             raise Damaged(f"the best weights, {path}, are missing or damaged")
 
     def best_file(self, epoch: int | None) -> Path:
@@ -200,8 +208,8 @@ class Checkpoints:
                 file.unlink()
 
     def remove_leftovers(self) -> None:
-        """Removes what a killed run had begun to write. Only for the run's one process."""
-        for path in self.directory.glob(".*"):
+        """Removes what a killed run had begun to write."""
+        for path in self.directory.glob(".*") if self.writes else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @contextlib.contextmanager

@@ -58,9 +58,7 @@ class StepFunctions:
         def evaluate(batch):
             return self._total(strategy.run(self._evaluate_replica, args=(batch,)))
 
-        # Batches come in a few lengths: the step is traced once for all of them.
-        traced = functools.partial(tf.function, reduce_retracing=True, autograph=False)
-        self._train, self._evaluate = traced(train), traced(evaluate)
+        self._train, self._evaluate = AnyLength(train), AnyLength(evaluate)
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Updates the weights: float32 [4], the sums and the gradients' global norm."""
@@ -124,6 +122,33 @@ class StepFunctions:
 
     def _total(self, sums) -> tf.Tensor:
         return self.strategy.reduce("SUM", sums, axis=None)
+
+
+class AnyLength:
+    """A function of a batch, traced once for batches of every length.
+
+    A trace for one length rounds otherwise than one for all, so results would depend on which
+    batch came first, and a resumed run, which begins elsewhere, would not be the same to the bit.
+    """
+
+    def __init__(self, function):
+        self.traced = tf.function(function, autograph=False)
+        self.known: set[tuple] = set()
+
+    def __call__(self, batch):
+        """What the function gives; its batch's first dimension is the only one that is fixed."""
+        inputs, targets, _ = batch
+        kind = (*sorted(inputs), *targets.shape[:1])
+        if kind not in self.known:
+            self.known.add(kind)
+            # Calls find this trace, since their batches are cases of its signature.
+            self.traced.get_concrete_function(tf.nest.map_structure(any_length, batch))
+        return self.traced(batch)
+
+
+def any_length(tensor: tf.Tensor) -> tf.TensorSpec:
+    """Tensors of the same first dimension, whatever the others are."""
+    return tf.TensorSpec([tensor.shape[0], *[None] * (tensor.shape.rank - 1)], tensor.dtype)
 
 
 def add(sums: dict[str, float], more: Mapping[str, float]) -> None:
