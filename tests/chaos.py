@@ -34,7 +34,7 @@ PRELOADED = (
 TASKS = ("classification", "entailment", "instruction")
 PREPARE = ("--dataset", "sample", "--limit", "24", "--seq_len", "64")
 TRAIN = ("--epochs", "2", "--batch_size", "4", "--checkpoint_steps", "2", "--learning_rate", "1e-2")
-PLACES = {"operation": {"prep": 12, "train": 90}, "checkpoint": {"train": 24}}
+PLACES = {"operation": {"prep": 9, "train": 90}, "checkpoint": {"train": 24}}
 """The last file operation before which a process may be killed; see Kill."""
 PARTIAL = "/.step-"
 """In the path of a checkpoint that is being written."""
@@ -222,7 +222,7 @@ class Chaos:
         """Starts the job again and again until one process comes to its end; then compares."""
         code = None
         while code != 0:
-            kill = self.plan(job, seconds) if self.kills < wanted else None
+            kill = self.plan(job, seconds, wanted) if self.kills < wanted else None
             code, lived = self.process(job, output, kill)
             if kill and code == -signal.SIGKILL:
                 self.count(job, output, kill, lived, content(output) == expected)
@@ -233,9 +233,9 @@ class Chaos:
         self.wrong += [f"{job.name}: {output}/{name} differs" for name in different]
         print(f"{job.name}: done; " + (f"WRONG: {different}" if different else "identical"))
 
-    def plan(self, job: Job, seconds: float) -> Kill:
-        """A moment to die: the kinds in turn, the place at random."""
-        kind = job.kinds[self.kills % len(job.kinds)]
+    def plan(self, job: Job, seconds: float, wanted: int) -> Kill:
+        """A moment to die: the kinds in turn, the first one last; the place at random."""
+        kind = job.kinds[(wanted - self.kills) % len(job.kinds)]
         if kind == "time":
             return Kill(kind, round(self.random.uniform(0.2, 0.9) * seconds, 2))
         return Kill(kind, self.random.randint(1, PLACES.get(kind, {}).get(job.stage, 1)))

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from gpt2_tuning.errors import UserError
 
 
@@ -32,6 +34,8 @@ def atomic_directory(directory: Path) -> Iterator[Path]:
             partial.chmod(0o777 & ~current_umask())
             yield partial
             swap_in(partial, directory)
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(f"cannot write {directory}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

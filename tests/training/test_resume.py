@@ -1,5 +1,6 @@
 """A run that was ended, however, goes on as if it had not been, or says why it cannot."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import room_for
 from tuner_runs import (
     LORA,
     OPTIONS,
@@ -165,26 +167,17 @@ def test_best_weights_deleted_in_mid_run_are_an_error(full, tmp_path):
         tuner.fit(resume=True)
 
 
-@pytest.mark.parametrize("name", ["save", "save_best"])
-def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, monkeypatch, name):
-    """The error the system gives reaches the user by way of safetensors, which has its own."""
+@pytest.mark.parametrize(
+    ("name", "number", "whole"), [("save", 4, "step-00000008"), ("save_best", 1, "step-00000006")]
+)
+def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, name, number, whole):
+    """The fourth checkpoint is the first of epoch 2; the best weights come before the third."""
     tuner = make_tuner(tmp_path)
-    full_disk = checkpoint.SafetensorError("I/O error: No space left on device (os error 28)")
-
-    def fill(path, *_):
-        Path(path).write_bytes(b"half")
-        raise full_disk
-
-    # The fourth checkpoint is the first of epoch 2; epoch 1's weights are its best so far.
-    number = {"save": 4, "save_best": 1}[name]
-    save_variables = checkpoint.save_variables
-    before_call(
-        tuner.store, name, number, lambda: monkeypatch.setattr(checkpoint, "save_variables", fill)
-    )
-    with pytest.raises(UserError, match=r"cannot write the checkpoint .*No space left"):
-        tuner.fit()
-    monkeypatch.setattr(checkpoint, "save_variables", save_variables)
-    whole = {"save": "step-00000008", "save_best": "step-00000006"}[name]
+    with contextlib.ExitStack() as full_disk:
+        before_call(tuner.store, name, number, lambda: full_disk.enter_context(room_for(100_000)))
+        message = rf"cannot write the checkpoint .* too large.*; {whole} is left to --resume from"
+        with pytest.raises(UserError, match=message):
+            tuner.fit()
     assert make_tuner(tmp_path).store.restore()[1].name == whole
     assert not list(tuner.checkpoints.glob(".*"))
 
@@ -273,17 +266,6 @@ def test_two_processes_cannot_train_in_one_directory(full, tmp_path):
 
 
 # --- asked to stop ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def plain_handlers():
-    """Python's own handlers, whatever the tests were started with."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 def send(*numbers):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from hostile import room_for
 from tuner_runs import STEPS, make_tuner
 
 from gpt2_tuning.training import tuner as tuner_module
@@ -87,3 +88,14 @@ def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
     for _ in range(3):
         watcher.advance(tuner.progress, {"loss": 1.0, "tokens_per_second": 1.0})
     assert capsys.readouterr().out == ""
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+
+    def log():
+        for step in range(5000):
+            watcher.log(step, "train", {"loss": 1.0})
+
+    with room_for(200), pytest.raises(OSError, match=r"TensorBoard's log: .* too large"):
+        log()

@@ -84,9 +84,7 @@ class EpochWatcher:
                 f"{text}  step {progress.step}/{self.steps}  "
                 f"{figures['tokens_per_second']:,.0f} tokens/s  {self.time_left(done)} left"
             )
-        with self.board.as_default(step=done):
-            for name, value in figures.items():
-                tf.summary.scalar(f"train/{name}", value)
+        self.log(done, "train", figures)
 
     def time_left(self, done: int) -> str:
         """How long the remaining steps take at this process's pace, such as 1:02:30."""
@@ -105,10 +103,22 @@ class EpochWatcher:
         )
         if progress.stopped:
             self.console.print(f"stopped early: epoch {progress.best_epoch} was the best")
-        with self.board.as_default(step=progress.epoch * self.steps):
-            for name, value in row.items():
-                tf.summary.scalar(f"epoch/{name}", value)
+        self.log(progress.epoch * self.steps, "epoch", row)
         self.record(progress)
+
+    def log(self, step: int, kind: str, figures: Mapping[str, float]) -> None:
+        """Gives figures to TensorBoard.
+
+        Raises:
+            OSError: the disk is full or cannot be written to.
+        """
+        try:
+            with self.board.as_default(step=step):
+                for name, value in figures.items():
+                    tf.summary.scalar(f"{kind}/{name}", value)
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0].rpartition("}} ")[2]
+            raise OSError(f"cannot write TensorBoard's log: {reason}") from error
 
     def record(self, progress: RunProgress) -> None:
         """Writes metrics.csv as the history has it, whatever is there."""
