@@ -265,7 +265,8 @@ class Chaos:
             return
         self.kills += 1
         partial = list(output.glob(f"checkpoints{PARTIAL}*"))
-        full = max((path.stat().st_size for path in output.glob("*/*/variables.*")), default=0)
+        clean = self.home / "clean" / output.name / "checkpoints"
+        full = max((file.stat().st_size for file in clean.glob("*/variables.*")), default=0)
         cut = [size for size in variables_of(output) if 0 < size < full]
         self.in_checkpoints += bool(partial)
         self.cut_short += bool(cut)
