@@ -10,7 +10,7 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-parity certify lint format clean
+.PHONY: help install demo test test-parity certify chaos lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 
 test: install  ## run the tests; no network
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: install  ## kill preparation and training again and again; nothing may be lost
+	@$(BIN)/python tests/chaos.py
 
 # PyTorch comes first and alone, so that nothing asks for another build of it. It has an
 # environment of its own: some of its builds crash in one process with TensorFlow.

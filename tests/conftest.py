@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,3 +50,14 @@ def small_config():
 def text_config(small_config):
     """The same with GPT-2's vocabulary, for batches that hold real padding; narrow, to be quick."""
     return dataclasses.replace(small_config, n_embd=16, n_head=2, vocab_size=50257)
+
+
+@pytest.fixture
+def plain_handlers():
+    """Python's own handlers of signals, whatever the tests were started with."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)

@@ -1,6 +1,9 @@
 """How tests run the scripts, and what they look at afterwards."""
 
+import csv
 import json
+
+from gpt2_tuning.training.watching import MEASURED
 
 DATASET_FILES = ["metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "validation.tfrecord.gz"]
 """What every prepared data set consists of."""
@@ -49,3 +52,10 @@ def snapshot(directory):
     return {
         path: path.stat().st_mtime_ns for path in sorted(directory.rglob("*")) if path.is_file()
     }
+
+
+def metrics(run_dir):
+    """The rows of metrics.csv, without what depends on the machine."""
+    with (run_dir / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: row[name] for name in row if name not in MEASURED} for row in rows]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from script_runs import RUN_FILES, names, refused, snapshot
+from script_runs import RUN_FILES, metrics, names, refused, snapshot
 
 from classification_tuning import prep_dataset, test, train
 from gpt2_tuning.config import GPT2Config
@@ -141,15 +141,11 @@ def test_interactive_labels_each_line_until_an_empty_one(full_run, monkeypatch, 
 def test_options_file_repeats_the_run(home, full_run):
     config = ["--config", str(full_run / "options.yaml"), "--output_dir", str(home / "again")]
     assert train.main(config) == 0
-    for file in ("metrics.csv", "options.yaml"):
-        first, second = ((path / file).read_text() for path in (full_run, home / "again"))
-        if file == "options.yaml":
-            assert yaml.safe_load(first) == yaml.safe_load(second)
-        else:  # the last two columns are times
-            cut = [
-                [line.rsplit(",", 2)[0] for line in text.splitlines()] for text in (first, second)
-            ]
-            assert cut[0] == cut[1]
+    first, second = (
+        yaml.safe_load((path / "options.yaml").read_text()) for path in (full_run, home / "again")
+    )
+    assert first == second
+    assert metrics(full_run) == metrics(home / "again")
 
 
 def test_an_existing_run_is_kept_unless_told(home, full_run, capsys):
@@ -239,20 +235,24 @@ def test_rows_that_cannot_be_labelled_are_named(full_run, tmp_path, capsys):
     assert "would overwrite --input" in line
 
 
-def test_a_terminated_run_can_be_resumed(home, full_run):
-    """Killed in its second epoch, in a process of its own, a run ends as if it never had been."""
+def test_a_terminated_run_says_how_to_go_on_and_does(home, full_run):
+    """SIGTERM in a process of its own: exit code 143, one line, and the run as if left alone."""
     flags = ["--dataset_dir", home / "data", "--pretrained", home / "base", "--epochs", 2]
-    flags += ["--learning_rate", "1e-2", "--output_dir", home / "killed", "--checkpoint_steps", 1]
+    flags += ["--learning_rate", "1e-2", "--output_dir", home / "ended", "--checkpoint_steps", 1]
     command = [sys.executable, "classification_tuning/train.py", *map(str, flags)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(SRC)}
+    checkpoints = home / "ended" / "checkpoints"
     with subprocess.Popen(command, cwd=SRC, env=environment, stderr=subprocess.PIPE) as process:
-        checkpoints = home / "killed" / "checkpoints"
         while process.poll() is None and not list(checkpoints.glob("step-*")):
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
-        assert process.stderr.read() == b""  # a user sees our lines, not TensorFlow's
-    assert list(checkpoints.glob("step-*"))
+        error = process.stderr.read().decode()  # a user sees our line, not TensorFlow's
+    assert process.returncode == 143
+    newest = sorted(checkpoints.glob("step-*"))[-1]
+    assert error == f"terminated: {newest} is saved; the same flags and --resume go on from it\n"
+    assert not (home / "ended" / "model").exists()
     assert train.main([*map(str, flags), "--resume"]) == 0
-    weights = [(path / "model" / "model.safetensors") for path in (full_run, home / "killed")]
+    weights = [(path / "model" / "model.safetensors") for path in (full_run, home / "ended")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert metrics(full_run) == metrics(home / "ended")

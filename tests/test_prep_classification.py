@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -144,7 +145,13 @@ def test_foreign_output_dir_is_refused_before_any_work(tmp_path, capsys, monkeyp
     assert listing(tmp_path) == ["thesis.txt"]
 
 
-def test_interrupted_preparation_leaves_no_data_set(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "terminated\n")],
+)
+def test_interrupted_preparation_leaves_no_data_set(
+    tmp_path, capsys, monkeypatch, plain_handlers, number, code, line
+):
     from gpt2_tuning.data import examples
 
     calls = iter(range(1000))
@@ -152,13 +159,13 @@ def test_interrupted_preparation_leaves_no_data_set(tmp_path, capsys, monkeypatc
 
     def interrupted(*arguments):
         if next(calls) == 100:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
         return real(*arguments)
 
     monkeypatch.setattr(examples, "text_example", interrupted)
-    assert prepare(tmp_path / "set", "--dataset", "sample") == 130
+    assert prepare(tmp_path / "set", "--dataset", "sample") == code
     assert listing(tmp_path) == []
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == line
 
 
 def test_script_on_a_full_disk_says_so_in_one_line_and_leaves_no_data_set(tmp_path):

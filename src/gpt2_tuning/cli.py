@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import tyro
 import yaml
 
+from gpt2_tuning import interrupts
 from gpt2_tuning.errors import UserError
 
 OptionsT = TypeVar("OptionsT")
@@ -44,8 +45,8 @@ def run(
     unless the action does not need it.
 
     A UserError, or an operating-system error such as a full disk, becomes one line on standard
-    error and exit code 2; Ctrl-C becomes 130. Any other exception is a defect and keeps its
-    traceback.
+    error and exit code 2; Ctrl-C becomes 130 and SIGTERM 143. Any other exception is a defect and
+    keeps its traceback.
     """
     try:
         options = parse_options(options_class, sys.argv[1:] if argv is None else argv)
@@ -54,13 +55,14 @@ def run(
         if tensorflow:
             with silenced_tensorflow():
                 importlib.import_module("tensorflow")
-        return action(options) or 0
+        with interrupts.terminable():
+            return action(options) or 0
     except (UserError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return stop.code if isinstance(stop, interrupts.Stopped) else INTERRUPTED
 
 
 def parse_options(options_class: type[OptionsT], argv: Sequence[str]) -> OptionsT:

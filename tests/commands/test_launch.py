@@ -29,8 +29,10 @@ print("worker", index, "has", *sys.argv[1:], flush=True)
 
 
 @pytest.fixture
-def play(tmp_path, capfd):
+def play(tmp_path, capfd, monkeypatch):
     """Launches two workers that run a few lines of Python: (exit code, output, errors)."""
+    # Other tests of this process tokenise, and the library warns when such a process forks.
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
 
     def run(body, *flags):
         script = tmp_path / "player.py"

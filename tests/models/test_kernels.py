@@ -29,11 +29,6 @@ CASES = {
         {"rate": 0.3},
     ),
     "dropout": (kernels.dropout, (normal(2, 5, 8), SEED), {"rate": 0.3}),
-    "add_dropped": (
-        kernels.add_dropped,
-        (normal(2, 5, 8), normal(2, 5, 8, 1)[..., 0], SEED),
-        {"rate": 0.3},
-    ),
 }
 
 

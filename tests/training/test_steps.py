@@ -76,10 +76,23 @@ def test_the_step_does_not_grow_with_accumulation(small_config):
     products = []
     for accumulation in (2, 4):
         steps = steps_of(small_config, make_strategy("one"), accumulation=accumulation)
-        graph = steps._train.get_concrete_function(steps._tensors(batch)).graph.as_graph_def()
+        traced = steps._train.traced.get_concrete_function(steps._tensors(batch))
+        graph = traced.graph.as_graph_def()
         functions = [graph.node, *(function.node_def for function in graph.library.function)]
         products.append(sum(node.op == "MatMul" for nodes in functions for node in nodes))
     assert products[0] == products[1] > 0
+
+
+def test_batches_of_all_lengths_share_one_trace(text_config, records):
+    """A trace for the first batch's length would round otherwise, also in that of a resumed run."""
+    steps = steps_of(text_config, make_strategy("one"))
+    batches = list(BatchSource(records, 5).epoch(0, 0))
+    assert len({batch.inputs["token_ids"].shape for batch in batches}) > 2
+    for batch in batches:
+        steps.train(batch)
+        steps.evaluate(batch)
+    for function in (steps._train, steps._evaluate):
+        assert function.traced.experimental_get_tracing_count() == 1
 
 
 def test_places_without_a_row_change_nothing(text_config, records):

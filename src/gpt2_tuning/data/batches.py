@@ -48,6 +48,8 @@ class Batch:
     inputs: dict[str, np.ndarray]
     targets: np.ndarray
     weights: np.ndarray
+    rows: np.ndarray | None = None
+    """int64 [n]: the numbers of the examples in it, by which a bad one is found."""
 
     @property
     def real_tokens(self) -> int:
@@ -148,7 +150,7 @@ def classification_batch(records: Records, planned: PlannedBatch, batch_size: in
     weights = np.zeros(batch_size, np.float32)
     targets[: len(planned.rows)] = records.columns["label"][planned.rows]
     weights[: len(planned.rows)] = 1
-    return Batch(padded(records, planned, batch_size), targets, weights)
+    return Batch(padded(records, planned, batch_size), targets, weights, planned.rows)
 
 
 def language_model_batch(records: Records, planned: PlannedBatch, batch_size: int) -> Batch:
@@ -189,7 +191,7 @@ def language_model_batch(records: Records, planned: PlannedBatch, batch_size: in
 
     mask = "attention_mask" if planned.row_of is None else "segment_ids"
     inputs = {"token_ids": token_ids, mask: segments, "target_positions": positions}
-    return Batch(inputs, targets, weights)
+    return Batch(inputs, targets, weights, rows)
 
 
 def target_counts(records: Records) -> np.ndarray:

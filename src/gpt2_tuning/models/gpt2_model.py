@@ -137,9 +137,9 @@ class GPT2Block(keras.layers.Layer):
         training = seeds.attn_out is not None
         normal = self.ln_1(x, compiled=training)
         update, present = self.attn(normal, visible, seeds, past=past, filled=filled)
-        x = kernels.add_dropped(x, update, seeds.attn_out, rate=self.rate, compiled=training)
+        x += kernels.dropout(update, seeds.attn_out, rate=self.rate, compiled=training)
         update = self.mlp(self.ln_2(x, compiled=training), seeds)
-        x = kernels.add_dropped(x, update, seeds.mlp_out, rate=self.rate, compiled=training)
+        x += kernels.dropout(update, seeds.mlp_out, rate=self.rate, compiled=training)
         return x, present
 
 

@@ -16,6 +16,9 @@ MASKED = -1e9
 """The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
 
 
+compile_it = functools.partial(tf.function, jit_compile=True, autograph=False)
+
+
 class Island:
     """A function of tensors that runs as it stands, or compiled with a compiled gradient.
 
@@ -23,6 +26,7 @@ class Island:
     input is a function of its own: the graph drops those that nobody asks for, such as that of a
     frozen LayerNorm gain. Compiling takes a moment for every new shape, which pays in training,
     where few shapes come often; elsewhere the plain function serves.
+
     """
 
     def __init__(self, plain: Callable[..., tf.Tensor]):
@@ -39,14 +43,14 @@ class Island:
         """
         if not compiled:
             return self.plain(*tensors, **static)
-        return self._compiled(tuple(sorted(static.items())))(*tensors)
+        return self._compiled(tuple(sorted(static.items())))(*map(tf.convert_to_tensor, tensors))
 
     @functools.cache  # noqa: B019 - islands live as long as the process
     def _compiled(self, static: tuple[tuple[str, Any], ...]) -> Callable[..., tf.Tensor]:
         function = functools.partial(self.plain, **dict(static))
-        compile_it = functools.partial(tf.function, jit_compile=True, autograph=False)
         forward = compile_it(lambda *tensors: function(*tensors))
 
+        @functools.cache
         def gradient_of(index: int):
             def gradient(tensors, upstream):
                 with tf.GradientTape() as tape:
@@ -56,23 +60,17 @@ class Island:
 
             return compile_it(gradient)
 
-        gradients: dict[int, Callable[..., tf.Tensor]] = {}
-
         @tf.custom_gradient
         def call(*tensors):
             def backward(upstream):
-                found = []
-                for index, tensor in enumerate(tensors):
-                    if tensor.dtype.is_floating and index not in gradients:
-                        gradients[index] = gradient_of(index)
-                    found.append(
-                        gradients[index](tensors, upstream) if tensor.dtype.is_floating else None
-                    )
-                return found
+                return [
+                    gradient_of(index)(tensors, upstream) if tensor.dtype.is_floating else None
+                    for index, tensor in enumerate(tensors)
+                ]
 
             return forward(*tensors), backward
 
-        return lambda *tensors: call(*map(tf.convert_to_tensor, tensors))
+        return call
 
 
 @Island
@@ -105,19 +103,31 @@ def attention_weights(scores, visible, seed, rate: float):
     return tf.cast(dropped(tf.nn.softmax(masked), seed, rate), scores.dtype)
 
 
-@Island
-def dropout(x, seed, rate: float):
-    """x with a share `rate` of its values set to zero and the others scaled up for it."""
+def dropout(x, seed, rate: float, compiled: bool):
+    """x with a share `rate` of its values set to zero and the others scaled up for it.
+
+    The gradient goes the same way as the value, so nothing is kept for it but the seed.
+    """
+    if seed is None or not rate:
+        return x
+    drop = masking(rate) if compiled else functools.partial(masked, rate=rate)
+
+    @tf.custom_gradient
+    def call(x):
+        return drop(x, seed), lambda upstream: drop(upstream, seed)
+
+    return call(x)
+
+
+@functools.cache
+def masking(rate: float) -> Callable[..., tf.Tensor]:
+    """`masked` with a rate, compiled."""
+    return compile_it(lambda x, seed: masked(x, seed, rate))
+
+
+def masked(x, seed, rate: float):
+    """`dropped` in the type of x."""
     return tf.cast(dropped(tf.cast(x, tf.float32), seed, rate), x.dtype)
-
-
-@Island
-def add_dropped(stream, update, seed, rate: float):
-    """stream + dropout(update): how a layer writes into the residual stream."""
-    if seed is None:
-        return stream + update
-    kept = dropped(tf.cast(update, tf.float32), seed, rate)
-    return tf.cast(tf.cast(stream, tf.float32) + kept, stream.dtype)
 
 
 def dropped(x, seed, rate: float):

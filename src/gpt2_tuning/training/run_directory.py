@@ -1,8 +1,9 @@
 """The directory of a run: what it was started with, what it left, and how to find it again."""
 
+import contextlib
 import dataclasses
-import shutil
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,19 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import write_text
+from gpt2_tuning.files import atomic_directory, in_use, write_text
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.options import TrainOptions
 
 OPTIONS_FILE = "options.yaml"
 NOT_REPEATED = ("resume", "overwrite", "config", "output_dir")
 """Flags that say how to start a run rather than what it is."""
+MAY_CHANGE = ("dataset_dir", "checkpoint_steps", "strategy", "logical_devices", "rematerialize")
+"""Flags that a resumed run may have otherwise: where its data lies, which is compared by content,
+when it saves, and which devices compute the same sums, and in how much memory."""
+REASONS = {
+    "epochs": " (the learning rate falls to 0 over all epochs, so more of them are another run)",
+}
 
 
 def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
@@ -33,11 +40,12 @@ def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
         UserError: the directory may not be used so.
     """
     run_dir = options.output_dir or paths.run_dir(task, default_name(options))
+    chief = is_chief(options.strategy)
+    if chief:
+        check_writable(run_dir)
     if options.resume:
         check_same_run(run_dir, as_settings(options), metadata)
-    elif not is_chief(options.strategy):
-        pass
-    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    elif chief and run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         if not options.overwrite:
             raise UserError(f"{run_dir} exists: use --resume, --overwrite or another --output_dir")
         if not (run_dir / OPTIONS_FILE).is_file():
@@ -45,19 +53,47 @@ def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
     return run_dir
 
 
+def check_writable(run_dir: Path) -> None:
+    """Raises UserError where a run could not write, or another process is writing already."""
+    nearest = run_dir.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {nearest}: give another --output_dir")
+    if nearest == run_dir.absolute():
+        with training_in(run_dir):
+            pass
+
+
+@contextlib.contextmanager
+def training_in(run_dir: Path) -> Iterator[None]:
+    """Inside the block no other process may train in the directory.
+
+    Raises:
+        UserError: one does already.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(in_use(run_dir))
+        except BlockingIOError as error:
+            raise UserError(f"another process is training in {run_dir}") from error
+        yield
+
+
 def start_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
     """Makes the run directory, with options.yaml and a copy of metadata.json.
 
-    A resumed run's is there already; an overwritten run's is removed first.
+    It appears with both files or not at all, in the place of a run that is overwritten. A resumed
+    run's is there already; its options.yaml follows what may change.
     """
-    if options.resume:
-        return
-    if run_dir.exists():
-        shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True)
     settings = yaml.safe_dump(as_settings(options), sort_keys=False, allow_unicode=True)
-    write_text(run_dir / METADATA_FILE, metadata.to_json())
-    write_text(run_dir / OPTIONS_FILE, settings)
+    if options.resume:
+        if (run_dir / OPTIONS_FILE).read_text(encoding="utf-8") != settings:
+            write_text(run_dir / OPTIONS_FILE, settings)
+        return
+    with atomic_directory(run_dir) as partial:
+        write_text(partial / METADATA_FILE, metadata.to_json())
+        write_text(partial / OPTIONS_FILE, settings)
 
 
 def default_name(options: TrainOptions) -> str:
@@ -82,12 +118,18 @@ def check_same_run(run_dir: Path, wanted: Mapping[str, Any], metadata: Metadata)
     """Raises UserError, naming what differs, unless a resumed run would be the same run."""
     settings = read_settings(run_dir)
     for name in wanted:
-        if settings.get(name) != wanted[name] and name != "dataset_dir":
+        if name not in settings:
+            raise UserError(f"{run_dir / OPTIONS_FILE} is damaged: it lacks {name}")
+        if settings[name] != wanted[name] and name not in MAY_CHANGE:
             raise UserError(
-                f"the run was started with --{name} {settings.get(name)}, not {wanted[name]}: "
-                "resume it with the same flags"
+                f"the run was started with --{name} {settings[name]}, not {wanted[name]}: "
+                f"resume it with the same flags{REASONS.get(name, '')}"
             )
-    if (run_dir / METADATA_FILE).read_text(encoding="utf-8") != metadata.to_json():
+    try:
+        same_data = (run_dir / METADATA_FILE).read_text(encoding="utf-8") == metadata.to_json()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_dir / METADATA_FILE} is missing or damaged") from error
+    if not same_data:
         raise UserError("the run was started on other data than --dataset_dir holds now")
 
 
@@ -95,7 +137,7 @@ def read_settings(run_dir: Path) -> dict[str, Any]:
     """The flags a run was started with. Raises UserError when the directory is no run."""
     try:
         settings = yaml.safe_load((run_dir / OPTIONS_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{run_dir} is not a run: it has no readable {OPTIONS_FILE}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{run_dir / OPTIONS_FILE} holds no settings")

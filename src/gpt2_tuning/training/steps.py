@@ -10,7 +10,7 @@ without asking the others.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -63,9 +63,7 @@ class StepFunctions:
         def evaluate(batch):
             return self._first(strategy.run(self._evaluate_replica, args=(batch,)))
 
-        # Batches come in a few lengths: the step is traced once for all of them.
-        traced = functools.partial(tf.function, reduce_retracing=True, autograph=False)
-        self._train, self._evaluate = traced(train), traced(evaluate)
+        self._train, self._evaluate = AnyLength(train), AnyLength(evaluate)
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Updates the weights: float32 [4], the sums and the gradients' global norm."""
@@ -166,6 +164,33 @@ class StepFunctions:
         return self.strategy.experimental_local_results(results)[0]
 
 
+class AnyLength:
+    """A function of a batch, traced once for batches of every length.
+
+    A trace for one length rounds otherwise than one for all, so results would depend on which
+    batch came first, and a resumed run, which begins elsewhere, would not be the same to the bit.
+    """
+
+    def __init__(self, function):
+        self.traced = tf.function(function, autograph=False)
+        self.known: set[tuple] = set()
+
+    def __call__(self, batch):
+        """What the function gives; its batch's first dimension is the only one that is fixed."""
+        inputs, targets, _ = batch
+        kind = (*sorted(inputs), *targets.shape[:1])
+        if kind not in self.known:
+            self.known.add(kind)
+            # Calls find this trace, since their batches are cases of its signature.
+            self.traced.get_concrete_function(tf.nest.map_structure(any_length, batch))
+        return self.traced(batch)
+
+
+def any_length(tensor: tf.Tensor) -> tf.TensorSpec:
+    """Tensors of the same first dimension, whatever the others are."""
+    return tf.TensorSpec([tensor.shape[0], *[None] * (tensor.shape.rank - 1)], tensor.dtype)
+
+
 def add(sums: dict[str, float], more: Mapping[str, float]) -> None:
     """Adds figure by figure."""
     for name, value in more.items():
@@ -177,9 +202,16 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
     return {name: sums[total] / sums["weight"] for name, total in MEANS.items()}
 
 
-def evaluate(steps: StepFunctions, source: BatchSource) -> dict[str, float]:
-    """The weighted mean `loss` and `accuracy` over a whole split."""
+def evaluate(
+    steps: StepFunctions, source: BatchSource, after_batch: Callable[[], None] | None = None
+) -> dict[str, float]:
+    """The weighted mean `loss` and `accuracy` over a whole split; `after_batch` may end it."""
     sums: dict[str, float] = {}
-    for result in [steps.evaluate(batch) for batch in source.in_order()]:
+    results = []
+    for batch in source.in_order():
+        results.append(steps.evaluate(batch))
+        if after_batch:
+            after_batch()
+    for result in results:
         add(sums, dict(zip(SUMS, np.asarray(result, np.float64), strict=True)))
     return means(sums)

@@ -4,25 +4,32 @@ It is our own loop rather than `fit`, because a run must be able to continue ins
 the same sums, order and stopping state; a user's script can still call `fit` on the models.
 """
 
-import time
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.data.batches import Batch, BatchSource
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training import checkpoint, run_directory
-from gpt2_tuning.training.checkpoint import Progress
+from gpt2_tuning.training.checkpoint import Checkpoints, Progress
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
-from gpt2_tuning.training.steps import SUMS, StepFunctions, add, evaluate, means
+from gpt2_tuning.training.steps import MEANS, SUMS, StepFunctions, add, evaluate, means
 from gpt2_tuning.training.strategy import check_agreement, wait_for_all
-from gpt2_tuning.training.watching import EpochWatcher, SilentWatcher
+from gpt2_tuning.training.watching import (
+    METRICS_FILE,
+    EpochWatcher,
+    SilentWatcher,
+    peak_memory_mb,
+)
 
-BEST_FILE = "best.safetensors"
 DRAIN_EVERY = 10
 """Steps under way before their results are waited for, so that a GPU does not wait for Python."""
 
@@ -70,50 +77,106 @@ class Tuner:
         self.variables = checkpoint.changing_variables(model, self.optimizer)
         self.progress = Progress()
         self.checkpoints = run_dir / "checkpoints"
+        self.store = Checkpoints(
+            self.checkpoints,
+            self.variables,
+            model.trainable_variables,
+            self.described(learning_rate),
+            writes=self.chief,
+        )
+        self.stop = StopRequest()
+
+    def described(self, learning_rate: float) -> dict[str, Any]:
+        """What the run is: all that decides on its result and is not in a checkpoint."""
+        settings = run_directory.as_settings(self.options)
+        # A base may have another path on another machine: its weights count.
+        apart = (*run_directory.MAY_CHANGE, "pretrained")
+        return {
+            **{name: settings[name] for name in settings if name not in apart},
+            "learning_rate": learning_rate,
+            "monitor": self.monitor,
+            "train split": self.train.records.checksum(),
+            "validation split": self.validation.records.checksum(),
+            "frozen weights": checkpoint.sum_of_arrays(checkpoint.frozen_weights(self.model)),
+        }
 
     def fit(self, resume: bool = False) -> list[dict[str, float]]:
         """Trains to the end, leaves the best epoch's weights in the model, returns the history.
 
         Args:
             resume: continue from the run directory's newest checkpoint.
+
+        Raises:
+            UserError: there is nothing to resume from, a checkpoint cannot be written, a loss is
+                not finite, or another process trains here.
+            Stopped: by SIGTERM or Ctrl-C, once a checkpoint was saved.
         """
-        if resume:
-            self.progress = checkpoint.restore_newest(self.checkpoints, self.variables)
-        check_agreement(self.strategy, self.identity())
-        watching = EpochWatcher if self.chief else SilentWatcher
-        with watching(self.run_dir, self.options.epochs, self.train.steps) as watcher:
-            while self.progress.epoch < self.options.epochs and not self.progress.stopped:
+        with self.watched() as watcher:
+            if resume:
+                self.restore(watcher)
+            check_agreement(self.strategy, f"{self.store.run} {self.progress}")
+            while not self.finished:
                 self.run_epoch(watcher)
+            self.stop_if_asked()
         wait_for_all(self.strategy)  # the chief has written the best weights when it comes here
-        if self.progress.best_epoch is not None:
-            checkpoint.load_variables(self.checkpoints / BEST_FILE, self.model.trainable_variables)
+        self.store.load_best(self.progress)
         return self.progress.history
 
-    def identity(self) -> str:
-        """What all workers must have in common: flags, data and progress."""
-        settings = run_directory.as_settings(self.options)
-        for place in ("dataset_dir", "pretrained"):  # may differ between machines
-            del settings[place]
-        sums = [split.records.checksum() for split in (self.train, self.validation)]
-        return f"{settings} {sums} {self.progress}"
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[EpochWatcher]:
+        """Inside the block signals wait for the end of a step; the chief has the run to itself."""
+        with contextlib.ExitStack() as stack:
+            if self.chief:
+                self.run_dir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(run_directory.training_in(self.run_dir))
+                self.store.remove_leftovers()
+            stack.enter_context(self.stop)
+            watching = EpochWatcher if self.chief else SilentWatcher
+            watcher = watching(self.run_dir, self.options.epochs, self.train.steps)
+            yield stack.enter_context(watcher)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or as many as it took to stop."""
+        return self.progress.stopped or self.progress.epoch >= self.options.epochs
+
+    def restore(self, watcher: EpochWatcher) -> None:
+        """Goes back to the newest checkpoint; to the beginning where none was written yet."""
+        if not checkpoint.checkpoints(self.checkpoints):
+            # The first epoch's checkpoint is written before metrics.csv is.
+            if (self.run_dir / METRICS_FILE).exists():
+                raise UserError(
+                    f"{self.checkpoints} has lost its checkpoints: nothing to resume from; start "
+                    "the run again with --overwrite"
+                )
+            watcher.say("no checkpoint was written yet: starting from the beginning")
+            return
+        self.progress, path = self.store.restore()
+        watcher.record(self.progress)
+        if self.finished:
+            watcher.say(f"the training was finished ({path.name}): doing what comes after it")
+        else:
+            place = f"epoch {self.progress.epoch + 1}, after step {self.progress.step}"
+            watcher.say(f"resuming from {path.name}: {place}")
 
     def run_epoch(self, watcher: EpochWatcher) -> None:
         """Trains from where the progress stands to the end of the epoch, then validates."""
         progress = self.progress
         watcher.begin(progress)
-        started, computed_before = time.monotonic(), progress.sums.get("computed", 0)
         pending: list[tuple[Batch, tf.Tensor]] = []
         for batch in self.train.epoch(self.options.seed, progress.epoch, progress.step):
             pending.append((batch, self.steps.train(batch)))
             step = progress.step + len(pending)
-            if step % DRAIN_EVERY == 0 or self.checkpoint_due(step):
+            # Asked once: what is saved must be what was drained.
+            due, asked = self.checkpoint_due(step), self.stop.number is not None
+            if step % DRAIN_EVERY == 0 or due or asked:
                 self.drain(pending, watcher)
-                if self.checkpoint_due(step):
-                    self.save_checkpoint()
+            if due and not asked:
+                self.save_checkpoint()
+            if asked:
+                self.stop_if_asked()
         self.drain(pending, watcher)
-        seconds = time.monotonic() - started
-        tokens = progress.sums["computed"] - computed_before
-        self.end_epoch(watcher, seconds, tokens)
+        self.end_epoch(watcher)
 
     def drain(self, pending: list[tuple[Batch, tf.Tensor]], watcher: EpochWatcher) -> None:
         """Waits for the steps under way and adds what they gave to the progress.
@@ -121,19 +184,44 @@ class Tuner:
         Raises:
             UserError: a loss or a gradient is not finite.
         """
+        if not pending:
+            return
         progress = self.progress
         for batch, result in pending:
             *values, norm = np.asarray(result, np.float64)
             progress.step += 1
             if not np.isfinite([*values, norm]).all():
-                raise UserError(
-                    f"the loss or its gradient is not finite at step {progress.step} of epoch "
-                    f"{progress.epoch + 1}: lower --learning_rate"
-                )
+                self.refuse_batch(batch)
             counted = {"norm": norm, "real": batch.real_tokens, "computed": batch.computed_tokens}
             add(progress.sums, {**dict(zip(SUMS, values, strict=True)), **counted})
         pending.clear()
-        watcher.advance(progress, means(progress.sums)["loss"])
+        add(progress.sums, {"seconds": watcher.lap()})
+        watcher.advance(progress, {**self.figures(), "grad_norm": norm})
+
+    def refuse_batch(self, batch: Batch) -> NoReturn:
+        """Raises UserError, naming the batch whose loss or gradient is not finite."""
+        rows = [] if batch.rows is None else np.sort(batch.rows).tolist()
+        whole = checkpoint.checkpoints(self.checkpoints)
+        raise UserError(
+            f"the loss or its gradient is not finite at epoch {self.progress.epoch + 1}, step "
+            f"{self.progress.step}, in a batch of the train examples "
+            f"{', '.join(map(str, rows))} (counted from 0). Start again with a lower "
+            "--learning_rate, or without those examples; "
+            + (f"{whole[-1]} is from before" if whole else "there is no checkpoint yet")
+        )
+
+    def figures(self) -> dict[str, float]:
+        """How the epoch went so far."""
+        sums = self.progress.sums
+        return {
+            **means(sums),
+            "learning_rate": float(self.optimizer.learning_rate),
+            "grad_norm": sums["norm"] / self.progress.step,
+            "padding_share": 1 - sums["real"] / sums["computed"],
+            "tokens_per_second": sums["computed"] / sums["seconds"],
+            "seconds": sums["seconds"],
+            "peak_memory_mb": peak_memory_mb(),
+        }
 
     def checkpoint_due(self, step: int) -> bool:
         """Whether a checkpoint follows this step; the epoch's end has its own."""
@@ -141,28 +229,43 @@ class Tuner:
         done = self.progress.epoch * self.train.steps + step
         return done % every == 0 and step < self.train.steps
 
-    def end_epoch(self, watcher: EpochWatcher, seconds: float, tokens: float) -> None:
-        """Validates, records the epoch's figures, keeps its weights if best, checkpoints."""
-        progress, sums = self.progress, self.progress.sums
-        row = {
-            "epoch": progress.epoch + 1,
-            **means(sums),
-            **{f"val_{name}": value for name, value in self.evaluate(self.validation).items()},
-            "learning_rate": float(self.optimizer.learning_rate),
-            "grad_norm": sums["norm"] / progress.step,
-            "padding_share": 1 - sums["real"] / sums["computed"],
-            "tokens_per_second": tokens / seconds,
-            "seconds": seconds,
-        }
-        progress.history.append(row)
+    def stop_if_asked(self) -> None:
+        """After a SIGTERM or Ctrl-C: saves a checkpoint and raises Stopped; no step is pending."""
+        number = self.stop.number
+        if number is not None:
+            path = self.save_checkpoint()
+            raise Stopped(number, f": {path} is saved; the same flags and --resume go on from it")
+
+    def end_epoch(self, watcher: EpochWatcher) -> None:
+        """Validates, records the epoch's figures, keeps its weights if best, checkpoints.
+
+        Raises:
+            UserError: the validation loss is not finite.
+        """
+        progress = self.progress
+        validation = evaluate(self.steps, self.validation, self.stop_if_asked)
+        if not np.isfinite(validation["loss"]):
+            raise UserError(
+                f"the validation loss is not finite after epoch {progress.epoch + 1}: start again "
+                "with a lower --learning_rate"
+            )
+        trained = self.figures()
+        progress.history.append(
+            {
+                "epoch": progress.epoch + 1,
+                **{name: trained.pop(name) for name in MEANS},
+                **{f"val_{name}": value for name, value in validation.items()},
+                **trained,
+            }
+        )
         if self.improved():
             progress.best_epoch = progress.epoch + 1
-            self.save_best()
+            self.store.save_best(progress)
         waited = progress.epoch + 1 - (progress.best_epoch or 0)
         progress.stopped = self.options.patience is not None and waited > self.options.patience
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
-        watcher.end(progress)
         self.save_checkpoint()
+        watcher.end(progress)
 
     def evaluate(self, source: BatchSource) -> dict[str, float]:
         """The weighted mean `loss` and `accuracy` over a whole split."""
@@ -175,20 +278,7 @@ class Tuner:
         best = self.progress.best_epoch
         return best is None or scores[-1] > scores[best - 1]
 
-    def save_best(self) -> None:
-        """Keeps the tuned weights as they are now; only the chief writes."""
-        if not self.chief:
-            return
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoints / f".{BEST_FILE}.partial"
-        checkpoint.save_variables(partial, self.model.trainable_variables)
-        partial.replace(self.checkpoints / BEST_FILE)
-
-    def save_checkpoint(self) -> None:
+    def save_checkpoint(self) -> Path:
         """Writes all that resuming needs; only the chief does."""
-        if not self.chief:
-            return
         done = self.progress.epoch * self.train.steps + self.progress.step
-        checkpoint.save_checkpoint(
-            self.checkpoints, self.variables, self.progress, f"step-{done:08d}"
-        )
+        return self.store.save(self.progress, done)

@@ -2,6 +2,10 @@
 
 import csv
 import io
+import resource
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,13 +16,18 @@ from gpt2_tuning.files import write_text
 from gpt2_tuning.training.checkpoint import Progress as RunProgress
 
 METRICS_FILE = "metrics.csv"
+MEASURED = ("tokens_per_second", "seconds", "peak_memory_mb")
+"""Columns of metrics.csv that depend on the machine; all others are the same in a repeated run."""
+LINE_SECONDS = 30.0
+"""Between two lines of progress where no terminal can show a moving one."""
 
 
 class EpochWatcher:
     """Shows and records a run's progress; to be used as a context manager.
 
     metrics.csv is written anew from the run's history after every epoch, so a resumed run, or one
-    whose file was cut short, has every row once.
+    whose file was cut short, has every row once. In TensorBoard `train/` has the figures of the
+    steps, `epoch/` the rows of metrics.csv.
     """
 
     def __init__(self, run_dir: Path, epochs: int, steps: int):
@@ -31,9 +40,12 @@ class EpochWatcher:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=epochs * steps)
         self.board = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
+        self.clock = self.started = self.last_line = time.monotonic()
+        self.first_step: int | None = None
 
     def __enter__(self) -> "EpochWatcher":
         self.bar.start()
@@ -43,19 +55,42 @@ class EpochWatcher:
         self.bar.stop()
         self.board.close()
 
+    def say(self, line: str) -> None:
+        """Prints a line above the progress."""
+        self.console.print(line, markup=False)
+
+    def lap(self) -> float:
+        """Seconds since it was called before, or since the epoch began."""
+        before, self.clock = self.clock, time.monotonic()
+        return self.clock - before
+
     def begin(self, progress: RunProgress) -> None:
         """An epoch starts, or goes on after a resume."""
-        text = f"epoch {progress.epoch + 1}/{self.epochs}"
-        completed = progress.epoch * self.steps + progress.step
-        self.bar.update(self.task, description=text, completed=completed)
-
-    def advance(self, progress: RunProgress, loss: float) -> None:
-        """Steps were done; `loss` is the epoch's mean so far."""
+        self.lap()
         done = progress.epoch * self.steps + progress.step
-        text = f"epoch {progress.epoch + 1}/{self.epochs}  loss {loss:.4f}"
+        if self.first_step is None:
+            self.first_step, self.started = done, self.clock
+        text = f"epoch {progress.epoch + 1}/{self.epochs}"
         self.bar.update(self.task, description=text, completed=done)
-        with self.board.as_default(step=done):
-            tf.summary.scalar("train/running_loss", loss)
+
+    def advance(self, progress: RunProgress, figures: Mapping[str, float]) -> None:
+        """Steps were done; `figures` are the epoch's so far, such as its mean `loss`."""
+        done = progress.epoch * self.steps + progress.step
+        text = f"epoch {progress.epoch + 1}/{self.epochs}  loss {figures['loss']:.4f}"
+        self.bar.update(self.task, description=text, completed=done)
+        if not self.console.is_terminal and self.clock - self.last_line >= LINE_SECONDS:
+            self.last_line = self.clock
+            self.say(
+                f"{text}  step {progress.step}/{self.steps}  "
+                f"{figures['tokens_per_second']:,.0f} tokens/s  {self.time_left(done)} left"
+            )
+        self.log(done, "train", figures)
+
+    def time_left(self, done: int) -> str:
+        """How long the remaining steps take at this process's pace, such as 1:02:30."""
+        pace = (self.clock - self.started) / max(done - (self.first_step or 0), 1)
+        seconds = round(pace * (self.epochs * self.steps - done))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
     def end(self, progress: RunProgress) -> None:
         """An epoch is done and validated; its figures are the history's last row."""
@@ -68,10 +103,29 @@ class EpochWatcher:
         )
         if progress.stopped:
             self.console.print(f"stopped early: epoch {progress.best_epoch} was the best")
-        with self.board.as_default(step=progress.epoch * self.steps):
-            for name, value in row.items():
-                tf.summary.scalar(f"epoch/{name}", value)
-        write_text(self.run_dir / METRICS_FILE, as_csv(progress.history))
+        self.log(progress.epoch * self.steps, "epoch", row)
+        self.record(progress)
+
+    def log(self, step: int, kind: str, figures: Mapping[str, float]) -> None:
+        """Gives figures to TensorBoard.
+
+        Raises:
+            OSError: the disk is full or cannot be written to.
+        """
+        try:
+            with self.board.as_default(step=step):
+                for name, value in figures.items():
+                    tf.summary.scalar(f"{kind}/{name}", value)
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0].rpartition("}} ")[2]
+            raise OSError(f"cannot write TensorBoard's log: {reason}") from error
+
+    def record(self, progress: RunProgress) -> None:
+        """Writes metrics.csv as the history has it, whatever is there."""
+        if progress.history:
+            write_text(self.run_dir / METRICS_FILE, as_csv(progress.history))
+        else:
+            (self.run_dir / METRICS_FILE).unlink(missing_ok=True)
 
 
 class SilentWatcher(EpochWatcher):
@@ -79,6 +133,7 @@ class SilentWatcher(EpochWatcher):
 
     def __init__(self, run_dir: Path, epochs: int, steps: int):
         """Opens no file."""
+        self.clock = time.monotonic()
 
     def __enter__(self) -> "SilentWatcher":
         return self
@@ -86,14 +141,21 @@ class SilentWatcher(EpochWatcher):
     def __exit__(self, *exception: object) -> None:
         """Nothing is open."""
 
-    def begin(self, progress: RunProgress) -> None:
+    def say(self, line: str) -> None:
         """Says nothing."""
 
-    def advance(self, progress: RunProgress, loss: float) -> None:
+    def begin(self, progress: RunProgress) -> None:
+        """Only starts the clock."""
+        self.lap()
+
+    def advance(self, progress: RunProgress, figures: Mapping[str, float]) -> None:
         """Says nothing."""
 
     def end(self, progress: RunProgress) -> None:
         """Says nothing."""
+
+    def record(self, progress: RunProgress) -> None:
+        """Writes nothing."""
 
 
 def as_csv(rows: list[dict[str, float]]) -> str:
@@ -103,3 +165,12 @@ def as_csv(rows: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def peak_memory_mb() -> float:
+    """The most memory that was in use so far: of the fullest GPU, or of the process without one."""
+    gpus = range(len(tf.config.list_logical_devices("GPU")))
+    if gpus:
+        return max(tf.config.experimental.get_memory_info(f"GPU:{i}")["peak"] for i in gpus) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

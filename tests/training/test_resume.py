@@ -1,0 +1,320 @@
+"""A run that was ended, however, goes on as if it had not been, or says why it cannot."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile import room_for
+from tuner_runs import (
+    LORA,
+    OPTIONS,
+    assert_same_run,
+    before_call,
+    killed_run,
+    make_tuner,
+    state,
+    without_measured,
+)
+
+from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.interrupts import Stopped
+from gpt2_tuning.training import checkpoint, run_directory
+from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions
+
+METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {})
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A run that nothing interrupts; its directory is not to be changed."""
+    tuner = make_tuner(tmp_path_factory.mktemp("full"))
+    tuner.fit()
+    return tuner
+
+
+def resumed(run_dir, lora=None, **changes):
+    tuner = make_tuner(run_dir, dataclasses.replace(OPTIONS, **changes), lora=lora)
+    tuner.fit(resume=True)
+    return tuner
+
+
+def copy_of(tuner, tmp_path):
+    return Path(shutil.copytree(tuner.run_dir, tmp_path / "copy"))
+
+
+def newest(run_dir, place=-1):
+    return checkpoint.checkpoints(run_dir / "checkpoints")[place]
+
+
+def flip(path, offset=-20):
+    """Changes one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+# --- killed ----------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_ends_bit_identical(full, tmp_path):
+    """Killed inside an epoch, two steps after a checkpoint, with dropout on."""
+    killed_run(tmp_path, "steps", "train", 6)
+    assert_same_run(full, resumed(tmp_path))
+
+
+def test_a_resumed_lora_run_ends_bit_identical(tmp_path):
+    """Killed in its second epoch; LoRA has a dropout of its own."""
+    whole = make_tuner(tmp_path / "whole", lora=LORA)
+    whole.fit()
+    killed_run(tmp_path / "killed", "steps", "train", 15, lora=LORA)
+    assert_same_run(whole, resumed(tmp_path / "killed", LORA))
+
+
+def test_the_best_weights_are_those_of_the_checkpoint_resumed_from(full, tmp_path):
+    """Killed at the second epoch's end, when the best weights are written and its end is not."""
+    killed_run(tmp_path, "store", "save", 6)
+    # Another interval saves at other steps and changes nothing else.
+    assert_same_run(full, resumed(tmp_path, checkpoint_steps=5))
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path, capsys):
+    killed_run(tmp_path, "steps", "train", 1)
+    killed_run(tmp_path, "steps", "train", 1, resume=True)
+    assert "no checkpoint was written yet: starting from the beginning" in capsys.readouterr().out
+
+
+def test_what_a_killed_process_had_begun_is_removed(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    (run_dir / "checkpoints" / ".step-00000022.abcd").mkdir()
+    (run_dir / "checkpoints" / ".best-0003.safetensors.partial").write_text("half")
+    resumed(run_dir)
+    assert not list((run_dir / "checkpoints").glob(".*"))
+
+
+def test_a_finished_run_says_so_and_its_metrics_are_whole_again(full, tmp_path, capsys):
+    """Killed after its last step: what training leaves is there for what comes after it."""
+    run_dir = copy_of(full, tmp_path)
+    whole_metrics = (run_dir / "metrics.csv").read_text()
+    (run_dir / "metrics.csv").write_text(whole_metrics[:100])
+    tuner = resumed(run_dir)
+    assert "the training was finished (step-00000024)" in capsys.readouterr().out
+    assert (run_dir / "metrics.csv").read_text() == whole_metrics
+    assert_same_run(full, tuner)
+
+
+# --- damaged ---------------------------------------------------------------------------------
+
+
+def test_a_damaged_checkpoint_is_passed_over(full, tmp_path, capsys):
+    run_dir = copy_of(full, tmp_path)
+    flip(newest(run_dir) / checkpoint.ARRAYS_FILE)
+    assert_same_run(full, resumed(run_dir))
+    line = "warning: going back to step-00000021, as step-00000024: variables.safetensors is "
+    assert capsys.readouterr().err == f"{line}missing or damaged\n"
+    make_tuner(run_dir).store.read(newest(run_dir))  # written anew, and whole
+
+
+DAMAGES = {
+    "a bit of the variables": lambda path: flip(path / checkpoint.ARRAYS_FILE),
+    "no variables": lambda path: (path / checkpoint.ARRAYS_FILE).unlink(),
+    "a bit of the progress": lambda path: flip(path / checkpoint.PROGRESS_FILE, 900),
+    "half a progress": lambda path: os.truncate(path / checkpoint.PROGRESS_FILE, 300),
+    "nothing at all": lambda path: [file.unlink() for file in path.iterdir()],
+    "a bit of the best weights": lambda path: flip(
+        path.parent / f"best-{checkpoint.read_content(path)['progress']['best_epoch']:04d}"
+        ".safetensors"
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_any_damage_is_noticed_and_none_is_used(full, tmp_path, damage):
+    run_dir = copy_of(full, tmp_path)
+    for place in (-1, -2):
+        damage(newest(run_dir, place))
+    tuner = make_tuner(run_dir)
+    before = state(tuner)
+    with pytest.raises(UserError, match=r"step-00000024: .*; step-00000021: .*--overwrite"):
+        tuner.fit(resume=True)
+    assert all(np.array_equal(a, b) for a, b in zip(before, state(tuner), strict=True))
+
+
+def test_lost_checkpoints_are_an_error(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    shutil.rmtree(run_dir / "checkpoints")
+    with pytest.raises(UserError, match="has lost its checkpoints"):
+        resumed(run_dir)
+
+
+def test_checkpoints_deleted_in_mid_run_come_again(full, tmp_path):
+    tuner = make_tuner(tmp_path)
+    before_call(tuner.steps, "train", 5, lambda: shutil.rmtree(tuner.checkpoints))
+    tuner.fit()
+    assert_same_run(full, tuner)
+
+
+def test_best_weights_deleted_in_mid_run_are_an_error(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    tuner = make_tuner(run_dir)
+    before_call(tuner.store, "load_best", 1, lambda: shutil.rmtree(tuner.checkpoints))
+    with pytest.raises(UserError, match=r"the best weights, .* are missing or damaged"):
+        tuner.fit(resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "whole"), [("save", 4, "step-00000008"), ("save_best", 1, "step-00000006")]
+)
+def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, name, number, whole):
+    """The fourth checkpoint is the first of epoch 2; the best weights come before the third."""
+    tuner = make_tuner(tmp_path)
+    with contextlib.ExitStack() as full_disk:
+        before_call(tuner.store, name, number, lambda: full_disk.enter_context(room_for(100_000)))
+        message = rf"cannot write the checkpoint .* too large.*; {whole} is left to --resume from"
+        with pytest.raises(UserError, match=message):
+            tuner.fit()
+    assert make_tuner(tmp_path).store.restore()[1].name == whole
+    assert not list(tuner.checkpoints.glob(".*"))
+
+
+# --- another run -----------------------------------------------------------------------------
+
+
+OTHERS = {
+    "learning_rate": {"learning_rate": 2e-2},
+    "seed": {"options": dataclasses.replace(OPTIONS, seed=1)},
+    "epochs": {"options": dataclasses.replace(OPTIONS, epochs=4)},
+    "train split": {"train_rows": (30, 5)},
+    "frozen weights": {"lora": LORA},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_checkpoint_of_another_run_is_refused(full, tmp_path, name):
+    tuner = make_tuner(copy_of(full, tmp_path), **OTHERS[name])
+    before = state(tuner)
+    with pytest.raises(UserError, match=f"is of another run: its {name} is"):
+        tuner.fit(resume=True)
+    assert all(np.array_equal(a, b) for a, b in zip(before, state(tuner), strict=True))
+
+
+def changed(value):
+    """A flag's value, and another."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    return {None: 7, (): ("x",)}.get(value, "other")
+
+
+@pytest.mark.parametrize("options_class", [ClassifierOptions, LanguageModelOptions])
+def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class):
+    """Each flag of train.py, those to come included, is refused by name unless it is listed."""
+    options = options_class()
+    run_directory.start_run(tmp_path / "run", options, METADATA)
+    for name in run_directory.as_settings(options):
+        other = dataclasses.replace(options, **{name: changed(getattr(options, name))})
+        settings = run_directory.as_settings(other)
+        if name in run_directory.MAY_CHANGE:
+            run_directory.check_same_run(tmp_path / "run", settings, METADATA)
+        else:
+            with pytest.raises(UserError, match=f"was started with --{name} "):
+                run_directory.check_same_run(tmp_path / "run", settings, METADATA)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: "", "holds no settings"),
+        (lambda text: text[: len(text) // 2].rsplit("\n", 1)[0], "is damaged: it lacks"),
+        (lambda text: text.replace("epochs: 3", "epochs: ["), "no readable options.yaml"),
+        (lambda text: text.replace("epochs: 3", "epochs: 4"), "started with --epochs 4, not 3"),
+    ],
+)
+def test_damaged_options_are_an_error(tmp_path, damage, message):
+    run_directory.start_run(tmp_path / "run", OPTIONS, METADATA)
+    file = tmp_path / "run" / "options.yaml"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(UserError, match=message.replace("[", r"\[")):
+        run_directory.check_same_run(tmp_path / "run", run_directory.as_settings(OPTIONS), METADATA)
+
+
+@pytest.mark.parametrize("kind", ["below a file", "read-only"])
+def test_a_directory_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch, kind):
+    options = dataclasses.replace(OPTIONS, output_dir=tmp_path / "new" / "run")
+    if kind == "below a file":
+        (tmp_path / "new").write_text("a file")
+    else:  # root may write wherever the file system lets it
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="cannot write to"):
+        run_directory.check_run_dir("classification", options, METADATA)
+
+
+def test_two_processes_cannot_train_in_one_directory(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    options = dataclasses.replace(OPTIONS, output_dir=run_dir, overwrite=True)
+    with run_directory.training_in(run_dir):
+        with pytest.raises(UserError, match="another process is training in"):
+            make_tuner(run_dir).fit(resume=True)
+        with pytest.raises(UserError, match="another process is training in"):
+            run_directory.check_run_dir("classification", options, METADATA)
+
+
+# --- asked to stop ---------------------------------------------------------------------------
+
+
+def send(*numbers):
+    def kill():
+        for number in numbers:
+            os.kill(os.getpid(), number)
+
+    return kill
+
+
+@pytest.mark.parametrize(
+    ("number", "call", "place", "saved"),
+    [
+        (signal.SIGTERM, "train", 5, "step-00000005"),
+        (signal.SIGINT, "evaluate", 7, "step-00000016"),  # the second of the second validation
+    ],
+    ids=["SIGTERM in a step", "Ctrl-C in validation"],
+)
+@pytest.mark.usefixtures("plain_handlers")
+def test_a_signal_saves_a_checkpoint_to_go_on_from(full, tmp_path, number, call, place, saved):
+    tuner = make_tuner(tmp_path)
+    before_call(tuner.steps, call, place, send(number))
+    with pytest.raises(Stopped, match=f"{saved} is saved; the same flags and --resume") as caught:
+        tuner.fit()
+    assert caught.value.code == 128 + number
+    assert newest(tmp_path).name == saved
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert_same_run(full, resumed(tmp_path))
+
+
+@pytest.mark.usefixtures("plain_handlers")
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    tuner = make_tuner(tmp_path)
+    before_call(tuner.steps, "train", 2, send(signal.SIGINT))
+    before_call(tuner, "drain", 1, send(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        tuner.fit()
+    assert not isinstance(caught.value, Stopped)
+    assert not list(tuner.checkpoints.glob("*"))
+
+
+@pytest.mark.usefixtures("plain_handlers")
+def test_signals_that_were_to_be_ignored_are(full, tmp_path):
+    """As under nohup, or in the background of a shell without job control."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run_dir = copy_of(full, tmp_path)
+    tuner = make_tuner(run_dir)
+    before_call(tuner, "restore", 1, send(signal.SIGINT))
+    tuner.fit(resume=True)
+    assert without_measured(tuner.progress.history[-1]) == without_measured(
+        full.progress.history[-1]
+    )

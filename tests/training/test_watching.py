@@ -1,0 +1,101 @@
+"""What is seen of a run: figures that are true, on a terminal, in a file and on disk."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hostile import room_for
+from tuner_runs import STEPS, make_tuner
+
+from gpt2_tuning.training import tuner as tuner_module
+from gpt2_tuning.training import watching
+
+FIGURES = {"learning_rate", "grad_norm", "tokens_per_second", "padding_share", "peak_memory_mb"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose output goes to a file, and that output."""
+    with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as often:
+        patch.setattr(watching, "LINE_SECONDS", 0.0)
+        often.setattr(tuner_module, "DRAIN_EVERY", 1)
+        tuner = make_tuner(tmp_path_factory.mktemp("run"))
+        file = (tuner.run_dir / "log.txt").open("w")
+        often.setattr("sys.stdout", file)
+        tuner.fit()
+        file.close()
+    return tuner, (tuner.run_dir / "log.txt").read_text()
+
+
+def test_every_figure_is_in_the_csv_and_is_true(run):
+    tuner, _ = run
+    with (tuner.run_dir / "metrics.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert set(written[0]) >= FIGURES
+    for epoch, row in enumerate(written):
+        batches = list(tuner.train.epoch(tuner.options.seed, epoch))
+        real, computed = (
+            sum(getattr(batch, name) for batch in batches)
+            for name in ("real_tokens", "computed_tokens")
+        )
+        assert float(row["padding_share"]) == pytest.approx(1 - real / computed)
+        speed, seconds = float(row["tokens_per_second"]), float(row["seconds"])
+        assert speed * seconds == pytest.approx(computed)
+        assert 50 < float(row["peak_memory_mb"]) < 1e6
+        assert float(row["grad_norm"]) > 0
+    assert float(written[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
+
+
+def test_every_figure_is_in_tensorboard_at_each_step(run):
+    tuner, _ = run
+    found: dict[str, dict[int, float]] = {}
+    for file in (tuner.run_dir / "tensorboard").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor).item()
+    steps = list(range(1, 3 * STEPS + 1))
+    for name in FIGURES | {"loss"}:
+        assert list(found[f"train/{name}"]) == steps
+        assert list(found[f"epoch/{name}"]) == [STEPS, 2 * STEPS, 3 * STEPS]
+    history = tuner.progress.history
+    np.testing.assert_allclose(
+        [found["train/loss"][STEPS], found["epoch/loss"][STEPS]], history[0]["loss"], rtol=1e-6
+    )
+    norms = [found["train/grad_norm"][step] for step in range(1, STEPS + 1)]
+    assert math.fsum(norms) / STEPS == pytest.approx(history[0]["grad_norm"], rel=1e-5)
+
+
+def test_a_file_gets_plain_lines(run):
+    _, text = run
+    assert "\x1b" not in text
+    assert "\r" not in text
+    lines = text.splitlines()
+    assert lines[0].startswith("epoch 1/3  loss ")
+    assert "step 1/8" in lines[0]
+    assert lines[0].endswith(" left")
+    assert len(lines) == 3 * STEPS + 3
+    assert "step 8/8" in lines[-2]
+    assert " 0:00:00 left" in lines[-2]
+    assert lines[-1].startswith("epoch 3/3  loss ")
+
+
+def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
+    tuner, _ = run
+    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher.begin(tuner.progress)
+    for _ in range(3):
+        watcher.advance(tuner.progress, {"loss": 1.0, "tokens_per_second": 1.0})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+
+    def log():
+        for step in range(5000):
+            watcher.log(step, "train", {"loss": 1.0})
+
+    with room_for(200), pytest.raises(OSError, match=r"TensorBoard's log: .* too large"):
+        log()
