@@ -34,7 +34,7 @@ PRELOADED = (
 TASKS = ("classification", "entailment", "instruction")
 PREPARE = ("--dataset", "sample", "--limit", "24", "--seq_len", "64")
 TRAIN = ("--epochs", "2", "--batch_size", "4", "--checkpoint_steps", "2", "--learning_rate", "1e-2")
-PLACES = {"operation": {"prep": 9, "train": 90}, "checkpoint": {"train": 24}}
+PLACES = {"operation": {"prep": 7, "train": 90}, "checkpoint": {"train": 24}}
 """The last file operation before which a process may be killed; see Kill."""
 PARTIAL = "/.step-"
 """In the path of a checkpoint that is being written."""
@@ -176,14 +176,23 @@ def differences(expected: dict[str, object], found: dict[str, object]) -> list[s
 
 
 def variables_of(output: Path) -> list[int]:
-    """The sizes of the variables' files in checkpoints that are being written."""
+    """How many bytes are there of the variables' files in checkpoints that are being written.
+
+    safetensors gives a file of another name its full size, fills it, and renames it.
+    """
     sizes = []
-    for path in output.glob(f"checkpoints{PARTIAL}*/variables.safetensors"):
+    for path in output.glob(f"checkpoints{PARTIAL}*/*"):
         try:
-            sizes.append(path.stat().st_size)
+            if path.suffix != ".json":
+                sizes.append(bytes_in(path))
         except OSError:
             continue
     return sizes
+
+
+def bytes_in(path: Path) -> int:
+    """What a file takes on disk, which is less than its size while that is being filled."""
+    return path.stat().st_blocks * 512
 
 
 # --- the one that kills ----------------------------------------------------------------------
@@ -266,7 +275,7 @@ class Chaos:
         self.kills += 1
         partial = list(output.glob(f"checkpoints{PARTIAL}*"))
         clean = self.home / "clean" / output.name / "checkpoints"
-        full = max((file.stat().st_size for file in clean.glob("*/variables.*")), default=0)
+        full = max(map(bytes_in, clean.glob("*/variables.*")), default=0)
         cut = [size for size in variables_of(output) if 0 < size < full]
         self.in_checkpoints += bool(partial)
         self.cut_short += bool(cut)
