@@ -34,7 +34,7 @@ PRELOADED = (
 TASKS = ("classification", "entailment", "instruction")
 PREPARE = ("--dataset", "sample", "--limit", "24", "--seq_len", "64")
 TRAIN = ("--epochs", "2", "--batch_size", "4", "--checkpoint_steps", "2", "--learning_rate", "1e-2")
-PLACES = {"operation": {"prep": 9, "train": 90}, "checkpoint": {"train": 24}}
+PLACES = {"operation": {"prep": 7, "train": 90}, "checkpoint": {"train": 24}}
 """The last file operation before which a process may be killed; see Kill."""
 PARTIAL = "/.step-"
 """In the path of a checkpoint that is being written."""
@@ -175,15 +175,29 @@ def differences(expected: dict[str, object], found: dict[str, object]) -> list[s
     return [name for name in expected | found if expected.get(name) != found.get(name)]
 
 
-def variables_of(output: Path) -> list[int]:
-    """The sizes of the variables' files in checkpoints that are being written."""
+def partials(output: Path) -> set[Path]:
+    """The directories in which checkpoints are being written, or were by a process that died."""
+    return set(output.glob(f"checkpoints{PARTIAL}*"))
+
+
+def variables_of(directories: set[Path]) -> list[int]:
+    """How many bytes are there of the variables' files in checkpoints that are being written.
+
+    safetensors gives a file of another name its full size, fills it, and renames it.
+    """
     sizes = []
-    for path in output.glob(f"checkpoints{PARTIAL}*/variables.safetensors"):
+    for path in [file for directory in directories for file in directory.glob("*")]:
         try:
-            sizes.append(path.stat().st_size)
+            if path.suffix != ".json":
+                sizes.append(bytes_in(path))
         except OSError:
             continue
     return sizes
+
+
+def bytes_in(path: Path) -> int:
+    """What a file takes on disk, which is less than its size while that is being filled."""
+    return path.stat().st_blocks * 512
 
 
 # --- the one that kills ----------------------------------------------------------------------
@@ -199,6 +213,7 @@ class Chaos:
         self.log = home / "log.txt"
         self.kills = self.in_checkpoints = self.cut_short = 0
         self.wrong: list[str] = []
+        self.earlier: set[Path] = set()  # left by a process that was killed before
 
     def disturb(self, job: Job, kills: int) -> None:
         """Kills the job's processes so many times, in as many rounds as that takes."""
@@ -242,7 +257,7 @@ class Chaos:
 
     def process(self, job: Job, output: Path, kill: Kill | None) -> tuple[int | None, float]:
         """Runs a job's script once; returns its exit code, -9 where it was killed, and seconds."""
-        started = time.monotonic()
+        started, self.earlier = time.monotonic(), partials(output)
         process = self.context.Process(target=run_script, args=(job, output, kill, self.log))
         process.start()
         if kill and kill.kind == "time":
@@ -250,7 +265,9 @@ class Chaos:
             process.kill()
         elif kill and kill.kind == "half":
             # Written in a few milliseconds: nothing but looking all the time would see it.
-            while process.exitcode is None and not any(variables_of(output)):
+            while process.exitcode is None and not any(
+                variables_of(partials(output) - self.earlier)
+            ):
                 pass
             process.kill()
         process.join(TIMEOUT)
@@ -264,10 +281,10 @@ class Chaos:
             print(f"{job.name}: killed after {lived:.1f} s, when all was done", flush=True)
             return
         self.kills += 1
-        partial = list(output.glob(f"checkpoints{PARTIAL}*"))
+        partial = partials(output) - self.earlier
         clean = self.home / "clean" / output.name / "checkpoints"
-        full = max((file.stat().st_size for file in clean.glob("*/variables.*")), default=0)
-        cut = [size for size in variables_of(output) if 0 < size < full]
+        full = max(map(bytes_in, clean.glob("*/variables.*")), default=0)
+        cut = [size for size in variables_of(partial) if 0 < size < full]
         self.in_checkpoints += bool(partial)
         self.cut_short += bool(cut)
         where = self.said().rpartition("\n")[2] if kill.kind in PLACES else f"by {kill.kind}"
