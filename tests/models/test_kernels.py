@@ -1,5 +1,7 @@
 """The compiled parts of the model against the same written out, and what dropout must be."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +18,7 @@ def normal(*shape):
 
 
 VISIBLE = tf.constant(np.tril(np.ones((2, 5, 5), bool)))
-CASES = {
+CASES: dict[str, tuple[Any, ...]] = {
     "gelu": (kernels.gelu, (normal(2, 5, 8),), {}),
     "layer_norm": (
         kernels.layer_norm,
