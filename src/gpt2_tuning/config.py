@@ -75,8 +75,16 @@ class GPT2Config:
         return self.n_embd // self.n_head
 
 
-SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"n_layer": 2, "n_embd": 128, "n_head": 2},
+SIZES: dict[str, dict[str, Any]] = {
+    # On a few thousand texts two layers from random weights overfit with a dropout of 0.1.
+    "tiny": {
+        "n_layer": 2,
+        "n_embd": 128,
+        "n_head": 2,
+        "embd_pdrop": 0.2,
+        "attn_pdrop": 0.2,
+        "resid_pdrop": 0.2,
+    },
     "mini": {"n_layer": 4, "n_embd": 256, "n_head": 4},
     "124M": {"n_layer": 12, "n_embd": 768, "n_head": 12},
     "355M": {"n_layer": 24, "n_embd": 1024, "n_head": 16},
