@@ -27,7 +27,7 @@ NOT_RUN = {
     "--gradient_accumulation": "tests/training/test_steps.py",
     "--strategy multi_worker": "tests/commands/test_launch.py",
     "gpt2_tuning.commands.launch": "tests/commands/test_launch.py",
-    "--rematerialize": "tests/training/test_steps.py",
+    "--rematerialize": "tests/models/test_gpt2_model.py",
 }
 """Commands that this machine or this process cannot run, and what tests them."""
 SHELL = {
@@ -66,6 +66,11 @@ def commands(text):
         if words:
             yield words
     assert not waiting
+
+
+def inline(page):
+    """What stands in a page's sentences as code."""
+    return re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL))
 
 
 COMMANDS = [
@@ -156,8 +161,7 @@ def test_flags_named_in_the_text_exist(page):
         for name in ("prep_dataset", "train", "test")
     ]
     known = {name for script in scripts for name in script.Options.__dataclass_fields__}
-    code = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL))
-    named = {flag for text in code for flag in re.findall(r"(?<!\S)--([a-z_]+)", text)}
+    named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z_]+)", code)}
     assert {cli.flag_name(name) for name in named} - known - {"help"} == set()
 
 
@@ -197,6 +201,21 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", TEXTS[page]):
         if not target.startswith("https://"):
             assert ((TOP / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_files_named_in_the_text_exist(page):
+    """So do what stands in them: `LORA_TARGETS` in `config.py`."""
+    roots = [TOP, TOP / "src", TOP / "src/gpt2_tuning", TOP / "src/classification_tuning"]
+
+    def found(name):
+        return [root / name for root in roots if (root / name).exists()]
+
+    for code in inline(page):
+        for name in re.findall(r"[\w./-]+\.(?:py|md)\b|[\w./-]+/(?=\s|$)", code):
+            assert found(name), name
+    for name, file in re.findall(r"`(\w+)`(?:, [^`]*)? in `([\w/]+\.py)`", TEXTS[page]):
+        assert name in found(file)[0].read_text(encoding="utf-8"), f"{name} in {file}"
 
 
 def messages():
