@@ -1,11 +1,15 @@
 """The notebooks run from first cell to last, and what is stored in them is of such a run."""
 
+import importlib
+import types
 import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
 import run_notebooks as run
+
+from gpt2_tuning import cli
 
 TOP = Path(__file__).parents[1]
 TASKS = ("classification", "entailment", "instruction")
@@ -56,3 +60,30 @@ def test_stored_outputs_are_those_of_a_sample_run(task):
     assert not [o for o in found if o.output_type == "error" or o.get("name") == "stderr"]
     assert len(text) <= run.LARGEST
     assert "site-packages" not in text
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_real_thing_has_flags_that_exist(task):
+    """With SAMPLE = False, which needs the network, the scripts' own parsers take the flags."""
+    parsed = []
+
+    def reader(name):
+        options = importlib.import_module(f"{task}_tuning.{name}").Options
+
+        def main(flags):
+            parsed.append((name, cli.parse_options(options, flags)))
+            return 0
+
+        return types.SimpleNamespace(main=main)
+
+    names = {name: reader(name) for name in ("prep_dataset", "train", "test")}
+    cells = code_cells(nbformat.read(path_of(task), as_version=4))
+    exec(cells[0].source.replace("SAMPLE = True", "SAMPLE = False"), names)
+    for cell in cells:
+        if "main(flags)" in cell.source:
+            exec(cell.source, names)
+    options = dict(parsed)
+    assert list(options) == ["prep_dataset", "train", "test"]
+    assert options["prep_dataset"].dataset is None
+    assert (options["train"].model_size, options["train"].pretrained) == ("124M", None)
+    assert options["train"].lora_rank == 8

@@ -117,8 +117,8 @@ def home(tmp_path_factory):
     for split in ("train", "validation"):
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (home / "emotion" / f"{split}.jsonl").write_text(lines)
-    lines = [f"{row['text']},{row['label']}\n" for row in rows]
-    (home / "rows.csv").write_text("body,topic\n" + "".join(lines))
+    lines = "".join(f"{row['text']},{row['label']}\n" for row in rows)
+    (home / "rows.csv").write_text("body,topic\n" + lines)
     (home / "book.txt").write_text("The tide comes in and the tide goes out again. " * 200)
     return home
 
@@ -223,8 +223,8 @@ def messages():
     section = TEXTS["README.md"].split(f"## {TROUBLE}\n")[1].split("\n## ")[0]
     bullets = re.findall(r"^\* (.*?)(?=^\* |\n\n)", section, flags=re.MULTILINE | re.DOTALL)
     # What is code before the bullet's first colon outside code.
-    heads = [re.match(r"(`[^`]*`|[^`:])*", bullet.replace("\n", " "))[0] for bullet in bullets]
-    return [code for head in heads for code in re.findall(r"`([^`]*)`", head)]
+    heads = [re.match(r"(`[^`]*`|[^`:])*", bullet.replace("\n", " ")) for bullet in bullets]
+    return [code for head in heads if head for code in re.findall(r"`([^`]*)`", head[0])]
 
 
 def matches(message, line):
