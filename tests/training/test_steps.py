@@ -11,6 +11,7 @@ from samples import randomize
 from gpt2_tuning.data.batches import Batch, BatchSource, PlannedBatch, classification_batch
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.training.loss_scale import FIRST, GROWS_AFTER, LossScale
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
@@ -23,14 +24,22 @@ def records():
     return Records.of(rows, label=rng.integers(0, 3, 21).astype(np.int32))
 
 
-def steps_of(config, strategy, lora=None, max_grad_norm=0.05, accumulation=1):
+def steps_of(
+    config,
+    strategy,
+    lora=None,
+    max_grad_norm=0.05,
+    accumulation=1,
+    optimizer="adamw",
+    dtype="float32",
+):
     """Step functions of a model that is the same each time; the clipping is active."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = randomize(GPT2Classifier(config, 3, lora=lora).built_now())
+        model = randomize(GPT2Classifier(config, 3, lora=lora, dtype=dtype).built_now())
         if lora:
             model.freeze_all_but_lora()
-        optimizer = make_optimizer(1e-3, 0.01, 10, 0.1)
+        optimizer = make_optimizer(optimizer, 1e-3, 0.01, 10, 0.1)
         optimizer.build(model.trainable_variables)
     return StepFunctions(model, strategy, optimizer, max_grad_norm, accumulation)
 
@@ -121,7 +130,7 @@ def test_sums_are_those_of_the_plain_formula(text_config, records):
 def test_biases_and_layer_norms_are_not_decayed(small_config):
     """Without a gradient only decay moves a weight."""
     model = randomize(GPT2Classifier(small_config, 3).built_now())
-    optimizer = make_optimizer(0.1, 0.5, 10, 0.0)
+    optimizer = make_optimizer("adamw", 0.1, 0.5, 10, 0.0)
     before = [weight.numpy() for weight in model.trainable_variables]
     zeros = [tf.zeros_like(weight) for weight in model.trainable_variables]
     optimizer.apply(zeros, model.trainable_variables)
@@ -139,7 +148,7 @@ def test_fused_update_equals_keras(small_config):
     ends = []
     for fused in (True, False):
         model = randomize(GPT2Classifier(small_config, 3).built_now())
-        optimizer = make_optimizer(1e-2, 0.1, 10, 0.2)
+        optimizer = make_optimizer("adamw", 1e-2, 0.1, 10, 0.2)
         if not fused:
             plain = keras.optimizers.AdamW(optimizer._learning_rate, weight_decay=0.1, epsilon=1e-8)
             plain.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
@@ -153,10 +162,64 @@ def test_fused_update_equals_keras(small_config):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_adafactor_learns_with_about_half_the_memory_of_adamw(text_config, records, strategy):
+    """Weights cannot be compared: it divides even a key bias's gradient, which is 0, by itself."""
+    steps = steps_of(text_config, make_strategy(strategy), max_grad_norm=1.0, optimizer="adafactor")
+    held = sum(np.prod(variable.shape) for variable in steps.optimizer.variables)
+    assert held < 1.1 * sum(np.prod(weight.shape) for weight in steps.model.weights)
+    batch = next(BatchSource(records, 21).epoch(0, 0))
+    losses = [steps.train(batch).numpy()[0] for _ in range(8)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
 def test_learning_rate_rises_then_falls():
-    schedule = make_optimizer(0.1, 0.0, 100, 0.1)._learning_rate
+    schedule = make_optimizer("adamw", 0.1, 0.0, 100, 0.1)._learning_rate
     rates = [float(schedule(step)) for step in range(100)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) * 0.01, rtol=1e-6)
     assert rates[10] == pytest.approx(0.1)
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert 0 < rates[99] < 1e-4
+
+
+# --- float16 ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_float16_trains_nearly_as_float32(text_config, records, strategy):
+    source, ends = BatchSource(records, 5), []
+    for dtype in ("float32", "mixed_float16"):
+        steps = steps_of(text_config, make_strategy(strategy), dtype=dtype)
+        if steps.loss_scale is not None:
+            steps.loss_scale.scale.assign(2.0**8)  # these weights are too large for more
+        ends.append([steps.train(batch).numpy() for batch in source.epoch(0, 0)])
+    exact, half = np.array(ends)
+    np.testing.assert_allclose(half[:, 0], exact[:, 0], rtol=0.02)
+    np.testing.assert_allclose(half[:, 3], exact[:, 3], rtol=0.05)
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_a_step_that_overflows_is_left_out_and_halves_the_scale(text_config, records, strategy):
+    steps = steps_of(text_config, make_strategy(strategy), dtype="mixed_float16")
+    steps.loss_scale.scale.assign(2.0**40)
+    batch = next(BatchSource(records, 5).epoch(0, 0))
+    kept = [*steps.model.trainable_variables, *steps.optimizer.variables]
+    before = [variable.numpy() for variable in kept]
+    result = steps.train(batch).numpy()
+    assert np.isfinite(result).all()
+    assert result[3] == 0
+    assert float(steps.loss_scale.value) == 2.0**39
+    for variable, old in zip(kept, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+    steps.loss_scale.scale.assign(2.0**10)
+    assert steps.train(batch).numpy()[3] > 0
+    assert steps.optimizer.iterations.numpy() == 1
+
+
+def test_the_scale_grows_after_many_fine_steps_and_an_overflow_at_1_is_told():
+    loss_scale = LossScale()
+    for _ in range(GROWS_AFTER):
+        loss_scale.after_step(tf.constant([1.0, 2.0]))
+    assert float(loss_scale.value) == 2 * FIRST
+    loss_scale.scale.assign(1.0)
+    assert np.isnan(loss_scale.after_step(tf.constant([1.0, np.inf]))[-1])

@@ -115,7 +115,9 @@ def run_case(
     with strategy.scope():
         model = model_of(task, kind)
         rate = learning_rate_of(options)
-        optimizer = make_optimizer(rate, options.weight_decay, len(batches), options.warmup_share)
+        optimizer = make_optimizer(
+            options.optimizer, rate, options.weight_decay, len(batches), options.warmup_share
+        )
         optimizer.build(model.trainable_variables)
     before = [variable.numpy() for variable in model.trainable_variables]
     steps = steps_class(model, strategy, optimizer, MAX_GRAD_NORM[kind], accumulation)

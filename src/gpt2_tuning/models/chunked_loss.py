@@ -31,7 +31,8 @@ def weighted_cross_entropy(hidden, table, targets, weights, train_table: bool):
         )
 
         def backward(upstream, _):
-            scaled = tf.cast(upstream, hidden.dtype) * hidden_gradient
+            # In float32: float16 could not hold a scaled loss's upstream gradient.
+            scaled = tf.cast(upstream * tf.cast(hidden_gradient, tf.float32), hidden.dtype)
             if not train_table:
                 return scaled, None
             return scaled, tf.cast(upstream * table_gradient, table.dtype)

@@ -1,4 +1,4 @@
-"""AdamW with a linear warm-up and a cosine after it."""
+"""AdamW and Adafactor, with a linear warm-up and a cosine after it."""
 
 import keras
 import numpy as np
@@ -30,20 +30,30 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
 
 
-@keras.saving.register_keras_serializable(package="gpt2_tuning")
-class FusedAdamW(keras.optimizers.AdamW):
-    """Keras's AdamW with TensorFlow's fused update, which reads and writes each weight once.
+class OfSummedGradients:
+    """An optimizer whose gradients come summed over all replicas already.
 
-    Keras writes the update as a dozen operations over whole arrays; with a vocabulary of 50,257
-    rows they took longer than the rest of a small model's step.
-
-    Gradients must come summed over all replicas: clipping needs the sum before the update does, and
-    a second sum would double what travels between devices.
+    Clipping needs the sum before the update does, and a second sum would double what travels
+    between devices.
     """
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Leaves the sum alone, where Keras would sum over the replicas."""
         return list(grads_and_vars)
+
+
+@keras.saving.register_keras_serializable(package="gpt2_tuning")
+class Adafactor(OfSummedGradients, keras.optimizers.Adafactor):
+    """Keras's Adafactor (Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235)."""
+
+
+@keras.saving.register_keras_serializable(package="gpt2_tuning")
+class FusedAdamW(OfSummedGradients, keras.optimizers.AdamW):
+    """Keras's AdamW with TensorFlow's fused update, which reads and writes each weight once.
+
+    Keras writes the update as a dozen operations over whole arrays; with a vocabulary of 50,257
+    rows they took longer than the rest of a small model's step.
+    """
 
     def update_step(self, gradient, variable, learning_rate):
         """The same arithmetic as Keras's own, in place."""
@@ -64,10 +74,22 @@ class FusedAdamW(keras.optimizers.AdamW):
 
 
 def make_optimizer(
-    learning_rate: float, weight_decay: float, updates: int, warmup_share: float
+    name: str, learning_rate: float, weight_decay: float, updates: int, warmup_share: float
 ) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101); no decay on vectors."""
+    """An optimizer by its flag; biases and LayerNorms do not decay.
+
+    Args:
+        name: `adamw` (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), or `adafactor`,
+            which needs about half of its memory.
+        learning_rate: the schedule's peak.
+        weight_decay: the share of a weight that an update at rate 1 takes off.
+        updates: in the whole run.
+        warmup_share: the share of them over which the rate rises.
+    """
     schedule = WarmupCosine(learning_rate, round(updates * warmup_share), updates)
-    optimizer = FusedAdamW(schedule, weight_decay=weight_decay, epsilon=1e-8)
+    if name == "adafactor":
+        optimizer = Adafactor(schedule, weight_decay=weight_decay, relative_step=False)
+    else:
+        optimizer = FusedAdamW(schedule, weight_decay=weight_decay, epsilon=1e-8)
     optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return optimizer

@@ -82,8 +82,11 @@ class TrainOptions:
     """Updates between two checkpoints; the end of every epoch has one too."""
     seed: int = 0
     """Seeds the initial weights, the order of the rows and dropout."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; weights that are tuned stay in float32."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """Adafactor keeps about one float32 of its own for every tuned weight, AdamW two."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the computation; weights that are tuned stay in float32. float16 is for GPUs without
+    bfloat16, such as the T4."""
     rematerialize: bool = False
     """Compute each block again for its gradient: about a third less memory, half as slow again."""
     strategy: Literal["auto", "one", "mirrored", "multi_worker"] = "auto"

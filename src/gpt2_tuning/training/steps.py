@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from gpt2_tuning.data.batches import Batch, BatchSource
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.training.loss_scale import LossScale
 from gpt2_tuning.training.strategy import uses_gpu
 
 SUMS = ("loss", "hits", "weight")
@@ -57,8 +58,24 @@ class StepFunctions:
         self._sums_and_gradients = wrap(self._plain_sums_and_gradients)
         self._sums_only = wrap(functools.partial(self._sums, training=False))
 
+        with strategy.scope():
+            self.loss_scale = LossScale() if model.compute_dtype == "float16" else None
+
         def train(batch):
-            return self._first(strategy.run(self._train_replica, args=(batch,)))
+            gradients, results = strategy.run(self._gradients_of_replica, args=(batch,))
+            results = self._first(results)
+
+            def update():
+                strategy.run(self._update_replica, args=(gradients,))
+                return tf.constant(True)
+
+            if self.loss_scale is None:
+                update()
+                return results
+            # Outside the replicas, where a condition may hold what sums over them.
+            finite = tf.math.is_finite(results[-1])
+            tf.cond(finite, update, lambda: tf.constant(False))
+            return self.loss_scale.after_step(results)
 
         def evaluate(batch):
             return self._first(strategy.run(self._evaluate_replica, args=(batch,)))
@@ -146,18 +163,24 @@ class StepFunctions:
         sums = self._sums_only(self._rows_of_replica(batch))
         return tf.distribute.get_replica_context().all_reduce("SUM", sums)
 
-    def _train_replica(self, batch):
+    def _gradients_of_replica(self, batch):
+        """Clipped gradients of the global batch, its sums and norm: the same on every replica."""
         context = tf.distribute.get_replica_context()
         total_weight = tf.reduce_sum(batch[2])
+        if self.loss_scale is not None:
+            total_weight /= self.loss_scale.value
         sums, gradients = self._sums_and_gradients(self._rows_of_replica(batch), total_weight)
         sums, *gradients = context.all_reduce("SUM", [sums, *gradients])
+        if self.loss_scale is not None:
+            gradients = [gradient / self.loss_scale.value for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
         scale = tf.minimum(1.0, self.max_grad_norm / (norm + 1e-6))
+        clipped = [gradient * scale for gradient in gradients]
+        return clipped, tf.concat([sums, norm[tf.newaxis]], axis=0)
+
+    def _update_replica(self, gradients):
         assert self.optimizer is not None
-        self.optimizer.apply(
-            [gradient * scale for gradient in gradients], self.model.trainable_variables
-        )
-        return tf.concat([sums, norm[tf.newaxis]], axis=0)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
 
     def _first(self, results) -> tf.Tensor:
         """What the replicas of this process returned is the same for all."""

@@ -65,6 +65,7 @@ class Tuner:
         self.strategy, self.chief = strategy, is_chief(options.strategy)
         with strategy.scope():
             self.optimizer = make_optimizer(
+                options.optimizer,
                 learning_rate,
                 options.weight_decay,
                 options.epochs * train.steps,
@@ -75,6 +76,8 @@ class Tuner:
             model, strategy, self.optimizer, options.max_grad_norm, options.gradient_accumulation
         )
         self.variables = checkpoint.changing_variables(model, self.optimizer)
+        if self.steps.loss_scale is not None:
+            self.variables += self.steps.loss_scale.variables
         self.progress = Progress()
         self.checkpoints = run_dir / "checkpoints"
         self.store = Checkpoints(

@@ -1,0 +1,123 @@
+"""How much memory a training run takes, worked out from its shapes.
+
+What is counted is what the model's own code keeps: for its gradient an elementwise part keeps its
+inputs alone (models/kernels.py), dropout nothing, the loss a chunk of its logits.
+"""
+
+import dataclasses
+import math
+
+from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.models.chunked_loss import CHUNK
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+OPTIMIZER_BYTES = {"adamw": 8, "adafactor": 4}
+"""For every tuned weight."""
+RUNTIME = 0.75e9
+"""TensorFlow itself, once imported, on a CPU."""
+TEMPORARIES = 3
+"""Arrays of a layer's widest kind that exist at a time while its gradient is computed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What decides on the memory of a step, per device."""
+
+    config: GPT2Config
+    lora: LoRAConfig | None
+    rows: int
+    """Rows computed at a time: the batch over devices and accumulation."""
+    length: int
+    """Tokens of a row."""
+    precision: str = "float32"
+    optimizer: str = "adamw"
+    rematerialize: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes, by what they are for."""
+
+    runtime: float
+    weights: float
+    optimizer: float
+    gradients: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """At the peak: gradients of full tuning grow while the activations are given back."""
+        passing = max(self.activations + self.logits, self.gradients)
+        return self.runtime + self.weights + self.optimizer + passing
+
+
+def memory_of(setting: Setting) -> Memory:
+    """The memory of one training step of a language model, the dearest of the heads."""
+    config, size = setting.config, BYTES[setting.precision]
+    trained = trained_parameters(setting)
+    base = base_parameters(config)
+    if setting.lora:
+        weights = base * size + trained * 4.0
+    else:
+        # Of tuned weights that are held in float32 the matrix products take rounded copies.
+        weights = base * 4.0 + (base * size if size < 4 else 0)
+    chunk = min(CHUNK, setting.rows * setting.length) * config.vocab_size
+    table = config.vocab_size * config.n_embd
+    logits = chunk * (3 * 4 + (size if size < 4 else 0)) + (0 if setting.lora else table * 4)
+    return Memory(
+        runtime=RUNTIME,
+        weights=weights,
+        optimizer=float(OPTIMIZER_BYTES[setting.optimizer] * trained),
+        # As they are, and clipped.
+        gradients=8.0 * trained,
+        activations=float(size * activation_numbers(setting)),
+        logits=float(logits),
+    )
+
+
+def base_parameters(config: GPT2Config) -> int:
+    """Those of the base; GPT2Config says what the parts are."""
+    width, embeddings = config.n_embd, config.vocab_size + config.n_positions
+    return embeddings * width + config.n_layer * (12 * width**2 + 13 * width) + 2 * width
+
+
+def trained_parameters(setting: Setting) -> int:
+    """Those that training changes."""
+    if setting.lora is None:
+        return base_parameters(setting.config)
+    width = setting.config.n_embd
+    shapes = {
+        "attn.c_attn": (width, 3 * width),
+        "attn.c_proj": (width, width),
+        "mlp.c_fc": (width, 4 * width),
+        "mlp.c_proj": (4 * width, width),
+    }
+    updates = {target: setting.lora.update_of(target) for target in shapes}
+    ranks = {target: update.rank for target, update in updates.items() if update}
+    return setting.config.n_layer * sum(rank * sum(shapes[t]) for t, rank in ranks.items())
+
+
+def activation_numbers(setting: Setting) -> int:
+    """How many numbers the forward pass keeps for the gradients, and the dearest of them pass."""
+    config, tokens = setting.config, setting.rows * setting.length
+    width = config.n_embd
+    attention = setting.rows * config.n_head * setting.length**2
+    # Two inputs of LayerNorm, query, key and value, the input of GELU; scores and weights.
+    block = tokens * width * (2 + 3 + 4) + 2 * attention
+    if setting.lora is None:
+        # What the matrix products multiply: two normalised inputs, the mixed values, GELU's result.
+        block += tokens * width * (2 + 1 + 4)
+    else:
+        inputs = {"attn.c_attn": 1, "attn.c_proj": 1, "mlp.c_fc": 1, "mlp.c_proj": 4}
+        kept = sum(inputs[target] for target in inputs if setting.lora.update_of(target))
+        block += tokens * width * kept
+    passing = TEMPORARIES * max(4 * tokens * width, attention)
+    if setting.rematerialize:
+        return config.n_layer * tokens * width + block + passing
+    return config.n_layer * block + passing
+
+
+def rows_at_a_time(batch_size: int, accumulation: int, devices: int = 1) -> int:
+    """The rows a device computes together."""
+    return math.ceil(batch_size / (accumulation * devices))
