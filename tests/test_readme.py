@@ -160,6 +160,10 @@ def test_flags_named_in_the_text_exist(page):
         if folder.name != "gpt2_tuning"
         for name in ("prep_dataset", "train", "test")
     ]
+    scripts += [
+        importlib.import_module(f"gpt2_tuning.commands.{name}")
+        for name in ("certify", "launch", "plan")
+    ]
     known = {name for script in scripts for name in script.Options.__dataclass_fields__}
     named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z_]+)", code)}
     assert {cli.flag_name(name) for name in named} - known - {"help"} == set()
