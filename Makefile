@@ -10,7 +10,7 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-parity certify chaos lint format clean
+.PHONY: help install demo test test-parity certify chaos notebooks lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 test: install  ## run the tests; no network
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
+notebooks: install  ## run the notebooks on the sample and store what they show
+	@$(BIN)/python notebooks/run_notebooks.py
+
 chaos: install  ## kill preparation and training again and again; nothing may be lost
 	@$(BIN)/python tests/chaos.py
 
@@ -59,13 +62,13 @@ certify: install  ## certify that devices, workers and accumulation leave the we
 	@$(BIN)/python -m gpt2_tuning.commands.certify
 
 lint: install  ## check style and types
-	@$(BIN)/ruff check src tests experiments
-	@$(BIN)/ruff format --check src tests experiments
+	@$(BIN)/ruff check src tests experiments notebooks
+	@$(BIN)/ruff format --check src tests experiments notebooks
 	@$(BIN)/mypy
 
 format: install  ## put the code into the house format
-	@$(BIN)/ruff check --fix src tests experiments
-	@$(BIN)/ruff format src tests experiments
+	@$(BIN)/ruff check --fix src tests experiments notebooks
+	@$(BIN)/ruff format src tests experiments notebooks
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) $(PARITY) experiments/runs
