@@ -13,8 +13,8 @@ from gpt2_tuning.models.chunked_loss import CHUNK
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 OPTIMIZER_BYTES = {"adamw": 8, "adafactor": 4}
 """For every tuned weight."""
-RUNTIME = 0.75e9
-"""TensorFlow itself, once imported, on a CPU."""
+RUNTIME = 1.0e9
+"""TensorFlow itself, imported and with its step compiled, on a CPU."""
 TEMPORARIES = 3
 """Arrays of a layer's widest kind that exist at a time while its gradient is computed."""
 

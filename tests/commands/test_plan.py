@@ -1,0 +1,93 @@
+"""What a plan says: parameters as models have them, more memory for more work, flags that fit."""
+
+import dataclasses
+import re
+
+import pytest
+
+from gpt2_tuning import memory
+from gpt2_tuning.commands import plan
+from gpt2_tuning.config import LORA_TARGETS, GPT2Config, LoRAConfig
+from gpt2_tuning.memory import Setting, memory_of
+from gpt2_tuning.models.gpt2_model import GPT2Model
+from gpt2_tuning.training.options import TrainOptions
+
+ASKED = Setting(GPT2Config.from_size("124M"), LoRAConfig(8), 8, 256)
+
+
+@pytest.mark.parametrize("targets", [LORA_TARGETS, ("attn.c_attn", "mlp.c_proj")])
+def test_parameters_are_those_of_the_model(small_config, targets):
+    lora = LoRAConfig(2, targets=targets)
+    model = GPT2Model(small_config, lora=lora).built_now()
+    setting = Setting(small_config, lora, 1, 8)
+    counts = model.count_parameters()
+    assert memory.base_parameters(small_config) == sum(counts["base"])
+    assert memory.trained_parameters(setting) == sum(counts["LoRA"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": 9},
+        {"length": 300},
+        {"lora": None},
+        {"lora": LoRAConfig(8, targets=LORA_TARGETS)},
+        {"config": GPT2Config.from_size("355M")},
+    ],
+    ids=str,
+)
+def test_more_work_takes_more_memory(change):
+    assert memory_of(dataclasses.replace(ASKED, **change)).total > memory_of(ASKED).total
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rematerialize": True}, {"precision": "bfloat16"}, {"rows": 4}],
+    ids=str,
+)
+def test_what_saves_memory_saves_it(change):
+    assert memory_of(dataclasses.replace(ASKED, **change)).total < memory_of(ASKED).total
+
+
+def test_adafactor_saves_memory_in_full_tuning():
+    full = dataclasses.replace(ASKED, lora=None)
+    assert memory_of(dataclasses.replace(full, optimizer="adafactor")).total < memory_of(full).total
+
+
+def test_the_flags_it_gives_are_train_s_and_fit(capsys):
+    flags = ["--model_size", "355M", "--lora_rank", "0"]
+    assert plan.main([*flags, "--memory", "12"]) == 0
+    shown = capsys.readouterr().out
+    given = re.findall(r"--(\w+)", shown.splitlines()[-1])
+    assert "gradient_accumulation" in given
+    assert set(given) <= {field.name for field in dataclasses.fields(TrainOptions)}
+    (peak,) = (line for line in shown.splitlines() if " peak " in line)
+    asked, found = map(float, re.findall(r"\d+\.\d+", peak))
+    assert found <= 12 < asked
+
+
+def test_what_fits_as_asked_needs_no_flag(capsys):
+    assert plan.main(["--seq_len", "256", "--memory", "16"]) == 0
+    assert "no further flag" in capsys.readouterr().out
+
+
+def test_what_fits_in_no_way_is_said(capsys):
+    assert plan.main(["--model_size", "1.5B", "--memory", "2"]) == 1
+    assert "Nothing fits into 2 GB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model_size", "9B"], "unknown model size '9B'"),
+        (["--memory", "0"], "--memory must be above 0"),
+        (["--seq_len", "1025"], "--seq_len must be at most 1024"),
+        (["--batch_size", "0"], "--batch_size must be at least 1"),
+        (["--lora_targets", "c_proj"], "unknown LoRA target 'c_proj'"),
+    ],
+)
+def test_bad_input_is_one_line(flags, message, capsys):
+    assert plan.main(flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
