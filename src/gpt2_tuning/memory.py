@@ -47,9 +47,13 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """At the peak: gradients of full tuning grow while the activations are given back."""
+        """At the peak.
+
+        Gradients grow while the activations are given back, but what is given back has other
+        sizes, so both count. The clipped gradients come when nothing else is left.
+        """
         passing = max(self.activations + self.logits, self.gradients)
-        return self.runtime + self.weights + self.optimizer + passing
+        return self.runtime + self.weights + self.optimizer + self.gradients + passing
 
 
 def memory_of(setting: Setting) -> Memory:
@@ -64,13 +68,14 @@ def memory_of(setting: Setting) -> Memory:
         weights = base * 4.0 + (base * size if size < 4 else 0)
     chunk = min(CHUNK, setting.rows * setting.length) * config.vocab_size
     table = config.vocab_size * config.n_embd
-    logits = chunk * (3 * 4 + (size if size < 4 else 0)) + (0 if setting.lora else table * 4)
+    logits = chunk * (3 * 4 + (size if size < 4 else 0))
+    if setting.lora is None:
+        logits += 3 * 4 * table  # the embedding's gradients as head and as lookup, and their sum
     return Memory(
         runtime=RUNTIME,
         weights=weights,
         optimizer=float(OPTIMIZER_BYTES[setting.optimizer] * trained),
-        # As they are, and clipped.
-        gradients=8.0 * trained,
+        gradients=4.0 * trained,
         activations=float(size * activation_numbers(setting)),
         logits=float(logits),
     )
