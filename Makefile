@@ -38,7 +38,7 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 	@echo "report: $(DEMO)/run/README.md"
 
 test: install  ## run the tests; no network
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 notebooks: install  ## run the notebooks on the sample and store what they show
 	@$(BIN)/python notebooks/run_notebooks.py

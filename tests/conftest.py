@@ -19,6 +19,15 @@ tf.config.set_logical_device_configuration(
 
 from gpt2_tuning.config import GPT2Config
 
+LONGEST = ("test_launch.py", "test_chaos.py", "test_notebooks.py", "test_certify.py")
+"""Files of few and long tests: begun last, one of them would run alone on one processor."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
