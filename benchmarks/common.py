@@ -17,6 +17,7 @@ import numpy as np
 
 SHAPE = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
 """GPT-2 124M."""
+DROPOUT = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
 END_OF_TEXT = 50256
 LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 2e-4, 0.01, 1.0
 BASE, TOKENIZER = "base", "tokenizer"
@@ -131,12 +132,13 @@ def write_base(directory: Path) -> None:
     """Random weights of a GPT-2 124M in Hugging Face's layout, the same on every machine."""
     from safetensors.numpy import save_file
 
-    if (directory / "config.json").exists():
-        return
     directory.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt"}
-    save_file(dict(base_weights()), str(directory / "model.safetensors"), metadata=metadata)
-    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **SHAPE}
+    file = directory / "model.safetensors"
+    if not file.exists():
+        partial = file.with_suffix(".partial")
+        save_file(dict(base_weights()), str(partial), metadata={"format": "pt"})
+        partial.replace(file)
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **SHAPE, **DROPOUT}
     (directory / "config.json").write_text(json.dumps(config))
 
 

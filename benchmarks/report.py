@@ -13,6 +13,8 @@ LOSS_BOUNDS = {"float32": 1e-3, "bfloat16": 5e-2}
 """How far the losses of the same batch may be apart, by precision."""
 SAME_TOKENS = 0.9
 """The share of greedy tokens in float32 that must be the same: a near tie may split a row."""
+BUSY = 0.3
+"""Load average a core, before a case begins, from which the machine was not at rest."""
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
@@ -50,6 +52,11 @@ def summarized(case: Case, runs: Sequence[Run]) -> dict[str, Any]:
             entry["first_loss"] = run.result["guard"]["loss"]
         for figure, values in run.result["figures"].items():
             entry["figures"].setdefault(figure, {"values": []})["values"] += values
+    ran = {(run.worker, run.variant) for run in runs}
+    for worker, variants in case.variants.items():
+        for variant in variants:
+            if (worker, variant) not in ran:
+                missing[f"{worker}/{variant}"] = "not measured: left out by a flag"
     for variants in measured.values():
         for entry in variants.values():
             for figure in entry["figures"].values():
@@ -129,6 +136,8 @@ def table(cases: Iterable[Mapping[str, Any]]) -> str:
         if OURS not in case["measured"]:
             lines.append([case["name"], "", "failed", *[""] * len(PEERS), ""])
         notes += [f"* {case['name']}, {who}: {why}" for who, why in case["missing"].items()]
+        if case.get("load", 0) > BUSY:
+            notes.append(f"* {case['name']}: measured on a busy machine, {case['load']:.1f} a core")
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return text + "".join(f"\n{note}" for note in ("", *notes) if notes)
 

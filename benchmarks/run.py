@@ -40,6 +40,9 @@ class Options:
     """Names of cases, where * stands for anything. Default: all of them."""
     peers: tuple[str, ...] = tuple(PEERS)
     """The peers to compare with: hf, kerashub."""
+    variants: tuple[str, ...] = ()
+    """Only these variants of the peers, such as weights; a peer without any of them takes no part.
+    Default: all."""
     repeats: int = 5
     """Processes of each side; in the first round every variant of a peer has one."""
     inner: int = 5
@@ -66,6 +69,14 @@ class Options:
         for peer in self.peers:
             if peer not in PEERS:
                 raise UserError(f"unknown peer {peer!r}: choose among {', '.join(PEERS)}")
+        known = {
+            word for case in CASES.values() for words in case.variants.values() for word in words
+        }
+        for variant in self.variants:
+            if variant not in known:
+                raise UserError(
+                    f"unknown variant {variant!r}: choose among {', '.join(sorted(known))}"
+                )
         try:
             chosen(self.cases)
         except KeyError as error:
@@ -96,7 +107,9 @@ def measure(options: Options) -> int:
         if case.data and file is None:
             console.print(f"{case.name}: skipped, --data has no {rows.FILES[case.data]}")
             continue
+        load = os.getloadavg()[0] / common.cores()
         summary = report.summarized(case, measured_runs(case, file, options, console))
+        summary["load"] = round(load, 2)
         if not options.trial:
             keep(summary, options)
         console.print(report.table([summary]), "\n", markup=False)
@@ -120,7 +133,13 @@ def data_file(case: Case, options: Options) -> Path | None:
 def measured_runs(case: Case, file: Path | None, options: Options, console: Console) -> list[Run]:
     """All processes of a case: every variant first, then ours and each peer's fastest in turn."""
     workers = [OURS, *(peer for peer in options.peers if peer in case.variants)]
-    turns = [(worker, variant) for worker in workers for variant in case.variants[worker]]
+    wanted = {*options.variants, *case.variants[OURS]} if options.variants else None
+    turns = [
+        (worker, variant)
+        for worker in workers
+        for variant in case.variants[worker]
+        if wanted is None or variant in wanted
+    ]
     runs: list[Run] = []
     for number in range(options.repeats):
         for worker, variant in turns if number % 2 == 0 else turns[::-1]:
