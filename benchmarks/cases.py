@@ -28,17 +28,18 @@ class Figure:
     higher_is_better: bool
     suffix: str = ""
     """What the name of its ratio ends with, after the case's; the main figure's has none."""
-    format: str = ",.0f"
+    decimals: int = 0
+    """In the table; 0 shows one for values below 100."""
 
 
 FIGURES = {
     "tokens_per_second": Figure("tokens/s", True),
     "rows_per_second": Figure("rows/s", True),
-    "start_seconds": Figure("s to the first step", False, format=".1f"),
+    "start_seconds": Figure("s to the first step", False, decimals=1),
     "peak_mb": Figure("MB at the peak", False, "memory"),
     "first_epoch_rows_per_second": Figure("rows/s in the first epoch", True, "first_epoch"),
     "top_p_tokens_per_second": Figure("tokens/s, top-p", True, "top_p"),
-    "first_token_seconds": Figure("s to the first token", False, "first_token", ".3f"),
+    "first_token_seconds": Figure("s to the first token", False, "first_token", 3),
 }
 """Those that are compared; a figure of another name is a point of a curve, ours alone."""
 
@@ -151,7 +152,7 @@ CASES = {
 }
 
 
-TRIAL = {"batch": 2, "length": 32, "prompt": 16, "new": 8, "rows": 32}
+TRIAL = {"batch": 2, "length": 32, "prompt": 16, "new": 8, "rows": 8}
 """The most that a setting may be in a trial."""
 
 

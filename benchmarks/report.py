@@ -171,7 +171,8 @@ def cell(found: tuple[float, str] | None, figure: Figure, absent: str, named: bo
     """A median and whose variant it is, or why there is none."""
     if not found:
         return absent
-    return f"{found[0]:{figure.format}}" + (f" ({found[1]})" if named else "")
+    decimals = figure.decimals or int(found[0] < 100)
+    return f"{found[0]:,.{decimals}f}" + (f" ({found[1]})" if named else "")
 
 
 def absence(case: Mapping[str, Any], peer: str) -> str:
@@ -180,10 +181,10 @@ def absence(case: Mapping[str, Any], peer: str) -> str:
     return reasons[0].split(":")[0] if reasons else "n/a"
 
 
-def write(file: Path, page: Path, content: Mapping[str, Any]) -> None:
-    """Writes results.json and puts the table between the markers of the page."""
+def write(file: Path, page: Path | None, content: Mapping[str, Any]) -> None:
+    """Writes results.json and puts the table between the markers of the page, if there is one."""
     file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if page.exists():
+    if page is not None:
         page.write_text(with_table(page.read_text(encoding="utf-8"), content), encoding="utf-8")
 
 

@@ -27,6 +27,7 @@ from gpt2_tuning.training.options import require
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "benchmarks"
+RESULTS = HERE / "results.json"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
 SIDES = {OURS: {"USE_TORCH": "0"}, "hf": {"USE_TF": "0"}, "kerashub": {"USE_TORCH": "0"}}
 """Variables of each worker's environment, so that it imports its own framework alone."""
@@ -53,8 +54,9 @@ class Options:
     """The interpreter that has the peers."""
     work: Path = HERE / "work"
     """Where weights and tokenised rows are kept between runs."""
-    output: Path = HERE / "results.json"
-    """Where the results go; cases measured here before stay in it."""
+    output: Path = RESULTS
+    """Where the results go; cases measured here before stay in it. Those in the default file also
+    stand in benchmarks/README.md."""
     timeout: int = 1800
     """Seconds after which a process has failed."""
     trial: bool = False
@@ -227,11 +229,14 @@ def keep(summary: dict[str, Any], options: Options) -> None:
     kept: dict[str, Any] = {}
     if options.output.exists():
         before = json.loads(options.output.read_text(encoding="utf-8"))
+        # Where ours failed the device is not known: then it is taken for the one before.
+        machine["device"] = machine["device"] or before["machine"]["device"]
         if before["machine"] == machine:
             kept = {case["name"]: case for case in before["cases"]}
     kept[summary["name"]] = summary
     ordered = [kept[name] for name in CASES if name in kept]
-    report.write(options.output, HERE / "README.md", report.results(machine, ordered))
+    page = HERE / "README.md" if options.output == RESULTS else None
+    report.write(options.output, page, report.results(machine, ordered))
 
 
 def machine_of(summary: dict[str, Any]) -> dict[str, Any]:
@@ -240,7 +245,7 @@ def machine_of(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": common.cores(),
-        "device": ours.get("about", {}).get("device", "unknown device"),
+        "device": ours.get("about", {}).get("device", ""),
         "system": platform.system(),
         "python": platform.python_version(),
     }

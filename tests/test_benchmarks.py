@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -159,3 +160,21 @@ def test_real_rows_are_read_with_their_labels(tmp_path):
     found = rows.rte(file)
     assert found.labels.tolist() == [1, 0]
     assert all(common.END_OF_TEXT in ids for ids in found.ids)
+
+
+def test_results_of_this_machine_stay_and_those_of_another_go(tmp_path):
+    options = run.Options(output=tmp_path / "results.json")
+    ran = [Run("ours", "default", result([300], 2000)), Run("hf", "eager", result([200], 4000))]
+    for name in ("step/full/float32", "step/lora/float32"):
+        run.keep(report.summarized(cases.CASES[name], ran), options)
+    content = json.loads(options.output.read_text())
+    assert [case["name"] for case in content["cases"]] == ["step/lora/float32", "step/full/float32"]
+    assert content["ratios"]["step/full/float32/memory"] == 0.5
+    # A case in which ours fails does not make it another machine.
+    failed = report.summarized(CASE, [Run("ours", "default", failure="lost")])
+    run.keep(failed, options)
+    assert len(json.loads(options.output.read_text())["cases"]) == 2
+    content["machine"]["processor"] = "another"
+    options.output.write_text(json.dumps(content))
+    run.keep(failed, options)
+    assert len(json.loads(options.output.read_text())["cases"]) == 1
