@@ -45,6 +45,8 @@ def dtype_of(spec: Spec) -> str:
 def training_model(spec: Spec):
     """The model to tune: its causal language model, or a dense head on the last real token."""
     settings, dtype = spec.settings, dtype_of(spec)
+    if "weights" in spec.words:
+        keras.config.set_floatx("bfloat16")  # as its guides do; else the loss mixes types
     base = backbone(spec, dtype)
     if settings["tuning"] == "lora":
         base.enable_lora(settings["lora"]["rank"], target_layer_names=TARGETS)

@@ -53,8 +53,8 @@ def summarized(case: Case, runs: Sequence[Run]) -> dict[str, Any]:
         for figure, values in run.result["figures"].items():
             entry["figures"].setdefault(figure, {"values": []})["values"] += values
     ran = {(run.worker, run.variant) for run in runs}
-    for worker, variants in case.variants.items():
-        for variant in variants:
+    for worker, names in case.variants.items():
+        for variant in names:
             if (worker, variant) not in ran:
                 missing[f"{worker}/{variant}"] = "not measured: left out by a flag"
     for variants in measured.values():
