@@ -46,7 +46,7 @@ def training_model(spec: Spec):
     """The model to tune: its causal language model, or a dense head on the last real token."""
     settings, dtype = spec.settings, dtype_of(spec)
     if "weights" in spec.words:
-        keras.config.set_floatx("bfloat16")  # as its guides do; else the loss mixes types
+        keras.config.set_floatx("bfloat16")  # as its guides do
     base = backbone(spec, dtype)
     if settings["tuning"] == "lora":
         base.enable_lora(settings["lora"]["rank"], target_layer_names=TARGETS)
@@ -58,7 +58,8 @@ def training_model(spec: Spec):
         optimizer=keras.optimizers.AdamW(
             common.LEARNING_RATE,
             weight_decay=common.WEIGHT_DECAY,
-            global_clipnorm=common.MAX_GRAD_NORM,
+            # Keras cannot clip bfloat16 gradients by their global norm: it mixes types there.
+            global_clipnorm=None if "weights" in spec.words else common.MAX_GRAD_NORM,
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, reduction="mean_with_sample_weight"
