@@ -4,13 +4,15 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
   $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 PARITY := .venv-parity
+PEERS := .venv-bench
 BIN := $(VENV)/bin
 DEMO := $(CURDIR)/experiments/runs/demo
+SOURCES := src tests experiments benchmarks notebooks
 RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-parity certify chaos notebooks lint format clean
+.PHONY: help install demo test test-parity certify chaos notebooks bench lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,15 +63,26 @@ test-parity: install $(PARITY)/.installed  ## compare with PyTorch, transformers
 certify: install  ## certify that devices, workers and accumulation leave the weights as they are
 	@$(BIN)/python -m gpt2_tuning.commands.certify
 
+$(PEERS)/.installed: benchmarks/requirements.txt | $(VENV)/.installed
+	@echo "installing the peers into $(PEERS) (once)"
+	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# make bench BENCH='--cases "step/*" --data DIR'; --help lists the flags.
+bench: install $(PEERS)/.installed  ## measure speed and memory beside transformers + PEFT and KerasHub
+	@$(BIN)/python -m benchmarks.run --peer_python $(PEERS)/bin/python $(BENCH)
+
 lint: install  ## check style and types
-	@$(BIN)/ruff check src tests experiments notebooks
-	@$(BIN)/ruff format --check src tests experiments notebooks
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
 
 format: install  ## put the code into the house format
-	@$(BIN)/ruff check --fix src tests experiments notebooks
-	@$(BIN)/ruff format src tests experiments notebooks
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) $(PARITY) experiments/runs
+	rm -rf $(VENV) $(PARITY) $(PEERS) benchmarks/work experiments/runs
 	find tfrecords -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

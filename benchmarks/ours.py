@@ -1,0 +1,246 @@
+"""Our side of the comparison: `python -m benchmarks.ours SPEC` measures one case."""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpt2_tuning import cli
+
+with cli.silenced_tensorflow():
+    import tensorflow as tf
+
+import keras
+import numpy as np
+
+from benchmarks import common
+from benchmarks.common import Spec
+from gpt2_tuning.data.batches import (
+    Batch,
+    BatchSource,
+    PlannedBatch,
+    classification_batch,
+    language_model_batch,
+)
+from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.data.packing import PackedSource
+from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.inference.generation import generate
+from gpt2_tuning.inference.sampling import Greedy, Sampler, TopP
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.training.base_model import make_model
+from gpt2_tuning.training.optimizer import make_optimizer
+from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.steps import StepFunctions
+from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.watching import peak_memory_mb
+
+
+def training_model(spec: Spec):
+    """The model as train.py makes it, with LoRA's own dropout off, which not every peer has."""
+    settings = spec.settings
+    lora = settings["lora"]
+    options = TrainOptions(
+        pretrained=spec.base,
+        precision=settings["precision"],
+        lora_rank=lora["rank"] if settings["tuning"] == "lora" else 0,
+        lora_alpha=lora["alpha"],
+        lora_dropout=0.0,
+    )
+    classes = settings.get("classes", 0)
+    names = [str(number) for number in range(classes)] or None
+    metadata = Metadata("benchmark", {}, "", 1024, [], names, None, 0, {})
+    if classes:
+        return make_model(GPT2Classifier, options, metadata, label_names=names)
+    return make_model(GPT2LanguageModel, options, metadata)
+
+
+def step_functions(model) -> StepFunctions:
+    """The steps as train.py has them."""
+    optimizer = make_optimizer("adamw", common.LEARNING_RATE, common.WEIGHT_DECAY, 10**6, 0.0)
+    optimizer.build(model.trainable_variables)
+    return StepFunctions(model, make_strategy("auto"), optimizer, common.MAX_GRAD_NORM)
+
+
+def shared_batch(batch: int, length: int, prompt: int) -> Batch:
+    """The batch that all workers train on."""
+    ids = common.token_ids(batch, length)
+    records = Records.of(ids.tolist(), prompt_length=np.full(batch, prompt, np.int32))
+    return language_model_batch(records, PlannedBatch(np.arange(batch), length), batch)
+
+
+def batch_of(settings: dict[str, Any]) -> Batch:
+    """The shared batch of a case."""
+    return shared_batch(settings["batch"], settings["length"], settings["prompt"])
+
+
+def step(spec: Spec) -> dict[str, Any]:
+    """One training step on the shared batch, over and over."""
+    settings = spec.settings
+    model = training_model(spec)
+    steps, batch = step_functions(model), batch_of(settings)
+    loss, _, weight = np.asarray(steps.evaluate(batch))
+    seconds = common.seconds_of(lambda: steps.train(batch).numpy(), spec.inner)
+    tokens = settings["batch"] * settings["length"]
+    figures = {
+        "tokens_per_second": [tokens / value for value in seconds],
+        "peak_mb": [peak_memory_mb()],
+    }
+    trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    return {"figures": figures, "guard": {"loss": float(loss / weight)}, "trained": trained}
+
+
+def start(spec: Spec) -> dict[str, Any]:
+    """From the command to the end of the first step."""
+    steps = step_functions(training_model(spec))
+    steps.train(batch_of(spec.settings)).numpy()
+    return {"figures": {"start_seconds": [time.time() - spec.launched]}}
+
+
+def source_of(spec: Spec) -> BatchSource:
+    """Batches of the real rows, in buckets of like length."""
+    rows = common.read_rows(spec)
+    if spec.settings["classes"]:
+        return BatchSource(labelled(rows), spec.settings["batch"], classification_batch)
+    ids = [row.tolist() for row in rows.ids]
+    records = Records.of(ids, prompt_length=rows.labels)
+    return BatchSource(records, spec.settings["batch"], language_model_batch)
+
+
+def labelled(rows: common.Rows) -> Records:
+    """Rows with a class each."""
+    return Records.of([row.tolist() for row in rows.ids], label=rows.labels)
+
+
+def run_epoch(steps: StepFunctions, source: BatchSource, epoch: int) -> None:
+    """All steps of an epoch, to the end of the last one."""
+    results = [steps.train(batch) for batch in source.epoch(0, epoch)]
+    np.asarray(results[-1])
+
+
+def epoch(spec: Spec) -> dict[str, Any]:
+    """Epochs over real rows that are tokenised already."""
+    steps, source = step_functions(training_model(spec)), source_of(spec)
+    run = functools.partial(run_epoch, steps, source)
+    figures = common.epoch_figures(run, len(source.records), spec.inner)
+    return {"figures": {**figures, "peak_mb": [peak_memory_mb()]}}
+
+
+def prepare(spec: Spec) -> dict[str, Any]:
+    """From the raw file to TFRecords, as prep_dataset.py does it."""
+    from classification_tuning import prep_dataset
+
+    assert spec.data
+    file, output = Path(spec.data), spec.work / "prepared-ours"
+    rows = len(file.read_text(encoding="utf-8").splitlines())
+
+    def run() -> None:
+        options = prep_dataset.Options(
+            train_file=file, output_dir=output, seq_len=spec.settings["length"]
+        )
+        prep_dataset.prepare(options)
+
+    seconds = common.seconds_of(run, spec.inner, warm_up=1)
+    return {"figures": {"rows_per_second": [rows / value for value in seconds]}}
+
+
+def generation(spec: Spec) -> dict[str, Any]:
+    """New tokens for prompts that are tokenised already."""
+    settings = spec.settings
+    batch, new = settings["batch"], settings["new"]
+    model = GPT2LanguageModel.from_pretrained(spec.base, dtype=settings["precision"])
+    prompts = common.token_ids(batch, settings["prompt"]).tolist()
+
+    def run(sampler: Sampler, count: int) -> list[tuple[int, ...]]:
+        done = generate(model, prompts, count, sampler, batch_size=batch)
+        return [continuation.token_ids for continuation in done]
+
+    def times(sampler: Sampler, count: int) -> list[float]:
+        return common.seconds_of(functools.partial(run, sampler, count), spec.inner, warm_up=1)
+
+    greedy = Greedy()
+    speed: Callable[[float], float] = lambda seconds: batch * new / seconds  # noqa: E731
+    figures = {
+        "tokens_per_second": list(map(speed, times(greedy, new))),
+        "first_token_seconds": times(greedy, 1),
+        "top_p_tokens_per_second": list(map(speed, times(TopP(settings["top_p"]), new))),
+        "peak_mb": [peak_memory_mb()],
+    }
+    return {"figures": figures, "guard": {"tokens": run(greedy, new)}}
+
+
+def scaling(spec: Spec) -> dict[str, Any]:
+    """A step's seconds against the length of the rows, or their number."""
+    settings = spec.settings
+    steps = step_functions(training_model(spec))
+    figures: dict[str, list[float]] = {}
+    for point in settings["points"]:
+        shape = {**settings, settings["axis"]: point}
+        batch = shared_batch(shape["batch"], shape["length"], shape["length"] // 2)
+        run = functools.partial(lambda batch: steps.train(batch).numpy(), batch)
+        figures[f"{settings['axis']} {point}: s a step"] = common.seconds_of(run, spec.inner)
+    return {"figures": figures}
+
+
+def scaling_rows(spec: Spec) -> dict[str, Any]:
+    """An epoch's seconds against the number of rows; the first epoch does not count."""
+    whole = common.read_rows(spec)
+    steps = step_functions(training_model(spec))
+    figures: dict[str, list[float]] = {}
+    for count in spec.settings["points"]:
+        if count <= len(whole):
+            rows = whole.first(count)
+            source = BatchSource(labelled(rows), spec.settings["batch"])
+            run = functools.partial(run_epoch, steps, source, 0)
+            figures[f"rows {count}: s an epoch"] = common.seconds_of(run, spec.inner, warm_up=1)
+    return {"figures": figures}
+
+
+def padding(spec: Spec) -> dict[str, Any]:
+    """What share of the computed tokens is padding, by how rows are brought together."""
+    source = source_of(spec)
+    lengths, size = source.records.lengths, spec.settings["batch"]
+    shuffled = np.random.default_rng(0).permutation(lengths)
+    parts = np.split(shuffled, range(size, len(shuffled), size))
+    computed = {
+        "to the longest row of all": len(lengths) * lengths.max(),
+        "to the longest row of a random batch": sum(len(part) * part.max() for part in parts),
+        "in our buckets": sum(batch.computed_tokens for batch in source.epoch(0, 0)),
+    }
+    if not spec.settings["classes"]:
+        packed = PackedSource(source.records, size)
+        computed["packed"] = sum(batch.computed_tokens for batch in packed.epoch(0, 0))
+    return {
+        "figures": {
+            f"padding, {name}": [float(1 - lengths.sum() / tokens)]
+            for name, tokens in computed.items()
+        }
+    }
+
+
+def about() -> dict[str, Any]:
+    """What it ran on."""
+    gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
+    return {
+        "device": ", ".join(gpus) or "CPU",
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+
+
+KINDS = {
+    "step": step,
+    "start": start,
+    "epoch": epoch,
+    "prepare": prepare,
+    "generate": generation,
+    "scaling": scaling,
+    "scaling_rows": scaling_rows,
+    "padding": padding,
+}
+
+if __name__ == "__main__":
+    common.serve(KINDS, about)
+    sys.exit(0)
