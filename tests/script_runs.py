@@ -37,14 +37,18 @@ def read(directory):
     return json.loads((directory / "metadata.json").read_text(encoding="utf-8"))
 
 
-def refused(main, capsys, *flags):
-    """Runs a script that must end with exit code 2; returns its one line."""
+def refused(main, capsys, *flags, silent=False):
+    """Runs a script that must end with exit code 2; returns its one line.
+
+    With `silent` it must have said nothing else.
+    """
     capsys.readouterr()
     assert main([str(flag) for flag in flags]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert not (silent and shown.out)
+    return shown.err
 
 
 def snapshot(directory):

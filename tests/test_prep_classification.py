@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from script_runs import DATASET_FILES as FILES
-from script_runs import listing, read
+from script_runs import listing, read, refused
 
 from classification_tuning import prep_dataset
 from gpt2_tuning import paths
@@ -128,12 +128,8 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(flags, message, tmp_path
         "empty": rows / "empty.csv",
     }
     files["empty"].touch()
-    assert prepare(tmp_path / "set", *[flag.format(**files) for flag in flags]) == 2
-    shown = capsys.readouterr()
-    assert message in shown.err
-    assert shown.err.startswith("error: ")
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
+    flags = ["--output_dir", tmp_path / "set", *[flag.format(**files) for flag in flags]]
+    assert message in refused(prep_dataset.main, capsys, *flags, silent=True)
     assert listing(tmp_path) == ["rows"]
 
 

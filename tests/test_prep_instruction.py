@@ -4,7 +4,7 @@ import json
 import datasets
 import pytest
 from script_runs import DATASET_FILES as FILES
-from script_runs import listing, read
+from script_runs import listing, read, refused
 
 from gpt2_tuning import paths
 from gpt2_tuning.config import END_OF_TEXT
@@ -263,12 +263,8 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(flags, message, tmp_path
     }
     files["bad"].write_text("{instruction}")
     flags = [str(files.get(flag.strip("{}"), flag)) for flag in flags]
-    assert prepare(tmp_path / "set", *flags) == 2
-    shown = capsys.readouterr()
-    assert message in shown.err
-    assert shown.err.startswith("error: ")
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
+    flags = ["--output_dir", tmp_path / "set", *flags]
+    assert message in refused(prep_dataset.main, capsys, *flags, silent=True)
     assert listing(tmp_path) == ["rows"]
 
 

@@ -3,7 +3,7 @@ import json
 import datasets
 import pytest
 from script_runs import DATASET_FILES as FILES
-from script_runs import listing, read
+from script_runs import listing, read, refused
 
 from gpt2_tuning import paths
 from gpt2_tuning.config import END_OF_TEXT
@@ -178,10 +178,6 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(flags, message, tmp_path
         "rows": write(folder / "rows.csv", "body\nx\ny\nz\n"),
     }
     files["latin"].write_bytes(b"\x41\xe9t\xe9")
-    assert prepare(tmp_path / "set", *[files.get(f.strip("{}"), f) for f in flags]) == 2
-    shown = capsys.readouterr()
-    assert message in shown.err
-    assert shown.err.startswith("error: ")
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
+    flags = ["--output_dir", tmp_path / "set", *[files.get(f.strip("{}"), f) for f in flags]]
+    assert message in refused(prep_dataset.main, capsys, *flags, silent=True)
     assert listing(tmp_path) == ["files"]

@@ -91,16 +91,22 @@ def trained_parameters(setting: Setting) -> int:
     """Those that training changes."""
     if setting.lora is None:
         return base_parameters(setting.config)
-    width = setting.config.n_embd
+    adapted = adapted_layers(setting.config, setting.lora)
+    ranks = sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
+    return setting.config.n_layer * ranks
+
+
+def adapted_layers(config: GPT2Config, lora: LoRAConfig) -> list[tuple[int, int, int]]:
+    """Rank, inputs and outputs of each layer of a block that LoRA adapts."""
+    width = config.n_embd
     shapes = {
         "attn.c_attn": (width, 3 * width),
         "attn.c_proj": (width, width),
         "mlp.c_fc": (width, 4 * width),
         "mlp.c_proj": (4 * width, width),
     }
-    updates = {target: setting.lora.update_of(target) for target in shapes}
-    ranks = {target: update.rank for target, update in updates.items() if update}
-    return setting.config.n_layer * sum(rank * sum(shapes[t]) for t, rank in ranks.items())
+    updates = {target: lora.update_of(target) for target in shapes}
+    return [(update.rank, *shapes[target]) for target, update in updates.items() if update]
 
 
 def activation_numbers(setting: Setting) -> int:
@@ -114,9 +120,7 @@ def activation_numbers(setting: Setting) -> int:
         # What the matrix products multiply: two normalised inputs, the mixed values, GELU's result.
         block += tokens * width * (2 + 1 + 4)
     else:
-        inputs = {"attn.c_attn": 1, "attn.c_proj": 1, "mlp.c_fc": 1, "mlp.c_proj": 4}
-        kept = sum(inputs[target] for target in inputs if setting.lora.update_of(target))
-        block += tokens * width * kept
+        block += tokens * sum(inputs for _, inputs, _ in adapted_layers(config, setting.lora))
     passing = TEMPORARIES * max(4 * tokens * width, attention)
     if setting.rematerialize:
         return config.n_layer * tokens * width + block + passing

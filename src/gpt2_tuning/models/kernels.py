@@ -110,7 +110,7 @@ def dropout(x, seed, rate: float, compiled: bool):
     """
     if seed is None or not rate:
         return x
-    drop = masking(rate) if compiled else functools.partial(masked, rate=rate)
+    drop = compiled_dropping(rate) if compiled else functools.partial(dropped, rate=rate)
 
     @tf.custom_gradient
     def call(x):
@@ -120,29 +120,24 @@ def dropout(x, seed, rate: float, compiled: bool):
 
 
 @functools.cache
-def masking(rate: float) -> Callable[..., tf.Tensor]:
-    """`masked` with a rate, compiled."""
-    return compile_it(lambda x, seed: masked(x, seed, rate))
-
-
-def masked(x, seed, rate: float):
-    """`dropped` in the type of x."""
-    return tf.cast(dropped(tf.cast(x, tf.float32), seed, rate), x.dtype)
+def compiled_dropping(rate: float) -> Callable[..., tf.Tensor]:
+    """`dropped` with a rate, compiled."""
+    return compile_it(lambda x, seed: dropped(x, seed, rate))
 
 
 def dropped(x, seed, rate: float):
-    """Dropout of a float32 array, with a mask that follows from seed and place alone.
+    """x after dropout, with a mask that follows from seed and place alone.
 
     So no mask is kept for the gradient: it comes again from the seed. None is no dropout.
     """
     if seed is None or not rate:
         return x
     threshold = tf.constant(round(rate * 2**32), tf.uint32)
-    keep = random_bits(tf.shape(x), len(x.shape), seed) >= threshold
-    return tf.where(keep, x / (1 - rate), 0.0)
+    keep = random_bits(tf.shape(x), seed) >= threshold
+    return tf.cast(tf.where(keep, tf.cast(x, tf.float32) / (1 - rate), 0.0), x.dtype)
 
 
-def random_bits(shape, rank: int, seed) -> tf.Tensor:
+def random_bits(shape, seed) -> tf.Tensor:
     """32 random bits for every place of an array, uint32.
 
     A hash of the place's number, not a generator: it costs a few integer operations where
@@ -150,9 +145,9 @@ def random_bits(shape, rank: int, seed) -> tf.Tensor:
 
     Args:
         shape: int32 [rank].
-        rank: the number of axes.
         seed: int32 [2]; any two numbers.
     """
+    rank = shape.shape[0]
     numbers, stride = tf.zeros([1] * rank, tf.uint32), tf.constant(1, tf.uint32)
     for axis in reversed(range(rank)):
         size = tf.cast(shape[axis], tf.uint32)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -238,14 +238,6 @@ def changing_variables(
 def frozen_weights(model: TunableModel) -> list[keras.Variable]:
     """What training leaves as it is."""
     return [weight for weight in model.weights if not weight.trainable]
-
-
-def sum_of_arrays(arrays: Sequence[Any]) -> str:
-    """sha256 over the bytes of arrays or variables, one after the other."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def sum_of(content: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from gpt2_tuning import paths
@@ -21,8 +20,9 @@ from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
-from gpt2_tuning.training.model_card import CARD_FILE, ModelCard
+from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
+from gpt2_tuning.training.run import card_of, tune
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
 
@@ -81,25 +81,19 @@ def train_run(
 ) -> None:
     """One run with one seed, from base weights to model card."""
     metadata = data.metadata
-    keras.utils.set_random_seed(options.seed)
-    with strategy.scope():
-        model = base_model.make_model(
-            GPT2Classifier, options, metadata, label_names=metadata.label_names
-        )
-    if is_chief(options.strategy):
-        run_directory.start_run(run_dir, options, metadata)
-        base_model.keep_random_base(model, options, run_dir)
-    tuner = Tuner(
-        model,
-        BatchSource(data.train, options.batch_size),
-        BatchSource(data.validation, options.batch_size),
+    tuner = tune(
+        GPT2Classifier,
         options,
-        base_model.learning_rate_of(options),
+        metadata,
         run_dir,
         strategy,
-        monitor=monitor,
+        (
+            BatchSource(data.train, options.batch_size),
+            BatchSource(data.validation, options.batch_size),
+        ),
+        monitor,
+        label_names=metadata.label_names,
     )
-    tuner.fit(resume=options.resume)
     if is_chief(options.strategy):
         report(tuner, data, title, example)
     wait_for_all(strategy)
@@ -113,9 +107,7 @@ def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None
     scores = evaluation.evaluate_classifier(
         model, data.validation, metadata, run_dir, "validation", options.batch_size
     )
-    history = tuner.progress.history
-    settings, best = run_directory.as_settings(options), tuner.progress.best_epoch or len(history)
-    card = ModelCard(title, example, settings, metadata, history, best)
+    card = card_of(tuner, metadata, title, example)
     pictures = {"confusion matrix": evaluation.CONFUSION_FILE}
     card.write(run_dir, evaluation.scorecard_section(scores, metadata), pictures)
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -31,8 +30,9 @@ from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
 from gpt2_tuning.training.cluster import is_chief
-from gpt2_tuning.training.model_card import CARD_FILE, ModelCard
+from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
+from gpt2_tuning.training.run import card_of, tune
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
@@ -69,15 +69,8 @@ def train_language_model(
         batches(read_records(dataset_dir, metadata, name), metadata, options)
         for name in ("train", "validation")
     )
-    keras.utils.set_random_seed(options.seed)
-    with strategy.scope():
-        model = base_model.make_model(GPT2LanguageModel, options, metadata)
-    if is_chief(options.strategy):
-        run_directory.start_run(run_dir, options, metadata)
-        base_model.keep_random_base(model, options, run_dir)
-    rate = base_model.learning_rate_of(options)
-    tuner = Tuner(model, train, validation, options, rate, run_dir, strategy, monitor="val_loss")
-    tuner.fit(resume=options.resume)
+    sources = (train, validation)
+    tuner = tune(GPT2LanguageModel, options, metadata, run_dir, strategy, sources, "val_loss")
     scores = language_model_scores(tuner.evaluate(validation))
     if is_chief(options.strategy):
         report(tuner, metadata, scores, title, example)
@@ -88,13 +81,10 @@ def report(
     tuner: Tuner, metadata: Metadata, scores: dict[str, float], title: str, example: str
 ) -> None:
     """Saves what was tuned and writes the model card."""
-    run_dir, settings = tuner.run_dir, run_directory.as_settings(tuner.options)
+    run_dir = tuner.run_dir
     base_model.save_tuned(tuner.model, run_dir)
     write_text(run_dir / "validation.json", json.dumps(scores, indent=2) + "\n")
-    history = tuner.progress.history
-    best = tuner.progress.best_epoch or len(history)
-    card = ModelCard(title, example, settings, metadata, history, best)
-    card.write(run_dir, score_section(scores))
+    card_of(tuner, metadata, title, example).write(run_dir, score_section(scores))
     print(f"\nvalidation: {in_words(scores)}")
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
     print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")

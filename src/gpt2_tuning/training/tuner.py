@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
+from gpt2_tuning.checkpoints.huggingface import as_float32, sha256_of_weights
 from gpt2_tuning.data.batches import Batch, BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped, StopRequest
@@ -94,13 +95,14 @@ class Tuner:
         settings = run_directory.as_settings(self.options)
         # A base may have another path on another machine: its weights count.
         apart = (*run_directory.MAY_CHANGE, "pretrained")
+        frozen = checkpoint.frozen_weights(self.model)
         return {
             **{name: settings[name] for name in settings if name not in apart},
             "learning_rate": learning_rate,
             "monitor": self.monitor,
             "train split": self.train.records.checksum(),
             "validation split": self.validation.records.checksum(),
-            "frozen weights": checkpoint.sum_of_arrays(checkpoint.frozen_weights(self.model)),
+            "frozen weights": sha256_of_weights(map(as_float32, frozen)),
         }
 
     def fit(self, resume: bool = False) -> list[dict[str, float]]:

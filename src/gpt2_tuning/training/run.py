@@ -1,0 +1,66 @@
+"""What every train.py's run is made of, whatever the model's head."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gpt2_tuning.data.batches import BatchSource
+from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.training import base_model, run_directory
+from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.model_card import ModelCard
+from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.tuner import Tuner
+
+
+def tune(
+    model_class: type[TunableModel],
+    options: TrainOptions,
+    metadata: Metadata,
+    run_dir: Path,
+    strategy: tf.distribute.Strategy,
+    sources: tuple[BatchSource, BatchSource],
+    monitor: str,
+    **arguments: Any,
+) -> Tuner:
+    """From base weights to the best epoch's, which the tuner's model then has.
+
+    Args:
+        model_class: the model to make.
+        options: the flags.
+        metadata: the data.
+        run_dir: the run's directory, checked; the chief makes it.
+        strategy: the devices.
+        sources: what to train on, and what decides on the best epoch.
+        monitor: how it decides: `val_accuracy` or `val_loss`.
+        arguments: the model class's own, such as `label_names`.
+
+    Raises:
+        UserError: the base weights cannot be had, or the training cannot go on.
+    """
+    keras.utils.set_random_seed(options.seed)
+    with strategy.scope():
+        model = base_model.make_model(model_class, options, metadata, **arguments)
+    if is_chief(options.strategy):
+        run_directory.start_run(run_dir, options, metadata)
+        base_model.keep_random_base(model, options, run_dir)
+    rate = base_model.learning_rate_of(options)
+    tuner = Tuner(model, *sources, options, rate, run_dir, strategy, monitor=monitor)
+    tuner.fit(resume=options.resume)
+    return tuner
+
+
+def card_of(tuner: Tuner, metadata: Metadata, title: str, example: str) -> ModelCard:
+    """The model card of a run that is done."""
+    progress = tuner.progress
+    return ModelCard(
+        title,
+        example,
+        run_directory.as_settings(tuner.options),
+        metadata,
+        progress.history,
+        progress.best_epoch or len(progress.history),
+    )
