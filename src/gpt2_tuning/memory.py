@@ -114,8 +114,8 @@ def activation_numbers(setting: Setting) -> int:
     config, tokens = setting.config, setting.rows * setting.length
     width = config.n_embd
     attention = setting.rows * config.n_head * setting.length**2
-    # Two inputs of LayerNorm, query, key and value, the input of GELU; scores and weights.
-    block = tokens * width * (2 + 3 + 4) + 2 * attention
+    # Two inputs of LayerNorm, query, key and value, the input of GELU.
+    block = tokens * width * (2 + 3 + 4)
     if setting.lora is None:
         # What the matrix products multiply: two normalised inputs, the mixed values, GELU's result.
         block += tokens * width * (2 + 1 + 4)

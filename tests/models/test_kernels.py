@@ -17,6 +17,7 @@ def normal(*shape):
     return tf.constant(np.random.default_rng(len(shape)).normal(size=shape), tf.float32)
 
 
+QUERY_KEY_VALUE = [normal(2, 3, 5, 4) + shift for shift in (0.0, 0.5, 1.0)]
 VISIBLE = tf.constant(np.tril(np.ones((2, 5, 5), bool)))
 CASES: dict[str, tuple[Any, ...]] = {
     "gelu": (kernels.gelu, (normal(2, 5, 8),), {}),
@@ -25,10 +26,15 @@ CASES: dict[str, tuple[Any, ...]] = {
         (normal(2, 5, 8), normal(8), normal(8)),
         {"epsilon": 1e-5},
     ),
-    "attention_weights": (
-        kernels.attention_weights,
-        (normal(2, 3, 5, 5), VISIBLE, SEED),
-        {"rate": 0.3},
+    "attention": (
+        kernels.attention,
+        (*QUERY_KEY_VALUE, VISIBLE, SEED),
+        {"rate": 0.3, "halved": False},
+    ),
+    "attention in halves": (
+        kernels.attention,
+        (*QUERY_KEY_VALUE, VISIBLE, SEED),
+        {"rate": 0.3, "halved": True},
     ),
     "dropout": (kernels.dropout, (normal(2, 5, 8), SEED), {"rate": 0.3}),
 }
@@ -45,7 +51,7 @@ def test_compiled_equals_plain_in_value_and_in_every_gradient(name):
             value = island(*tensors, compiled=compiled, **static)
             # Weighted, so that a gradient in the wrong place shows.
             loss = tf.reduce_sum(
-                value * tf.reshape(tf.range(tf.size(value), dtype="float32"), value.shape)
+                value * tf.reshape(tf.linspace(0.0, 1.0, tf.size(value)), value.shape)
             )
         found.append([value, *tape.gradient(loss, floats)])
     for plain, compiled in zip(*found, strict=True):
@@ -60,9 +66,9 @@ def test_the_computation_is_in_float32_and_the_result_in_the_type_of_the_input(n
     value = island(*halves, compiled=True, **static)
     assert value.dtype == tf.bfloat16
     wanted = tf.cast(island(*exact, compiled=True, **static), tf.bfloat16)
-    np.testing.assert_allclose(
-        tf.cast(value, tf.float32), tf.cast(wanted, tf.float32), rtol=2**-7, atol=1e-6
-    )
+    # Attention's products take rounded factors, however exact what is between them is.
+    bounds = {"rtol": 2**-5, "atol": 2**-6} if "attention" in name else {"rtol": 2**-7}
+    np.testing.assert_allclose(tf.cast(value, tf.float32), tf.cast(wanted, tf.float32), **bounds)
 
 
 def test_a_gradient_nobody_asks_for_is_not_computed():
@@ -87,11 +93,38 @@ def test_a_gradient_nobody_asks_for_is_not_computed():
     assert len(calls & needed) <= 2
 
 
+def weights_of(visible, length=5):
+    """Attention's weights: with an identity for the values they come out as they are."""
+    query, key, _ = (normal(2, 3, length, length) + shift for shift in (0.0, 0.5, 1.0))
+    value = tf.broadcast_to(tf.eye(length), key.shape)
+    plain = {"rate": 0.3, "halved": False, "compiled": False}
+    return kernels.attention(query, key, value, visible, None, **plain).numpy()
+
+
 def test_padding_and_the_future_have_no_weight():
-    weights = kernels.attention_weights(normal(2, 3, 5, 5), VISIBLE, None, rate=0.3, compiled=False)
+    weights = weights_of(VISIBLE)
     hidden = np.broadcast_to(~VISIBLE.numpy()[:, np.newaxis], weights.shape)
-    assert not weights.numpy()[hidden].any()
+    assert not weights[hidden].any()
     np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8])
+def test_attention_in_halves_is_attention(length):
+    tensors = [normal(2, 3, length, 4) + shift for shift in (0.0, 0.5, 1.0)]
+    visible = tf.constant(np.tril(np.ones((2, length, length), bool)))
+    whole, halves = (
+        kernels.attention(*tensors, visible, None, rate=0.3, halved=halved, compiled=False)
+        for halved in (False, True)
+    )
+    np.testing.assert_allclose(halves, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_the_halves_of_attention_drop_differently():
+    same = [tf.ones((1, 1, 128, 128)), tf.ones((1, 1, 128, 128)), tf.eye(128)[None, None]]
+    visible = tf.ones((1, 128, 128), tf.bool)
+    weights = kernels.attention(*same, visible, SEED, rate=0.5, halved=True, compiled=True)
+    kept = weights.numpy()[0, 0] > 0
+    assert correlation(kept[:64, :64], kept[64:, :64]) < 0.1
 
 
 # --- dropout ---------------------------------------------------------------------------------

@@ -2,8 +2,13 @@
 
 import tensorflow as tf
 
+from gpt2_tuning.models.kernels import compile_it
+
 CHUNK = 512
 """Rows of logits that exist at one time: 512 x 50,257 float32 are 103 MB."""
+
+ROUND = 64
+"""Chunks have a multiple of so many rows, since what is compiled is compiled for each size."""
 
 
 def weighted_cross_entropy(hidden, table, targets, weights, train_table: bool):
@@ -59,6 +64,7 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
     # As few chunks as can be, all of one size; the rows that fill the last have weight 0.
     chunks = (rows + CHUNK - 1) // CHUNK
     size = (rows + chunks - 1) // tf.maximum(chunks, 1)
+    size = (size + ROUND - 1) // ROUND * ROUND
     missing = chunks * size - rows
     hidden = tf.reshape(tf.pad(hidden, [[0, missing], [0, 0]]), [chunks, size, width])
     targets = tf.reshape(tf.pad(targets, [[0, missing]]), [chunks, size])
@@ -66,11 +72,11 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
 
     def one_chunk(index, totals, hidden_gradients, table_gradient):
         part = hidden[index]
-        logits = tf.cast(tf.matmul(part, table, transpose_b=True), tf.float32)
-        sums, errors = chunk_sums(logits, targets[index], weights[index], gradients)
-        if gradients:
-            errors = tf.cast(errors, part.dtype)
-            hidden_gradients = hidden_gradients.write(index, tf.matmul(errors, table))
+        chunk = (chunk_logits(part, table), targets[index], weights[index])
+        if not gradients:
+            return index + 1, totals + chunk_sums(*chunk), hidden_gradients, table_gradient
+        sums, errors = sums_and_errors(*chunk)
+        hidden_gradients = hidden_gradients.write(index, tf.matmul(errors, table))
         if train_table:
             table_gradient += tf.cast(tf.matmul(errors, part, transpose_a=True), tf.float32)
         return index + 1, totals + sums, hidden_gradients, table_gradient
@@ -89,10 +95,36 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
     return totals, tf.reshape(hidden_gradients.stack(), [-1, width])[:rows], table_gradient
 
 
-def chunk_sums(logits, targets, weights, gradients: bool):
-    """One chunk's two sums, float32 [2], and the gradient of the first for `logits`, [n, V]."""
-    # This operation also gives softmax - one-hot, which spares two more arrays of this size.
-    losses, errors = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
+def chunk_logits(part, table):
+    """[n, V] from [n, C] and [V, C], in their type."""
+    if part.dtype == tf.float32:
+        return tf.matmul(part, table, transpose_b=True)
+    # TensorFlow's other products rearrange a transposed factor; the small one costs less.
+    return tf.transpose(tf.matmul(table, part, transpose_b=True))
+
+
+def chunk_sums(logits, targets, weights):
+    """One chunk's two sums, float32 [2], from its logits, [n, V]."""
+    logits = tf.cast(logits, tf.float32)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == targets, tf.float32)
+    return tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
+
+
+@compile_it
+def sums_and_errors(logits, targets, weights):
+    """The same two sums, and the gradient of the first for the logits, in their type."""
+    exact = tf.cast(logits, tf.float32)
+    places = tf.range(tf.shape(exact)[1])
+    hot = places == targets[:, tf.newaxis]
+    largest = tf.reduce_max(exact, axis=1, keepdims=True)
+    powers = tf.exp(exact - largest)
+    total = tf.reduce_sum(powers, axis=1, keepdims=True)
+    own = tf.reduce_sum(tf.where(hot, exact, 0.0), axis=1, keepdims=True)
+    losses = (tf.math.log(total) + largest - own)[:, 0]
+    # The first of the largest, as argmax has it: XLA's own is the slower.
+    first = tf.reduce_min(tf.where(exact == largest, places, places[-1]), axis=1)
+    hits = tf.cast(first == targets, tf.float32)
+    errors = (powers / total - tf.cast(hot, tf.float32)) * weights[:, tf.newaxis]
     sums = tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
-    return sums, errors * weights[:, tf.newaxis] if gradients else None
+    return sums, tf.cast(errors, logits.dtype)

@@ -74,16 +74,18 @@ class GPT2Attention(keras.layers.Layer):
         if past is not None:
             key = write_slots(past[0], key, filled)
             value = write_slots(past[1], value, filled)
-        query *= tf.cast(self.config.head_size**-0.5, query.dtype)
-        scores = tf.matmul(query, key, transpose_b=True)  # [B, heads, T, S]
-        weights = kernels.attention_weights(
-            scores,
+        training = seeds.weights is not None
+        mixed = kernels.attention(
+            query,
+            key,
+            value,
             visible,
             seeds.weights,
             rate=self.config.attn_pdrop,
-            compiled=seeds.weights is not None,
+            halved=training,
+            compiled=training,
         )
-        mixed = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, T, heads, head_size]
+        mixed = tf.transpose(mixed, [0, 2, 1, 3])  # [B, T, heads, head_size]
         mixed = tf.reshape(mixed, tf.shape(x))
         return self.c_proj(mixed, seed=seeds.attn_proj), (key, value)
 

@@ -1,9 +1,9 @@
 """The elementwise parts of the model between its matrix products.
 
 In training each is compiled by XLA into one pass over memory, where TensorFlow would make one for
-every operation and keep most results for the gradient. The matrix products stay outside: on a CPU
-oneDNN computes them faster than XLA does. Everything here computes in float32 and returns the type
-of its first argument.
+every operation and keep most results for the gradient. The large matrix products stay outside: on
+a CPU oneDNN computes them faster than XLA does; attention's many small ones are the faster in XLA.
+All but those products is computed in float32, and the result has the type of the first argument.
 """
 
 import functools
@@ -27,10 +27,14 @@ class Island:
     frozen LayerNorm gain. Compiling takes a moment for every new shape, which pays in training,
     where few shapes come often; elsewhere the plain function serves.
 
+    Args:
+        plain: the function.
+        jointly: whether one function computes the gradients of all inputs, which suits those that
+            are always wanted together.
     """
 
-    def __init__(self, plain: Callable[..., tf.Tensor]):
-        self.plain = plain
+    def __init__(self, plain: Callable[..., tf.Tensor], jointly: bool = False):
+        self.plain, self.jointly = plain, jointly
         functools.update_wrapper(self, plain)
 
     def __call__(self, *tensors: Any, compiled: bool, **static: Any) -> tf.Tensor:
@@ -51,22 +55,26 @@ class Island:
         forward = compile_it(lambda *tensors: function(*tensors))
 
         @functools.cache
-        def gradient_of(index: int):
-            def gradient(tensors, upstream):
+        def gradients_of(group: tuple[int, ...]):
+            def gradients(tensors, upstream):
+                inputs = [tensors[index] for index in group]
                 with tf.GradientTape() as tape:
-                    tape.watch(tensors[index])
+                    tape.watch(inputs)
                     value = function(*tensors)
-                return tape.gradient(value, tensors[index], upstream)
+                return tape.gradient(value, inputs, upstream)
 
-            return compile_it(gradient)
+            return compile_it(gradients)
 
         @tf.custom_gradient
         def call(*tensors):
+            wanted = [index for index, tensor in enumerate(tensors) if tensor.dtype.is_floating]
+            groups = [tuple(wanted)] if self.jointly else [(index,) for index in wanted]
+
             def backward(upstream):
-                return [
-                    gradient_of(index)(tensors, upstream) if tensor.dtype.is_floating else None
-                    for index, tensor in enumerate(tensors)
-                ]
+                found = dict.fromkeys(range(len(tensors)))
+                for group in groups:
+                    found.update(zip(group, gradients_of(group)(tensors, upstream), strict=True))
+                return list(found.values())
 
             return forward(*tensors), backward
 
@@ -89,18 +97,47 @@ def layer_norm(x, gain, bias, epsilon: float):
     return tf.cast(normal * tf.cast(gain, tf.float32) + tf.cast(bias, tf.float32), x.dtype)
 
 
-@Island
-def attention_weights(scores, visible, seed, rate: float):
-    """Softmax over what is visible, then dropout.
+@functools.partial(Island, jointly=True)
+def attention(query, key, value, visible, seed, rate: float, halved: bool):
+    """Each query's mean of the values it sees, weighted by softmax(query key / sqrt(head_size)).
 
     Args:
-        scores: [B, heads, T, S].
+        query: [B, heads, T, head_size].
+        key: [B, heads, S, head_size].
+        value: as `key`.
         visible: bool [B, T, S].
-        seed: int32 [2], of the dropout; None is inference.
+        seed: int32 [2], of the weights' dropout; None is inference.
         rate: the share of weights that are dropped.
+        halved: computes the first half of the queries apart, against the first half of the keys;
+            so a quarter of the work is left out. Needs S = T, and that no query sees a later key.
+
+    Returns:
+        As `query`.
     """
+    if not halved:
+        return attend(query, key, value, visible, seed, rate)
+    half = tf.shape(query)[2] // 2
+    earlier = attend(
+        query[:, :, :half],
+        key[:, :, :half],
+        value[:, :, :half],
+        visible[:, :half, :half],
+        seed,
+        rate,
+    )
+    # Far from the seeds of all other steps, which count up.
+    seed = None if seed is None else seed + tf.constant([0, 2**30])
+    later = attend(query[:, :, half:], key, value, visible[:, half:], seed, rate)
+    return tf.concat([earlier, later], axis=2)
+
+
+def attend(query, key, value, visible, seed, rate: float):
+    """As `attention`, all at once."""
+    query *= tf.cast(query.shape[-1] ** -0.5, query.dtype)
+    scores = tf.matmul(query, key, transpose_b=True)  # [B, heads, T, S]
     masked = tf.where(visible[:, tf.newaxis], tf.cast(scores, tf.float32), MASKED)
-    return tf.cast(dropped(tf.nn.softmax(masked), seed, rate), scores.dtype)
+    weights = dropped(tf.nn.softmax(masked), seed, rate)
+    return tf.matmul(tf.cast(weights, value.dtype), value)
 
 
 def dropout(x, seed, rate: float, compiled: bool):
