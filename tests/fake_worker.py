@@ -44,4 +44,5 @@ def started(spec: Spec) -> worker.Ready:
 
 
 if __name__ == "__main__":
+    print("what is printed while libraries are imported", flush=True)
     worker.serve({"step": fake, "start": started}, lambda: {"device": "none"})
