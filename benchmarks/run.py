@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,9 @@ def measure(options: Options) -> int:
     return 0 if sound else 1
 
 
-def measured(case: Case, file: Path | None, options: Options, say) -> dict[str, Any]:
+def measured(
+    case: Case, file: Path | None, options: Options, say: Callable[[str], object]
+) -> dict[str, Any]:
     """The summary of a case, with the share of the machine that others had meanwhile."""
     launch = functools.partial(start_worker, case, file, options)
     others = machine.OtherUse()

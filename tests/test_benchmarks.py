@@ -1,9 +1,10 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import cases, common, machine, report, rows, run, table
+from benchmarks import cases, common, machine, report, rows, run, table, worker
 from benchmarks.report import Run
 
 CASE = cases.CASES["step/lora/float32"]
@@ -163,6 +164,36 @@ def test_a_busy_machine_is_named():
     for share, named in ((None, False), (0.05, False), (0.31, True)):
         text = table.written([{**summary, "others": share}])
         assert ("busy machine, other processes had 31% of its cores" in text) == named
+
+
+def test_generation_has_top_p_and_the_first_token_in_three_rounds_alone():
+    done = []
+
+    def generate(sampler, count):
+        done.append((sampler, count))
+        return [[7] * count]
+
+    spec = common.Spec("generate", "", {"batch": 1, "new": 4}, Path(), 300, 0.0)
+    ready = worker.generations(spec, generate, lambda: 1.0)
+    assert ready.measure
+    each = [("greedy", 4), ("top_p", 4), ("greedy", 1)]
+    assert ready.guard == {"tokens": [[7] * 4]}
+    assert done == each  # each way once, to warm up
+    names = [set(ready.measure(number)) for number in range(4)]
+    assert done == [*each * 4, ("greedy", 4)]
+    always = {"tokens_per_second", "peak_mb"}
+    assert names[:3] == [{*always, "top_p_tokens_per_second", "first_token_seconds"}] * 3
+    assert names[3] == always
+
+
+def test_the_first_epoch_warms_up_and_is_a_figure_of_its_own():
+    done: list[int] = []
+    ready = worker.epochs(done.append, 8, lambda: 1.0)
+    assert ready.measure
+    assert done == [0]
+    assert set(ready.figures) == {"first_epoch_rows_per_second"}
+    assert set(ready.measure(0)) == {"rows_per_second", "peak_mb"}
+    assert done == [0, 1]
 
 
 def test_names_of_cases_may_have_stars():
