@@ -1,4 +1,4 @@
-"""What all workers share: the batches, the random base weights, the clock, the line they print.
+"""What all workers share: what they are asked for, the batches, the random base weights.
 
 It runs in the peers' environment too, so it needs nothing but numpy and safetensors.
 """
@@ -6,10 +6,8 @@ It runs in the peers' environment too, so it needs nothing but numpy and safeten
 import dataclasses
 import json
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,6 @@ END_OF_TEXT = 50256
 LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 2e-4, 0.01, 1.0
 BASE, TOKENIZER = "base", "tokenizer"
 """Directories of the working directory: the weights and the tokenizer that all load."""
-WARM_UP = 2
-"""Times that something is done before it is timed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +31,8 @@ class Spec:
     settings: dict[str, Any]
     work: Path
     """Where the base weights are, and where the worker may write."""
-    inner: int
-    """How often to time it in this process."""
+    timeout: float
+    """Seconds that the driver waits for an answer."""
     launched: float
     """time.time() when the process was started."""
     data: str | None = None
@@ -51,30 +47,6 @@ class Spec:
     def base(self) -> str:
         """The directory of the weights, in Hugging Face's layout."""
         return str(self.work / BASE)
-
-
-Measure = Callable[[Spec], dict[str, Any]]
-"""Gives `figures`, for each a list of values, and may give a `guard`: results that must agree."""
-
-
-def serve(kinds: Mapping[str, Measure], about: Callable[[], dict[str, Any]]) -> None:
-    """Measures what the command line asks for and prints the result as the last line."""
-    fields = json.loads(sys.argv[1])
-    spec = Spec(**{**fields, "work": Path(fields["work"])})
-    result = kinds[spec.kind](spec)
-    print(json.dumps({"guard": {}, **result, "about": about()}), flush=True)
-
-
-def seconds_of(action: Callable[[], object], repeats: int, warm_up: int = WARM_UP) -> list[float]:
-    """How long the action takes, each time, after some times that do not count."""
-    for _ in range(warm_up):
-        action()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - start)
-    return seconds
 
 
 def peak_mb() -> float:
@@ -167,23 +139,6 @@ def base_weights() -> Iterator[tuple[str, np.ndarray]]:
             yield f"h.{layer}.{name}.bias", np.zeros(outputs, np.float32)
 
 
-def epoch_figures(run: Callable[[int], object], rows: int, inner: int) -> dict[str, list[float]]:
-    """Rows a second in the first epoch, which compiles what is new to it, and in those after it.
-
-    Args:
-        run: one epoch, by its number, to the end of its last step.
-        rows: in an epoch.
-        inner: how many epochs follow the first.
-    """
-    seconds = []
-    for epoch in range(inner + 1):
-        start = time.perf_counter()
-        run(epoch)
-        seconds.append(time.perf_counter() - start)
-    speeds = [rows / value for value in seconds]
-    return {"first_epoch_rows_per_second": speeds[:1], "rows_per_second": speeds[1:]}
-
-
 def padded(rows: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows filled with 50256 to `length`, and their mask: both int32 [rows, length]."""
     ids = np.full((len(rows), length), END_OF_TEXT, np.int32)
@@ -192,8 +147,3 @@ def padded(rows: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]
         ids[row, : len(tokens)] = tokens
         mask[row, : len(tokens)] = 1
     return ids, mask
-
-
-def median(values: list[float]) -> float:
-    """The middle one."""
-    return statistics.median(values)

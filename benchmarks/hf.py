@@ -1,17 +1,15 @@
 """PyTorch, transformers and PEFT: `python -m benchmarks.hf SPEC` measures one case.
 
 Variants: `weights` holds frozen weights in bfloat16 and LoRA's in float32, as PEFT does with a
-model loaded in bfloat16; `autocast` holds all in float32; `compile` is torch.compile; `grouped`
-draws rows of like length together, as Trainer's group_by_length; `cores` prepares with a process a
-core.
+model loaded in bfloat16; `autocast` holds all in float32; `float32` computes in it where others
+compute in bfloat16, which is the faster on a CPU without bfloat16 units; `compile` is
+torch.compile; `grouped` draws rows of like length together, as Trainer's group_by_length; `cores`
+prepares with a process a core.
 """
 
-import contextlib
 import functools
 import json
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,84 +19,12 @@ import transformers
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from benchmarks import common
+from benchmarks import common, worker
 from benchmarks.common import Spec
+from benchmarks.hf_training import DEVICE, Trainer, check_speed, peak_mb, synchronized
+from benchmarks.worker import Ready
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CORES = common.cores()
-TARGETS = r".*\.attn\.(c_attn|c_proj)"
-"""The same layers as ours; the bare suffix c_proj would hit the MLP's too."""
-
-
-def training_model(spec: Spec) -> torch.nn.Module:
-    """The model to tune, with PEFT's LoRA or whole."""
-    settings, classes = spec.settings, spec.settings.get("classes", 0)
-    dtype = torch.bfloat16 if "weights" in spec.words else torch.float32
-    kind, task = transformers.GPT2LMHeadModel, "CAUSAL_LM"
-    arguments: dict[str, Any] = {}
-    if classes:
-        kind, task = transformers.GPT2ForSequenceClassification, "SEQ_CLS"
-        arguments = {"num_labels": classes, "pad_token_id": common.END_OF_TEXT}
-    model = kind.from_pretrained(spec.base, dtype=dtype, use_cache=False, **arguments)
-    if settings["tuning"] == "lora":
-        lora = settings["lora"]
-        config = peft.LoraConfig(
-            task_type=task,
-            r=lora["rank"],
-            lora_alpha=lora["alpha"],
-            lora_dropout=0.0,
-            target_modules=TARGETS,
-            fan_in_fan_out=True,
-        )
-        model = peft.get_peft_model(model, config)
-    return model.to(DEVICE)
-
-
-class Trainer:
-    """The loop that transformers documents for training without its Trainer."""
-
-    def __init__(self, spec: Spec):
-        self.bare = training_model(spec)
-        self.model = torch.compile(self.bare) if "compile" in spec.words else self.bare
-        self.autocast = "autocast" in spec.words
-        self.weights = [weight for weight in self.bare.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.weights, common.LEARNING_RATE, weight_decay=common.WEIGHT_DECAY, fused=True
-        )
-
-    def loss(self, model, batch):
-        """The mean over the supervised tokens, or rows."""
-        context: Any = contextlib.nullcontext()
-        if self.autocast:
-            context = torch.autocast(DEVICE, dtype=torch.bfloat16)
-        with context:
-            return model(**batch).loss
-
-    def step(self, batch) -> None:
-        """One update."""
-        self.bare.train()
-        self.loss(self.model, batch).backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, common.MAX_GRAD_NORM)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def loss_without_dropout(self, batch) -> float:
-        """Of the weights as they are."""
-        self.bare.eval()
-        with torch.no_grad():
-            return self.loss(self.bare, batch).item()
-
-
-def synchronized(action: Callable[..., object], *arguments) -> None:
-    """Runs the action to its end, on a GPU too."""
-    action(*arguments)
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-
-
-def peak_mb() -> float:
-    """Of the GPU, or of the process without one."""
-    return torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else common.peak_mb()
 
 
 def shared_batch(settings) -> dict[str, torch.Tensor]:
@@ -110,26 +36,32 @@ def shared_batch(settings) -> dict[str, torch.Tensor]:
     return {name: tensor.to(DEVICE) for name, tensor in batch.items()}
 
 
-def step(spec: Spec) -> dict[str, Any]:
+def in_bfloat16(spec: Spec) -> bool:
+    """Whether training computes in it."""
+    return bool(spec.words & {"weights", "autocast"})
+
+
+def check_step(spec: Spec) -> None:
+    """Raises TooSlow where not even a step would be done in time."""
+    if in_bfloat16(spec):
+        check_speed(spec, spec.settings["batch"] * spec.settings["length"], passes=2)
+
+
+def step(spec: Spec) -> Ready:
     """One training step on the shared batch, over and over."""
-    settings = spec.settings
-    trainer, batch = Trainer(spec), shared_batch(settings)
+    check_step(spec)
+    trainer, batch = Trainer(spec), shared_batch(spec.settings)
     loss = trainer.loss_without_dropout(batch)
     run = functools.partial(synchronized, trainer.step, batch)
-    seconds = common.seconds_of(run, spec.inner)
-    tokens = settings["batch"] * settings["length"]
-    figures = {
-        "tokens_per_second": [tokens / value for value in seconds],
-        "peak_mb": [peak_mb()],
-    }
     trained = sum(weight.numel() for weight in trainer.weights)
-    return {"figures": figures, "guard": {"loss": loss}, "trained": trained}
+    return worker.steps(spec, run, peak_mb, loss, trained)
 
 
-def start(spec: Spec) -> dict[str, Any]:
+def start(spec: Spec) -> Ready:
     """From the command to the end of the first step."""
-    synchronized(Trainer(spec).step, shared_batch(spec.settings))
-    return {"figures": {"start_seconds": [time.time() - spec.launched]}}
+    check_step(spec)
+    trainer, batch = Trainer(spec), shared_batch(spec.settings)
+    return worker.started(spec, functools.partial(synchronized, trainer.step, batch))
 
 
 def collated(examples, classes: int) -> dict[str, torch.Tensor]:
@@ -146,11 +78,14 @@ def collated(examples, classes: int) -> dict[str, torch.Tensor]:
     return {name: tensor.to(DEVICE) for name, tensor in batch.items()}
 
 
-def epoch(spec: Spec) -> dict[str, Any]:
+def epoch(spec: Spec) -> Ready:
     """Epochs over real rows that are tokenised already."""
     torch.manual_seed(0)
-    settings, rows, trainer = spec.settings, common.read_rows(spec), Trainer(spec)
+    settings, rows = spec.settings, common.read_rows(spec)
     lengths = [len(ids) for ids in rows.ids]
+    if in_bfloat16(spec):
+        check_speed(spec, sum(lengths), passes=2)
+    trainer = Trainer(spec)
     grouped = "grouped" in spec.words
     sampler = LengthGroupedSampler(settings["batch"], lengths=lengths) if grouped else None
     loader = DataLoader(
@@ -167,11 +102,10 @@ def epoch(spec: Spec) -> dict[str, Any]:
         if DEVICE == "cuda":
             torch.cuda.synchronize()
 
-    figures = common.epoch_figures(run, len(rows), spec.inner)
-    return {"figures": {**figures, "peak_mb": [peak_mb()]}}
+    return worker.epochs(run, len(rows), peak_mb)
 
 
-def prepare(spec: Spec) -> dict[str, Any]:
+def prepare(spec: Spec) -> Ready:
     """From the raw file to a tokenised data set on disk, with datasets and a fast tokenizer."""
     import datasets
 
@@ -196,41 +130,36 @@ def prepare(spec: Spec) -> dict[str, Any]:
         rows = rows.map(tokenized, batched=True, num_proc=workers, remove_columns=rows.column_names)
         rows.save_to_disk(output)
 
-    seconds = common.seconds_of(run, spec.inner, warm_up=1)
-    return {"figures": {"rows_per_second": [len(lines) / value for value in seconds]}}
+    return worker.preparations(run, len(lines))
 
 
-def generation(spec: Spec) -> dict[str, Any]:
+def generation(spec: Spec) -> Ready:
     """New tokens for prompts that are tokenised already."""
     settings = spec.settings
-    batch, new = settings["batch"], settings["new"]
+    batch, prompt = settings["batch"], settings["prompt"]
+    if settings["precision"] == "bfloat16":
+        # Warming up takes each prompt three times, and greedy's and top-p's new tokens.
+        check_speed(spec, batch * (3 * prompt + 2 * settings["new"]), passes=1)
     dtype = getattr(torch, settings["precision"])
     model = transformers.GPT2LMHeadModel.from_pretrained(spec.base, dtype=dtype).to(DEVICE).eval()
     model.generation_config.eos_token_id = None  # all rows are of full length
     model.generation_config.pad_token_id = common.END_OF_TEXT
-    ids = torch.tensor(common.token_ids(batch, settings["prompt"])).long().to(DEVICE)
+    ids = torch.tensor(common.token_ids(batch, prompt)).long().to(DEVICE)
     arguments: dict[str, Any] = {"attention_mask": torch.ones_like(ids)}
     if "compile" in spec.words:
         arguments["cache_implementation"] = "static"
-        model.forward = torch.compile(model.forward)
-
-    def run(count: int, **sampling):
-        return model.generate(ids, max_new_tokens=count, **sampling, **arguments)
-
-    def times(count: int, **sampling) -> list[float]:
-        action = functools.partial(synchronized, functools.partial(run, count, **sampling))
-        return common.seconds_of(action, spec.inner, warm_up=1)
-
-    greedy = {"do_sample": False}
-    nucleus = {"do_sample": True, "top_p": settings["top_p"], "top_k": 0}
-    figures = {
-        "tokens_per_second": [batch * new / value for value in times(new, **greedy)],
-        "first_token_seconds": times(1, **greedy),
-        "top_p_tokens_per_second": [batch * new / value for value in times(new, **nucleus)],
-        "peak_mb": [peak_mb()],
+        if DEVICE == "cpu":  # on a GPU generate compiles by itself for a static cache
+            model.forward = torch.compile(model.forward)
+    samplers: dict[str, dict[str, Any]] = {
+        "greedy": {"do_sample": False},
+        "top_p": {"do_sample": True, "top_p": settings["top_p"], "top_k": 0},
     }
-    tokens = run(new, **greedy)[:, settings["prompt"] :].tolist()
-    return {"figures": figures, "guard": {"tokens": tokens}}
+
+    def run(sampler: str, count: int) -> list[list[int]]:
+        done = model.generate(ids, max_new_tokens=count, **samplers[sampler], **arguments)
+        return done[:, prompt:].tolist()
+
+    return worker.generations(spec, run, peak_mb)
 
 
 def about() -> dict[str, Any]:
@@ -254,4 +183,4 @@ if __name__ == "__main__":
     torch.set_num_threads(CORES)
     if DEVICE == "cuda":
         torch.set_float32_matmul_precision("high")  # TensorFloat-32, as TensorFlow has it
-    common.serve(KINDS, about)
+    worker.serve(KINDS, about)

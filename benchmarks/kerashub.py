@@ -9,11 +9,9 @@ Its enable_lora covers query and value by default; here it is told to cover what
 projections of their own where ours is a fused one. It has no dropout and its scale is alpha = rank.
 """
 
-import functools
 import json
 import math
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,9 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import common
+from benchmarks import common, worker
 from benchmarks.common import Spec
+from benchmarks.worker import Ready
 
 TARGETS = ["query", "key", "value", "attention_output"]
 
@@ -110,28 +109,21 @@ def peak_mb() -> float:
     return common.peak_mb()
 
 
-def step(spec: Spec) -> dict[str, Any]:
+def step(spec: Spec) -> Ready:
     """One training step on the shared batch, over and over."""
-    settings = spec.settings
-    model, batch = training_model(spec), shared_batch(settings)
+    model, batch = training_model(spec), shared_batch(spec.settings)
     loss = loss_without_dropout(model, batch)
-    seconds = common.seconds_of(lambda: model.train_on_batch(*batch), spec.inner)
-    tokens = settings["batch"] * settings["length"]
-    figures = {
-        "tokens_per_second": [tokens / value for value in seconds],
-        "peak_mb": [peak_mb()],
-    }
     trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    return {"figures": figures, "guard": {"loss": loss}, "trained": trained}
+    return worker.steps(spec, lambda: model.train_on_batch(*batch), peak_mb, loss, trained)
 
 
-def start(spec: Spec) -> dict[str, Any]:
+def start(spec: Spec) -> Ready:
     """From the command to the end of the first step."""
-    training_model(spec).train_on_batch(*shared_batch(spec.settings))
-    return {"figures": {"start_seconds": [time.time() - spec.launched]}}
+    model, batch = training_model(spec), shared_batch(spec.settings)
+    return worker.started(spec, lambda: model.train_on_batch(*batch))
 
 
-def epoch(spec: Spec) -> dict[str, Any]:
+def epoch(spec: Spec) -> Ready:
     """Epochs over real rows that are tokenised already."""
     settings, rows, model = spec.settings, common.read_rows(spec), training_model(spec)
     size, longest = settings["batch"], max(map(len, rows.ids))
@@ -150,11 +142,10 @@ def epoch(spec: Spec) -> dict[str, Any]:
                 batch = language_model_batch(ids, mask, rows.labels[chosen])
                 model.train_on_batch(*batch)
 
-    figures = common.epoch_figures(run, len(rows), spec.inner)
-    return {"figures": {**figures, "peak_mb": [peak_mb()]}}
+    return worker.epochs(run, len(rows), peak_mb)
 
 
-def prepare(spec: Spec) -> dict[str, Any]:
+def prepare(spec: Spec) -> Ready:
     """From the raw file through tf.data and its preprocessor, which writes nothing."""
     assert spec.data
     tokenizer = keras_hub.models.GPT2Tokenizer(
@@ -164,48 +155,38 @@ def prepare(spec: Spec) -> dict[str, Any]:
     preprocessor = keras_hub.models.GPT2Preprocessor(
         tokenizer, sequence_length=spec.settings["length"]
     )
-    count = 0
+    file = Path(spec.data)
 
     def run() -> None:
-        nonlocal count
-        lines = Path(spec.data or "").read_text(encoding="utf-8").splitlines()
-        count = len(lines)
+        lines = file.read_text(encoding="utf-8").splitlines()
         rows = tf.data.Dataset.from_tensor_slices([json.loads(line)["text"] for line in lines])
         for _ in rows.batch(32).map(preprocessor, num_parallel_calls=tf.data.AUTOTUNE):
             pass
 
-    seconds = common.seconds_of(run, spec.inner, warm_up=1)
-    return {"figures": {"rows_per_second": [count / value for value in seconds]}}
+    return worker.preparations(run, len(file.read_text(encoding="utf-8").splitlines()))
 
 
-def generation(spec: Spec) -> dict[str, Any]:
+def generation(spec: Spec) -> Ready:
     """New tokens for prompts that are tokenised already."""
-    settings = spec.settings
-    batch, prompt, new = settings["batch"], settings["prompt"], settings["new"]
-    dtype = settings["precision"]
-    base = backbone(spec, dtype)
-    model = keras_hub.models.GPT2CausalLM(base, preprocessor=None, dtype=dtype)
-    ids = common.token_ids(batch, prompt)
+    settings, dtype = spec.settings, spec.settings["precision"]
+    base, prompt = backbone(spec, dtype), spec.settings["prompt"]
+    ids = common.token_ids(settings["batch"], prompt)
+    # A model a sampler, over one backbone: to change a model's sampler is to compile it anew.
+    models = {}
+    for name, sampler in (
+        ("greedy", "greedy"),
+        ("top_p", keras_hub.samplers.TopPSampler(p=settings["top_p"])),
+    ):
+        models[name] = keras_hub.models.GPT2CausalLM(base, preprocessor=None, dtype=dtype)
+        models[name].compile(sampler=sampler, jit_compile="xla" in spec.words)
 
-    def run(count: int):
+    def run(sampler: str, count: int) -> list[list[int]]:
         padded, mask = common.padded(list(ids), prompt + count)
         inputs = {"token_ids": padded, "padding_mask": mask}
-        return model.generate(inputs, stop_token_ids=None)["token_ids"]
+        done = models[sampler].generate(inputs, stop_token_ids=None)["token_ids"]
+        return np.asarray(done)[:, prompt:].tolist()
 
-    def times(count: int, sampler: Any) -> list[float]:
-        model.compile(sampler=sampler, jit_compile="xla" in spec.words)
-        return common.seconds_of(functools.partial(run, count), spec.inner, warm_up=1)
-
-    nucleus = keras_hub.samplers.TopPSampler(p=settings["top_p"])
-    figures = {
-        "tokens_per_second": [batch * new / value for value in times(new, "greedy")],
-        "first_token_seconds": times(1, "greedy"),
-        "top_p_tokens_per_second": [batch * new / value for value in times(new, nucleus)],
-        "peak_mb": [peak_mb()],
-    }
-    model.compile(sampler="greedy", jit_compile="xla" in spec.words)
-    tokens = np.asarray(run(new))[:, prompt:].tolist()
-    return {"figures": figures, "guard": {"tokens": tokens}}
+    return worker.generations(spec, run, peak_mb)
 
 
 def about() -> dict[str, Any]:
@@ -227,4 +208,4 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    common.serve(KINDS, about)
+    worker.serve(KINDS, about)

@@ -2,7 +2,6 @@
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ with cli.silenced_tensorflow():
 import keras
 import numpy as np
 
-from benchmarks import common
+from benchmarks import common, worker
 from benchmarks.common import Spec
+from benchmarks.worker import Ready
 from gpt2_tuning.data.batches import (
     Batch,
     BatchSource,
@@ -77,27 +77,23 @@ def batch_of(settings: dict[str, Any]) -> Batch:
     return shared_batch(settings["batch"], settings["length"], settings["prompt"])
 
 
-def step(spec: Spec) -> dict[str, Any]:
+def step(spec: Spec) -> Ready:
     """One training step on the shared batch, over and over."""
-    settings = spec.settings
     model = training_model(spec)
-    steps, batch = step_functions(model), batch_of(settings)
+    steps, batch = step_functions(model), batch_of(spec.settings)
     loss, _, weight = np.asarray(steps.evaluate(batch))
-    seconds = common.seconds_of(lambda: steps.train(batch).numpy(), spec.inner)
-    tokens = settings["batch"] * settings["length"]
-    figures = {
-        "tokens_per_second": [tokens / value for value in seconds],
-        "peak_mb": [peak_memory_mb()],
-    }
     trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-    return {"figures": figures, "guard": {"loss": float(loss / weight)}, "trained": trained}
+
+    def run() -> None:
+        steps.train(batch).numpy()
+
+    return worker.steps(spec, run, peak_memory_mb, float(loss / weight), trained)
 
 
-def start(spec: Spec) -> dict[str, Any]:
+def start(spec: Spec) -> Ready:
     """From the command to the end of the first step."""
     steps = step_functions(training_model(spec))
-    steps.train(batch_of(spec.settings)).numpy()
-    return {"figures": {"start_seconds": [time.time() - spec.launched]}}
+    return worker.started(spec, lambda: steps.train(batch_of(spec.settings)).numpy())
 
 
 def source_of(spec: Spec) -> BatchSource:
@@ -121,15 +117,14 @@ def run_epoch(steps: StepFunctions, source: BatchSource, epoch: int) -> None:
     np.asarray(results[-1])
 
 
-def epoch(spec: Spec) -> dict[str, Any]:
+def epoch(spec: Spec) -> Ready:
     """Epochs over real rows that are tokenised already."""
     steps, source = step_functions(training_model(spec)), source_of(spec)
     run = functools.partial(run_epoch, steps, source)
-    figures = common.epoch_figures(run, len(source.records), spec.inner)
-    return {"figures": {**figures, "peak_mb": [peak_memory_mb()]}}
+    return worker.epochs(run, len(source.records), peak_memory_mb)
 
 
-def prepare(spec: Spec) -> dict[str, Any]:
+def prepare(spec: Spec) -> Ready:
     """From the raw file to TFRecords, as prep_dataset.py does it."""
     from classification_tuning import prep_dataset
 
@@ -143,63 +138,56 @@ def prepare(spec: Spec) -> dict[str, Any]:
         )
         prep_dataset.prepare(options)
 
-    seconds = common.seconds_of(run, spec.inner, warm_up=1)
-    return {"figures": {"rows_per_second": [rows / value for value in seconds]}}
+    return worker.preparations(run, rows)
 
 
-def generation(spec: Spec) -> dict[str, Any]:
+def generation(spec: Spec) -> Ready:
     """New tokens for prompts that are tokenised already."""
     settings = spec.settings
-    batch, new = settings["batch"], settings["new"]
     model = GPT2LanguageModel.from_pretrained(spec.base, dtype=settings["precision"])
-    prompts = common.token_ids(batch, settings["prompt"]).tolist()
+    prompts = common.token_ids(settings["batch"], settings["prompt"]).tolist()
+    samplers: dict[str, Sampler] = {"greedy": Greedy(), "top_p": TopP(settings["top_p"])}
 
-    def run(sampler: Sampler, count: int) -> list[tuple[int, ...]]:
-        done = generate(model, prompts, count, sampler, batch_size=batch)
+    def run(sampler: str, count: int) -> list[tuple[int, ...]]:
+        done = generate(model, prompts, count, samplers[sampler], batch_size=settings["batch"])
         return [continuation.token_ids for continuation in done]
 
-    def times(sampler: Sampler, count: int) -> list[float]:
-        return common.seconds_of(functools.partial(run, sampler, count), spec.inner, warm_up=1)
-
-    greedy = Greedy()
-    speed: Callable[[float], float] = lambda seconds: batch * new / seconds  # noqa: E731
-    figures = {
-        "tokens_per_second": list(map(speed, times(greedy, new))),
-        "first_token_seconds": times(greedy, 1),
-        "top_p_tokens_per_second": list(map(speed, times(TopP(settings["top_p"]), new))),
-        "peak_mb": [peak_memory_mb()],
-    }
-    return {"figures": figures, "guard": {"tokens": run(greedy, new)}}
+    return worker.generations(spec, run, peak_memory_mb)
 
 
-def scaling(spec: Spec) -> dict[str, Any]:
+def scaling(spec: Spec) -> Ready:
     """A step's seconds against the length of the rows, or their number."""
     settings = spec.settings
     steps = step_functions(training_model(spec))
-    figures: dict[str, list[float]] = {}
+    points: dict[str, Callable[[], object]] = {}
     for point in settings["points"]:
         shape = {**settings, settings["axis"]: point}
         batch = shared_batch(shape["batch"], shape["length"], shape["length"] // 2)
-        run = functools.partial(lambda batch: steps.train(batch).numpy(), batch)
-        figures[f"{settings['axis']} {point}: s a step"] = common.seconds_of(run, spec.inner)
-    return {"figures": figures}
+        name = f"{settings['axis']} {point}: s a step"
+        points[name] = functools.partial(lambda batch: steps.train(batch).numpy(), batch)
+    return curve(points)
 
 
-def scaling_rows(spec: Spec) -> dict[str, Any]:
-    """An epoch's seconds against the number of rows; the first epoch does not count."""
+def scaling_rows(spec: Spec) -> Ready:
+    """An epoch's seconds against the number of rows."""
     whole = common.read_rows(spec)
     steps = step_functions(training_model(spec))
-    figures: dict[str, list[float]] = {}
+    points: dict[str, Callable[[], object]] = {}
     for count in spec.settings["points"]:
         if count <= len(whole):
-            rows = whole.first(count)
-            source = BatchSource(labelled(rows), spec.settings["batch"])
-            run = functools.partial(run_epoch, steps, source, 0)
-            figures[f"rows {count}: s an epoch"] = common.seconds_of(run, spec.inner, warm_up=1)
-    return {"figures": figures}
+            source = BatchSource(labelled(whole.first(count)), spec.settings["batch"])
+            points[f"rows {count}: s an epoch"] = functools.partial(run_epoch, steps, source, 0)
+    return curve(points)
 
 
-def padding(spec: Spec) -> dict[str, Any]:
+def curve(points: dict[str, Callable[[], object]]) -> Ready:
+    """The seconds of each point, after all of them have been done once."""
+    for run in points.values():
+        run()
+    return Ready(lambda _: {name: worker.seconds_of(run) for name, run in points.items()})
+
+
+def padding(spec: Spec) -> Ready:
     """What share of the computed tokens is padding, by how rows are brought together."""
     source = source_of(spec)
     lengths, size = source.records.lengths, spec.settings["batch"]
@@ -213,12 +201,8 @@ def padding(spec: Spec) -> dict[str, Any]:
     if not spec.settings["classes"]:
         packed = PackedSource(source.records, size)
         computed["packed"] = sum(batch.computed_tokens for batch in packed.epoch(0, 0))
-    return {
-        "figures": {
-            f"padding, {name}": [float(1 - lengths.sum() / tokens)]
-            for name, tokens in computed.items()
-        }
-    }
+    shares = {name: float(1 - lengths.sum() / tokens) for name, tokens in computed.items()}
+    return Ready(figures={f"padding, {name}": share for name, share in shares.items()})
 
 
 def about() -> dict[str, Any]:
@@ -242,5 +226,5 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    common.serve(KINDS, about)
+    worker.serve(KINDS, about)
     sys.exit(0)

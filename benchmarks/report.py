@@ -1,31 +1,28 @@
-"""From what workers measured to medians, ratios and a table."""
+"""From what workers measured to medians and ratios."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import FIGURES, OURS, PEERS, Case, Figure
+from benchmarks.cases import FIGURES, OURS, PEERS, Case, is_grouped
 
 LOSS_BOUNDS = {"float32": 1e-3, "bfloat16": 5e-2}
 """How far the losses of the same batch may be apart, by precision."""
 SAME_TOKENS = 0.9
 """The share of greedy tokens in float32 that must be the same: a near tie may split a row."""
-BUSY = 0.3
-"""Load average a core, before a case begins, from which the machine was not at rest."""
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Run:
-    """One process of a worker: what it printed, or why it failed."""
+    """A worker's variant: what it has measured, and why no more."""
 
     worker: str
     variant: str
     result: Mapping[str, Any] | None = None
-    failure: str = ""
+    """`figures`, for each a list of values; `guard`, `about` and `trained` as the worker gives."""
+    missing: str = ""
+    """"failed", "stopped" (too slow) or "not compared", a colon and the reason."""
 
 
 def summarized(case: Case, runs: Sequence[Run]) -> dict[str, Any]:
@@ -36,33 +33,31 @@ def summarized(case: Case, runs: Sequence[Run]) -> dict[str, Any]:
     """
     measured: dict[str, dict[str, Any]] = {}
     missing = {worker: f"n/a: {reason}" for worker, reason in case.lacking.items()}
-    reference = next((run.result for run in runs if run.worker == OURS and run.result), None)
     for run in runs:
-        name = f"{run.worker}/{run.variant}"
-        if run.result is None:
-            missing[name] = f"failed: {run.failure}"
-            continue
-        problem = disagreement(case, reference, run.result)
-        if problem:
-            missing[name] = f"not compared: {problem}"
-            continue
-        entry = measured.setdefault(run.worker, {}).setdefault(run.variant, {"figures": {}})
-        entry |= {key: run.result[key] for key in ("about", "trained") if key in run.result}
-        if "loss" in run.result.get("guard", {}):
-            entry["first_loss"] = run.result["guard"]["loss"]
-        for figure, values in run.result["figures"].items():
-            entry["figures"].setdefault(figure, {"values": []})["values"] += values
+        if run.missing:
+            missing[f"{run.worker}/{run.variant}"] = run.missing
+        # What has figures counts with them, even where it failed later.
+        if run.result and run.result["figures"] and not run.missing.startswith("not compared"):
+            measured.setdefault(run.worker, {})[run.variant] = entry(run.result)
     ran = {(run.worker, run.variant) for run in runs}
     for worker, names in case.variants.items():
         for variant in names:
             if (worker, variant) not in ran:
                 missing[f"{worker}/{variant}"] = "not measured: left out by a flag"
-    for variants in measured.values():
-        for entry in variants.values():
-            for figure in entry["figures"].values():
-                figure["median"] = statistics.median(figure["values"])
     summary = {"name": case.name, "settings": dict(case.settings), "measured": measured}
     return {**summary, "missing": missing, "ratios": ratios_of(case.name, measured)}
+
+
+def entry(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a variant has measured."""
+    figures = {
+        name: {"values": values, "median": statistics.median(values)}
+        for name, values in result["figures"].items()
+    }
+    known = {key: result[key] for key in ("about", "trained") if key in result}
+    if "loss" in result.get("guard", {}):
+        known["first_loss"] = result["guard"]["loss"]
+    return {"figures": figures, **known}
 
 
 def disagreement(
@@ -92,14 +87,34 @@ def same_share(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -
 
 def best(measured: Mapping[str, Any], worker: str, name: str) -> tuple[float, str] | None:
     """A worker's best median of a figure and the variant that has it."""
+    figure = FIGURES[name]
     found = [
-        (entry["figures"][name]["median"], variant)
+        (entry["figures"][figure.source or name]["median"], variant)
         for variant, entry in measured.get(worker, {}).items()
-        if name in entry["figures"]
+        if (figure.source or name) in entry["figures"]
+        and (figure.grouped or not is_grouped(variant))
     ]
     if not found:
         return None
-    return max(found) if FIGURES[name].higher_is_better else min(found)
+    return max(found) if figure.higher_is_better else min(found)
+
+
+def figure_names(measured: Mapping[str, Any]) -> list[str]:
+    """The figures that anybody has, those that are compared first.
+
+    That of grouped rows is one only where somebody groups them.
+    """
+    variants = [pair for found in measured.values() for pair in found.items()]
+    names = [name for _, entry in variants for name in entry["figures"]]
+    grouped = {
+        name for variant, entry in variants if is_grouped(variant) for name in entry["figures"]
+    }
+    compared = [
+        name
+        for name, figure in FIGURES.items()
+        if (figure.source in grouped if figure.grouped else name in names)
+    ]
+    return [*compared, *dict.fromkeys(name for name in names if name not in FIGURES)]
 
 
 def ratios_of(case: str, measured: Mapping[str, Any]) -> dict[str, float]:
@@ -108,13 +123,14 @@ def ratios_of(case: str, measured: Mapping[str, Any]) -> dict[str, float]:
     Of a speed more than 1 is better, of a time or of memory less.
     """
     ratios = {}
-    for name, figure in FIGURES.items():
-        ours = best(measured, OURS, name)
+    for name in figure_names(measured):
+        if name not in FIGURES:
+            continue
+        figure, ours = FIGURES[name], best(measured, OURS, name)
         peers = [found[0] for peer in PEERS if (found := best(measured, peer, name))]
         if ours and peers:
             rival = max(peers) if figure.higher_is_better else min(peers)
-            key = f"{case}/{figure.suffix}" if figure.suffix else case
-            ratios[key] = round(ours[0] / rival, 3)
+            ratios[figure.ratio(case)] = round(ours[0] / rival, 3)
     return ratios
 
 
@@ -123,77 +139,3 @@ def results(machine: Mapping[str, Any], cases: Iterable[Mapping[str, Any]]) -> d
     cases = list(cases)
     ratios = {key: ratio for case in cases for key, ratio in case["ratios"].items()}
     return {"machine": dict(machine), "ratios": ratios, "cases": cases}
-
-
-def table(cases: Iterable[Mapping[str, Any]]) -> str:
-    """All cases in Markdown, with the reasons for what is missing beneath."""
-    heads = ["case", "figure", "ours", *PEERS.values(), "ours / best peer"]
-    lines = [heads, ["---"] * len(heads)]
-    notes = []
-    for case in cases:
-        for name in figure_names(case["measured"]):
-            lines.append(row(case, name))
-        if OURS not in case["measured"]:
-            lines.append([case["name"], "", "failed", *[""] * len(PEERS), ""])
-        notes += [f"* {case['name']}, {who}: {why}" for who, why in case["missing"].items()]
-        if case.get("load", 0) > BUSY:
-            notes.append(f"* {case['name']}: measured on a busy machine, {case['load']:.1f} a core")
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return text + "".join(f"\n{note}" for note in ("", *notes) if notes)
-
-
-def figure_names(measured: Mapping[str, Any]) -> list[str]:
-    """The figures that anybody has, those that are compared first."""
-    found = [
-        name
-        for variants in measured.values()
-        for entry in variants.values()
-        for name in entry["figures"]
-    ]
-    curves = dict.fromkeys(name for name in found if name not in FIGURES)
-    return [*(name for name in FIGURES if name in found), *curves]
-
-
-def row(case: Mapping[str, Any], name: str) -> list[str]:
-    """One figure of a case."""
-    measured, figure = case["measured"], FIGURES.get(name)
-    if figure is None:  # a point of a curve
-        value = measured[OURS]["default"]["figures"][name]["median"]
-        return [case["name"], name, f"{value:.3f}", *["n/a"] * len(PEERS), ""]
-    ours = cell(best(measured, OURS, name), figure, "failed", named=False)
-    peers = [cell(best(measured, peer, name), figure, absence(case, peer)) for peer in PEERS]
-    key = f"{case['name']}/{figure.suffix}" if figure.suffix else case["name"]
-    ratio = case["ratios"].get(key)
-    return [case["name"], figure.unit, ours, *peers, f"{ratio:.2f}" if ratio else ""]
-
-
-def cell(found: tuple[float, str] | None, figure: Figure, absent: str, named: bool = True) -> str:
-    """A median and whose variant it is, or why there is none."""
-    if not found:
-        return absent
-    decimals = figure.decimals or int(found[0] < 100)
-    return f"{found[0]:,.{decimals}f}" + (f" ({found[1]})" if named else "")
-
-
-def absence(case: Mapping[str, Any], peer: str) -> str:
-    """In a word, why a peer has no figure."""
-    reasons = [why for who, why in case["missing"].items() if who.split("/")[0] == peer]
-    return reasons[0].split(":")[0] if reasons else "n/a"
-
-
-def write(file: Path, page: Path | None, content: Mapping[str, Any]) -> None:
-    """Writes results.json and puts the table between the markers of the page, if there is one."""
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if page is not None:
-        page.write_text(with_table(page.read_text(encoding="utf-8"), content), encoding="utf-8")
-
-
-def with_table(text: str, content: Mapping[str, Any]) -> str:
-    """The text with the results between its markers; as it was where it has none."""
-    if BEGIN not in text or END not in text:
-        return text
-    machine = content["machine"]
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['device']}"
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    return f"{before}{BEGIN}\n{where}\n\n{table(content['cases'])}\n{END}{after}"

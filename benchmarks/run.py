@@ -1,36 +1,30 @@
 """Measures us and the peers side by side: `python -m benchmarks.run --cases "step/*"`.
 
-Every measurement is a process of its own; ours and the peers' take turns, so that what else the
-machine does falls on all of them.
+A case at a time: every variant has a process that gets ready once and then measures a round when
+it is its turn (rounds.py).
 """
 
 import dataclasses
+import functools
 import json
-import os
-import platform
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import common, report, rows
-from benchmarks.cases import CASES, FIGURES, OURS, PEERS, PREPARED, Case, chosen, reduced
-from benchmarks.report import Run
+from benchmarks import common, machine, report, rows, table
+from benchmarks.cases import CASES, OURS, PEERS, PREPARED, Case, chosen, reduced
+from benchmarks.processes import ROOT, Process, interpreter, launched
+from benchmarks.rounds import Rounds
 from gpt2_tuning import cli
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.training.options import require
 
-ROOT = Path(__file__).parents[1]
 HERE = ROOT / "benchmarks"
 RESULTS = HERE / "results.json"
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-SIDES = {OURS: {"USE_TORCH": "0"}, "hf": {"USE_TF": "0"}, "kerashub": {"USE_TORCH": "0"}}
-"""Variables of each worker's environment, so that it imports its own framework alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +39,7 @@ class Options:
     """Only these variants of the peers, such as weights; a peer without any of them takes no part.
     Default: all."""
     repeats: int = 5
-    """Processes of each side; in the first round every variant of a peer has one."""
-    inner: int = 5
-    """Times that each process repeats what it measures, after it has warmed up."""
+    """Rounds, in each of which every side measures once; some cases have fewer."""
     data: Path | None = None
     """A directory with emotion/, rte/ and alpaca/; without it their cases are skipped."""
     peer_python: Path = ROOT / ".venv-bench" / "bin" / "python"
@@ -57,8 +49,9 @@ class Options:
     output: Path = RESULTS
     """Where the results go; cases measured here before stay in it. Those in the default file also
     stand in benchmarks/README.md."""
-    timeout: int = 1800
-    """Seconds after which a process has failed."""
+    timeout: int = 300
+    """Seconds after which a variant that has not warmed up, or not measured a round, is too slow
+    to be measured."""
     trial: bool = False
     """Run every variant once on next to no data, to see that all works; nothing is kept."""
     list: bool = False
@@ -66,7 +59,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
-        for name in ("repeats", "inner", "timeout"):
+        for name in ("repeats", "timeout"):
             require(getattr(self, name) >= 1, name, "at least 1", self)
         for peer in self.peers:
             if peer not in PEERS:
@@ -100,7 +93,7 @@ def measure(options: Options) -> int:
         return 0
     if options.trial:
         cases = [reduced(case) for case in cases]
-        options = dataclasses.replace(options, repeats=1, inner=1)
+        options = dataclasses.replace(options, repeats=1)
     common.write_base(options.work / common.BASE)
     GPT2Tokenizer().save(options.work / common.TOKENIZER)
     sound = True
@@ -109,15 +102,35 @@ def measure(options: Options) -> int:
         if case.data and file is None:
             console.print(f"{case.name}: skipped, --data has no {rows.FILES[case.data]}")
             continue
-        load = os.getloadavg()[0] / common.cores()
-        summary = report.summarized(case, measured_runs(case, file, options, console))
-        summary["load"] = round(load, 2)
+        summary = measured(case, file, options, functools.partial(console.print, markup=False))
         if not options.trial:
             keep(summary, options)
-        console.print(report.table([summary]), "\n", markup=False)
-        compared = not any(why.startswith("not compared") for why in summary["missing"].values())
-        sound &= OURS in summary["measured"] and compared
+        console.print(table.written([summary]), "\n", markup=False)
+        sound &= holds(summary)
     return 0 if sound else 1
+
+
+def measured(
+    case: Case, file: Path | None, options: Options, say: Callable[[str], object]
+) -> dict[str, Any]:
+    """The summary of a case, with the share of the machine that others had meanwhile."""
+    launch = functools.partial(start_worker, case, file, options)
+    others = machine.OtherUse()
+    turns = taking_part(case, options)
+    runs = Rounds(case, turns, launch, options.repeats, options.timeout, say).measured()
+    share = others.share()
+    return {
+        **report.summarized(case, runs),
+        "others": share if share is None else round(share, 3),
+    }
+
+
+def holds(summary: dict[str, Any]) -> bool:
+    """Whether ours was measured to the end and no peer did other work; one may be too slow."""
+    missing = summary["missing"].items()
+    ours_failed = any(who.split("/")[0] == OURS for who, _ in missing)
+    other_work = any(why.startswith("not compared") for _, why in missing)
+    return not ours_failed and not other_work
 
 
 def data_file(case: Case, options: Options) -> Path | None:
@@ -132,133 +145,50 @@ def data_file(case: Case, options: Options) -> Path | None:
     return rows.tokenised(case.data, raw, options.work.resolve() / case.data / PREPARED)
 
 
-def measured_runs(case: Case, file: Path | None, options: Options, console: Console) -> list[Run]:
-    """All processes of a case: every variant first, then ours and each peer's fastest in turn."""
-    workers = [OURS, *(peer for peer in options.peers if peer in case.variants)]
+def taking_part(case: Case, options: Options) -> list[tuple[str, str]]:
+    """Who is measured: ours first, then the peers' variants that are wanted."""
     wanted = {*options.variants, *case.variants[OURS]} if options.variants else None
-    turns = [
+    return [
         (worker, variant)
-        for worker in workers
-        for variant in case.variants[worker]
+        for worker in (OURS, *options.peers)
+        for variant in case.variants.get(worker, ())
         if wanted is None or variant in wanted
     ]
-    runs: list[Run] = []
-    for number in range(options.repeats):
-        for worker, variant in turns if number % 2 == 0 else turns[::-1]:
-            run = run_worker(case, worker, variant, file, options)
-            console.print(
-                f"{case.name}  {number + 1}/{options.repeats}  {worker} {variant}: {said(run)}",
-                markup=False,
-            )
-            runs.append(run)
-        turns = fastest(turns, runs)
-    return runs
 
 
-def fastest(turns: Sequence[tuple[str, str]], runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Each worker's variant with the best main figure so far; none of one that always failed."""
-    scores: dict[str, tuple[float, str]] = {}
-    for run in runs:
-        if run.result is None:
-            continue
-        value = score(run.result["figures"])
-        if (run.worker, run.variant) in turns:
-            scores[run.worker] = max(
-                scores.get(run.worker, (value, run.variant)), (value, run.variant)
-            )
-    return [(worker, variant) for worker, (_, variant) in scores.items()]
-
-
-def score(figures: dict[str, list[float]]) -> float:
-    """The median of the main figure, so that more is better; 0 for points of a curve."""
-    for name, figure in FIGURES.items():
-        if name in figures and not figure.suffix:
-            return common.median(figures[name]) * (1 if figure.higher_is_better else -1)
-    return 0.0
-
-
-def run_worker(case: Case, worker: str, variant: str, file: Path | None, options: Options) -> Run:
-    """One process from start to end."""
-    python = sys.executable if worker == OURS else str(options.peer_python.absolute())
-    paths = [ROOT, ROOT / "src"] if worker == OURS else [ROOT]
-    environment = {
-        **os.environ,
-        **OFFLINE,
-        **SIDES[worker],
-        "PYTHONPATH": os.pathsep.join(map(str, paths)),
-    }
+def start_worker(
+    case: Case, file: Path | None, options: Options, worker: str, variant: str
+) -> Process:
+    """The process of a variant."""
     spec = {
         "kind": case.kind,
         "variant": variant,
         "settings": dict(case.settings),
         "work": str(options.work.resolve()),
-        "inner": options.inner,
+        "timeout": options.timeout,
         "data": str(file) if file else None,
-        "launched": time.time(),
     }
-    try:
-        done = subprocess.run(
-            [python, "-m", f"benchmarks.{worker}", json.dumps(spec)],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=options.timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Run(worker, variant, failure=f"not done after {options.timeout} s")
-    if done.returncode == 0:
-        return Run(worker, variant, json.loads(done.stdout.splitlines()[-1]))
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    why = f"ended by signal {-done.returncode}" if done.returncode < 0 else (lines or ["?"])[-1]
-    return Run(worker, variant, failure=why[:300])
-
-
-def said(run: Run) -> str:
-    """A process's figures in a line."""
-    if run.result is None:
-        return f"failed: {run.failure}"
-    figures = run.result["figures"].items()
-    return ", ".join(f"{name} {common.median(values):,.3f}" for name, values in figures)
+    return launched(worker, interpreter(worker, options.peer_python), spec)
 
 
 def keep(summary: dict[str, Any], options: Options) -> None:
-    """Adds a case to results.json, where those of another machine are dropped."""
-    machine = machine_of(summary)
+    """Adds a case to results.json, where those of another machine are dropped, and to the page."""
+    ours = summary["measured"].get(OURS, {}).get("default", {})
+    here = machine.described(ours.get("about", {}).get("device", ""))
     kept: dict[str, Any] = {}
     if options.output.exists():
         before = json.loads(options.output.read_text(encoding="utf-8"))
         # Where ours failed the device is not known: then it is taken for the one before.
-        machine["device"] = machine["device"] or before["machine"]["device"]
-        if before["machine"] == machine:
+        here["device"] = here["device"] or before["machine"]["device"]
+        if before["machine"] == here:
             kept = {case["name"]: case for case in before["cases"]}
     kept[summary["name"]] = summary
-    ordered = [kept[name] for name in CASES if name in kept]
-    page = HERE / "README.md" if options.output == RESULTS else None
-    report.write(options.output, page, report.results(machine, ordered))
-
-
-def machine_of(summary: dict[str, Any]) -> dict[str, Any]:
-    """What was measured on."""
-    ours = summary["measured"].get(OURS, {}).get("default", {})
-    return {
-        "processor": processor(),
-        "cores": common.cores(),
-        "device": ours.get("about", {}).get("device", ""),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
-
-
-def processor() -> str:
-    """The processor's name."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    content = report.results(here, [kept[name] for name in CASES if name in kept])
+    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if options.output == RESULTS:
+        page = HERE / "README.md"
+        text = table.in_page(page.read_text(encoding="utf-8"), content)
+        page.write_text(text, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
