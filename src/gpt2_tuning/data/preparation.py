@@ -103,7 +103,7 @@ def prepare_labelled(
     tokenizer = GPT2Tokenizer()
 
     def examples(split: str) -> Iterator[Example | None]:
-        for batch in source.splits[split].iter(1000):
+        for batch in source.splits[split].batches():
             texts = [[text or "" for text in batch[name]] for name in text_columns]
             encoded = [tokenizer.encode_batch(column) for column in texts]
             rows = zip(zip(*texts, strict=True), zip(*encoded, strict=True), strict=True)
