@@ -156,7 +156,7 @@ def examples(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
-    return cli.run(Options, prepare, argv)
+    return cli.run(Options, prepare, argv, tensorflow=False)
 
 
 if __name__ == "__main__":
