@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpt2_tuning import cli
+from gpt2_tuning.startup import importing_tensorflow
 
-with cli.silenced_tensorflow():
+with importing_tensorflow():
+    import keras
     import tensorflow as tf
 
-import keras
 import numpy as np
 
 from benchmarks import common, worker

@@ -48,7 +48,7 @@ def prepare(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
-    return cli.run(Options, prepare, argv)
+    return cli.run(Options, prepare, argv, tensorflow=False)
 
 
 if __name__ == "__main__":

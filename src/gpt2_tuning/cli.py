@@ -4,11 +4,9 @@ Flags are read before TensorFlow is imported, so `--help` and a wrong flag answe
 """
 
 import contextlib
-import importlib
 import io
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -17,6 +15,7 @@ import yaml
 
 from gpt2_tuning import interrupts
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.startup import import_tensorflow
 
 OptionsT = TypeVar("OptionsT")
 
@@ -53,8 +52,7 @@ def run(
         if isinstance(options, Checked):
             options.check()
         if tensorflow:
-            with silenced_tensorflow():
-                importlib.import_module("tensorflow")
+            import_tensorflow()
         with interrupts.terminable():
             return action(options) or 0
     except (UserError, OSError) as error:
@@ -139,25 +137,3 @@ def read_config(path: Path) -> dict[str, object]:
     if not isinstance(settings, dict):
         raise UserError(f"{path} is not a config: it must hold lines of the form `name: value`")
     return settings
-
-
-@contextlib.contextmanager
-def silenced_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's start-up notices off the user's screen.
-
-    Its C++ code writes a few lines straight to file descriptor 2 before any log level is read, so
-    the descriptor itself is turned away while the block runs. Python exceptions are not affected.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("USE_TORCH", "0")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -133,7 +133,7 @@ def examples(
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 
     tokenizer = GPT2Tokenizer()
-    for batch in source.splits[split].iter(1000):
+    for batch in source.splits[split].batches():
         count = len(batch[columns.response])
         contexts = batch[columns.context] if columns.context else [""] * count
         instructions = [text or "" for text in batch[columns.instruction]]
@@ -156,7 +156,7 @@ def examples(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
-    return cli.run(Options, prepare, argv)
+    return cli.run(Options, prepare, argv, tensorflow=False)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def examples(split: str, source: "Source", seq_len: int) -> "Iterator[Example | 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
-    return cli.run(Options, prepare, argv)
+    return cli.run(Options, prepare, argv, tensorflow=False)
 
 
 if __name__ == "__main__":

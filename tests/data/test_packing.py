@@ -200,7 +200,7 @@ def test_real_alpaca_is_packed_with_little_padding(real_data):
     columns = ["instruction", "input", "output"]
     rows = read_row_file(real_data / "alpaca" / "instruction_data.json", columns, None)
     tokenizer = GPT2Tokenizer()
-    prompts = [TEMPLATES["alpaca"].render(row["instruction"], row["input"]) for row in rows]
+    prompts = list(map(TEMPLATES["alpaca"].render, rows["instruction"], rows["input"]))
     pieces = prompt_tokens(prompts, tokenizer)
     responses = tokenizer.encode_batch(rows["output"][:])
     ids = [

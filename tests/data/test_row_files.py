@@ -122,7 +122,7 @@ def test_class_names_in_parquet_are_kept(tmp_path):
     table = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=features)
     pyarrow.parquet.write_table(table.data.table, tmp_path / "rows.parquet")
     rows = read_row_file(tmp_path / "rows.parquet", ["text"], "label")
-    assert rows.features["label"].names == ["z", "a"]
+    assert rows.class_names == {"label": ["z", "a"]}
 
 
 def test_categorical_columns_in_parquet_are_read_as_their_values(tmp_path):

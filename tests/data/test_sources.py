@@ -34,7 +34,10 @@ def write_rows(path, count, prefix="text"):
 def pairs(source):
     """Per split, each row's text with the name of its label."""
     return {
-        split: [(row["text"], source.label_names[row["label"]]) for row in rows]
+        split: [
+            (text, source.label_names[label])
+            for text, label in zip(rows["text"], rows["label"], strict=True)
+        ]
         for split, rows in source.splits.items()
     }
 

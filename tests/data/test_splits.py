@@ -1,8 +1,8 @@
 import collections
 
-import datasets
 import pytest
 
+from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.splits import cut_rows, fingerprint, limited_rows, mixed_order, row_digests
 from gpt2_tuning.errors import UserError
 
@@ -91,14 +91,14 @@ def test_limit_takes_that_many_rows_over_all_labels():
 
 
 def test_digest_tells_columns_apart_and_takes_missing_for_empty():
-    rows = datasets.Dataset.from_dict({"a": ["x", "xy", None, ""], "b": ["yz", "z", "", None]})
+    rows = Rows.of(a=["x", "xy", None, ""], b=["yz", "z", "", None])
     digests = row_digests(rows, ["a", "b"])
     assert digests[0] != digests[1]
     assert digests[2] == digests[3]
 
 
 def splits_of(texts, labels, **more):
-    return {"train": datasets.Dataset.from_dict({"text": texts, "label": labels, **more})}
+    return {"train": Rows.of(text=texts, label=labels, **more)}
 
 
 def test_fingerprint_follows_from_the_used_content_only():
@@ -113,5 +113,5 @@ def test_fingerprint_follows_from_the_used_content_only():
 
 
 def test_fingerprint_does_not_depend_on_the_order_of_columns():
-    pairs = {"train": datasets.Dataset.from_dict({"a": ["1"], "b": ["2"]})}
+    pairs = {"train": Rows.of(a=["1"], b=["2"])}
     assert fingerprint(pairs, ["a", "b"], None) == fingerprint(pairs, ["b", "a"], None)

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import datasets
+import pyarrow as pa
 
 from gpt2_tuning.data.row_files import check_file, read_row_file
+from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.sources import CUT, SPLITS, OpenedRows, Source, limited, with_all_splits
 from gpt2_tuning.data.splits import SHARE, fingerprint
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
@@ -65,7 +66,7 @@ def read_documents(
         }
     else:
         found = opened.read([text_column])
-        splits = {split: rows.rename_column(text_column, TEXT) for split, rows in found.items()}
+        splits = {split: rows.renamed(text_column, TEXT) for split, rows in found.items()}
     if separator:
         splits = {split: separated(rows, separator) for split, rows in splits.items()}
     origins = dict.fromkeys(splits, "given")
@@ -104,13 +105,12 @@ def read_texts(path: Path, text_column: str) -> list[str]:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
 
 
-def as_rows(texts: Sequence[str]) -> datasets.Dataset:
+def as_rows(texts: Sequence[str]) -> Rows:
     """Texts as rows."""
-    features = datasets.Features({TEXT: datasets.Value("large_string")})
-    return datasets.Dataset.from_dict({TEXT: texts}, features=features)
+    return Rows.of(**{TEXT: pa.array(texts, pa.large_string())})
 
 
-def separated(rows: datasets.Dataset, separator: str) -> datasets.Dataset:
+def separated(rows: Rows, separator: str) -> Rows:
     """The texts divided at each separator, without the line breaks around it and blank parts.
 
     Raises:
@@ -123,17 +123,17 @@ def separated(rows: datasets.Dataset, separator: str) -> datasets.Dataset:
     return as_rows(kept)
 
 
-def has_few(rows: datasets.Dataset) -> bool:
+def has_few(rows: Rows) -> bool:
     """Whether there are fewer than FEW different documents."""
     seen = set()
-    for text in itertools.chain.from_iterable(batch[TEXT] for batch in rows.iter(100)):
+    for text in itertools.chain.from_iterable(batch[TEXT] for batch in rows.batches(size=100)):
         seen.add(text)
         if len(seen) == FEW:
             return False
     return True
 
 
-def cut_ends(train: datasets.Dataset, missing: Sequence[str]) -> dict[str, datasets.Dataset]:
+def cut_ends(train: Rows, missing: Sequence[str]) -> dict[str, Rows]:
     """Cuts a tenth of each document off its end for each missing split, the last one for the last.
 
     With "validation" and "test" missing, a document of 100 lines gives lines 1-80 to train, 81-90
@@ -149,7 +149,7 @@ def cut_ends(train: datasets.Dataset, missing: Sequence[str]) -> dict[str, datas
         for name, start, stop in zip(names, [0, *stops], [*stops, len(text)], strict=True):
             parts[name].append(text[start:stop])
     return {
-        name: as_rows(texts).add_column(ENDS, [name == names[-1]] * len(texts))
+        name: as_rows(texts).with_column(ENDS, [name == names[-1]] * len(texts))
         for name, texts in parts.items()
     }
 
@@ -163,9 +163,7 @@ def break_before(text: str, place: int) -> int:
     return place
 
 
-def encode_documents(
-    rows: datasets.Dataset, tokenizer: GPT2Tokenizer
-) -> Iterator[tuple[array, bool]]:
+def encode_documents(rows: Rows, tokenizer: GPT2Tokenizer) -> Iterator[tuple[array, bool]]:
     """Each document's tokens, as `tokenizer.encode` gives them, and whether they go to its end.
 
     A blank document has no tokens. Long ones are tokenised piece by piece, in little memory and
@@ -192,9 +190,9 @@ class Piece(NamedTuple):
     ends: bool  # whether the document ends with the last piece
 
 
-def pieces(rows: datasets.Dataset) -> Iterator[Piece]:
+def pieces(rows: Rows) -> Iterator[Piece]:
     """The pieces of all documents, in order; a blank document is one empty piece."""
-    for batch in rows.iter(100):
+    for batch in rows.batches(size=100):
         ends = batch.get(ENDS, [True] * len(batch[TEXT]))
         for text, end in zip(batch[TEXT], ends, strict=True):
             text = text if text and text.strip() else ""

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-import datasets
 import numpy as np
 
+from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.errors import UserError
 
 HIDDEN = -1
-"""How `datasets` marks a class that is kept secret, as in GLUE's test splits."""
+"""How the Hub marks a class that is kept secret, as in GLUE's test splits."""
 
 
 def read_labels(
-    splits: Mapping[str, datasets.Dataset], column: str, signed: bool = True
+    splits: Mapping[str, Rows], column: str, signed: bool = True
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """The classes, which are those of the train split, and each row's class.
 
@@ -33,51 +33,50 @@ def read_labels(
             test has one that train has not.
     """
     given = {split: named_labels(rows, column, split, signed) for split, rows in splits.items()}
-    feature = splits["train"].features[column]
-    if isinstance(feature, datasets.ClassLabel):
-        names = list(feature.names)
-    elif feature.dtype in ("string", "large_string"):
+    train = splits["train"]
+    kind = train.kind(column)
+    if column in train.class_names:
+        names = list(train.class_names[column])
+    elif kind in ("string", "large_string"):
         names = sorted(set(given["train"]))
-    elif feature.dtype == "bool":
+    elif kind == "bool":
         names = ["false", "true"]
     else:
         names = sorted(set(given["train"]), key=int)
     position = {name: number for number, name in enumerate(names)}
     labels = {}
     for split, values in given.items():
-        for row, name in enumerate(values, start=1):
-            if name not in position:
-                raise UserError(
-                    f"label {name!r} in row {row} of {split} does not occur in train,"
-                    f" which has {', '.join(names)}"
-                )
-        labels[split] = np.array([position[name] for name in values], np.int64)
+        numbers = [position.get(name) for name in values]
+        if None in numbers:
+            row = numbers.index(None)
+            raise UserError(
+                f"label {values[row]!r} in row {row + 1} of {split} does not occur in train,"
+                f" which has {', '.join(names)}"
+            )
+        labels[split] = np.array(numbers, np.int64)
     return names, labels
 
 
-def named_labels(rows: datasets.Dataset, column: str, split: str, signed: bool) -> list[str]:
+def named_labels(rows: Rows, column: str, split: str, signed: bool) -> list[str]:
     """Each row's label as a name. Raises UserError as `read_labels` does."""
-    feature = rows.features[column]
-    kind = getattr(feature, "dtype", "lists")
-    named = isinstance(feature, datasets.ClassLabel)
+    kind, named = rows.kind(column), rows.class_names.get(column)
     if not named and not kind.startswith(("int", "uint", "bool", "string", "large_string", "null")):
         raise UserError(
             f"column {column!r} of {split} holds {kind}: labels must be names or integers"
         )
-    names = []
-    for row, value in enumerate(rows[column][:], start=1):
-        if value is None or (value == HIDDEN and (named or not signed)):
-            found = "" if value is None else f" holds {HIDDEN}"
-            raise UserError(f"row {row} of {split} has no label (column {column!r}{found})")
-        if named:
-            value = feature.names[value]
-        elif kind == "bool":
-            value = "true" if value else "false"
-        names.append(str(value))
-    return names
+    values = rows[column]
+    absent = {None, HIDDEN} if named or not signed else {None}
+    row = next((row for row, value in enumerate(values) if value in absent), None)
+    if row is not None:
+        found = "" if values[row] is None else f" holds {HIDDEN}"
+        raise UserError(f"row {row + 1} of {split} has no label (column {column!r}{found})")
+    if named:
+        return [named[value] for value in values]
+    if kind == "bool":
+        return ["true" if value else "false" for value in values]
+    return list(map(str, values))
 
 
-def hidden_labels(rows: datasets.Dataset, column: str) -> bool:
+def hidden_labels(rows: Rows, column: str) -> bool:
     """Whether the split names its classes but keeps every row's secret."""
-    named = isinstance(rows.features.get(column), datasets.ClassLabel)
-    return named and set(rows.unique(column)) == {HIDDEN}
+    return column in rows.class_names and set(rows[column]) == {HIDDEN}

@@ -15,8 +15,8 @@ from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.report import report_table
 from gpt2_tuning.data.sources import Source, split_origins
-from gpt2_tuning.data.tfrecords import Rows, check_output_dir, write_dataset
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.writing import Examples, check_output_dir, write_dataset
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def prepare_source(
     task: str,
     options: "DatasetOptions",
     source: Source,
-    examples: Callable[[str], Rows],
+    examples: Callable[[str], Examples],
     columns: Sequence[str],
     template: dict[str, str] | None = None,
 ) -> Metadata:
@@ -103,7 +103,7 @@ def prepare_labelled(
     tokenizer = GPT2Tokenizer()
 
     def examples(split: str) -> Iterator[Example | None]:
-        for batch in source.splits[split].iter(1000):
+        for batch in source.splits[split].batches():
             texts = [[text or "" for text in batch[name]] for name in text_columns]
             encoded = [tokenizer.encode_batch(column) for column in texts]
             rows = zip(zip(*texts, strict=True), zip(*encoded, strict=True), strict=True)

@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.text import Text
 
 from gpt2_tuning.data.metadata import Metadata
-from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN, GPT2Tokenizer
 
 STYLES = {"prompt": "cyan", "supervised": "bold green", "padding": "bright_black"}
@@ -16,6 +15,9 @@ def show_examples(directory: Path, metadata: Metadata, count: int) -> None:
     """Prints the first `count` examples of the train split of a language model's data set."""
     if not count:
         return
+    # Imported here, as it imports TensorFlow: flags and rows are looked at before.
+    from gpt2_tuning.data.tfrecords import read_records
+
     records = read_records(directory, metadata, "train")
     console = Console(highlight=False, soft_wrap=True)
     for index in range(min(count, len(records))):

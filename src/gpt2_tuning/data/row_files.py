@@ -1,4 +1,4 @@
-"""Rows from local files: JSON arrays, JSON lines, CSV, TSV and Parquet, as `datasets.Dataset`.
+"""Rows from local files: JSON arrays, JSON lines, CSV, TSV and Parquet.
 
 Text must arrive as it was written. The file readers of `datasets` guess types ("007" becomes 7,
 "NA" nothing, a column of dates timestamps) and answer from a cache, so the two text formats are
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet
 
+from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.tokenizer import check_encodable
 from gpt2_tuning.errors import UserError
 
@@ -24,9 +24,7 @@ INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def read_row_file(
-    path: Path, text_columns: Sequence[str], label_column: str | None
-) -> datasets.Dataset:
+def read_row_file(path: Path, text_columns: Sequence[str], label_column: str | None) -> Rows:
     """The rows of one file, with only the columns named.
 
     Text columns are strings (or None where a row lacks one); the label column keeps its type. CSV
@@ -46,7 +44,7 @@ def read_row_file(
         raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
     if not table.num_rows:
         raise UserError(f"no rows in {path}")
-    rows = datasets.Dataset(datasets.table.InMemoryTable(table))
+    rows = Rows(table, stored_class_names(table.schema))
     check_text_columns(rows, text_columns, path.name)
     return rows
 
@@ -115,10 +113,10 @@ def check_columns(found: Sequence[str], wanted: Sequence[str], where: str) -> No
             raise UserError(f"{where} has no column {name!r}; its columns: {', '.join(found)}")
 
 
-def check_text_columns(rows: datasets.Dataset, columns: Sequence[str], where: str) -> None:
+def check_text_columns(rows: Rows, columns: Sequence[str], where: str) -> None:
     """Raises UserError when a column that should be text is of another type."""
     for name in columns:
-        kind = getattr(rows.features[name], "dtype", "lists")
+        kind = rows.kind(name)
         if kind not in ("string", "large_string", "null"):
             raise UserError(f"{where}: column {name!r} holds {kind}, not text")
 
@@ -256,6 +254,20 @@ def read_parquet(path: Path, wanted: Sequence[str], label_column: str | None) ->
             plain = table.column(position).cast(field.type.value_type)
             table = table.set_column(position, field.name, plain)
     return table
+
+
+def stored_class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names of classes that `datasets` notes in the files it writes, by column."""
+    try:
+        noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = noted["info"]["features"]
+        return {
+            name: list(features[name]["names"])
+            for name in schema.names
+            if features[name].get("_type") == "ClassLabel"
+        }
+    except (ValueError, LookupError, TypeError, AttributeError):  # no such note
+        return {}
 
 
 def parquet_columns(path: Path) -> list[str]:

@@ -9,10 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import datasets
-import huggingface_hub
-import numpy as np
-
 from gpt2_tuning.data.labels import read_labels
 from gpt2_tuning.data.row_files import (
     READERS,
@@ -21,6 +17,7 @@ from gpt2_tuning.data.row_files import (
     column_names,
     read_row_file,
 )
+from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.splits import (
     SHARE,
     cut_rows,
@@ -32,6 +29,8 @@ from gpt2_tuning.data.splits import (
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
+    import datasets
+
     from gpt2_tuning.training.options import DatasetOptions
 
 SPLITS = ("train", "validation", "test")
@@ -43,8 +42,8 @@ CUT = "cut from train"
 class Source:
     """The rows of a data set, ready to be tokenised."""
 
-    splits: dict[str, datasets.Dataset]
-    """In the order of SPLITS; a label column is a ClassLabel, so its values are class numbers."""
+    splits: dict[str, Rows]
+    """In the order of SPLITS; the values of a label column are class numbers."""
     name: str
     """The Hub's name, the names of the files, or `sample`: never a path."""
     kind: Literal["hub", "files", "sample"]
@@ -66,7 +65,7 @@ class OpenedRows:
     """As Source has it."""
     files: Mapping[str, Sequence[Path]]
     """For each split that is given its local files; empty for a data set on the Hub."""
-    hub: Mapping[str, datasets.Dataset]
+    hub: Mapping[str, "datasets.Dataset"]
     """For each split that is given its rows on the Hub; empty for local files."""
     split_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the Hub calls a split, where it is not by its own name."""
@@ -77,26 +76,25 @@ class OpenedRows:
             return self.hub["train"].column_names
         return column_names(self.files["train"][0])
 
-    def read(
-        self, text_columns: Sequence[str], label_column: str | None = None
-    ) -> dict[str, datasets.Dataset]:
+    def read(self, text_columns: Sequence[str], label_column: str | None = None) -> dict[str, Rows]:
         """The rows of each split that is given, with these columns only.
 
         Raises:
             UserError: a file cannot be read, a column is missing, or text is not text.
         """
-        if self.files:
+        if self.files:  # tasks of rows with columns have one for each split
             return {
-                split: datasets.concatenate_datasets(
-                    [read_row_file(path, text_columns, label_column) for path in paths]
-                )
-                for split, paths in self.files.items()
+                split: read_row_file(path, text_columns, label_column)
+                for split, (path,) in self.files.items()
             }
-        columns = [*text_columns, *([label_column] if label_column else [])]
-        for split, rows in self.hub.items():
-            check_columns(rows.column_names, columns, f"{self.name}, split {split},")
-            check_text_columns(rows, text_columns, self.name)
-        return {split: rows.select_columns(columns) for split, rows in self.hub.items()}
+        # Each once: flags may name a column twice, which the check of its type then refuses.
+        columns = list(dict.fromkeys([*text_columns, *([label_column] if label_column else [])]))
+        splits = {}
+        for split, found in self.hub.items():
+            check_columns(found.column_names, columns, f"{self.name}, split {split},")
+            splits[split] = rows_of(found.select_columns(columns))
+            check_text_columns(splits[split], text_columns, self.name)
+        return splits
 
 
 def load_source(
@@ -155,7 +153,7 @@ def read_source(
         # Before the cut, so that a class is known wherever its rows end up.
         label_names, labels = read_labels(splits, label_column, signed_labels)
         splits = {
-            split: with_classes(rows, label_column, label_names, labels[split])
+            split: rows.with_column(label_column, labels[split], label_names)
             for split, rows in splits.items()
         }
     splits = with_all_splits(splits, group_columns, label_column, options.seed)
@@ -225,7 +223,7 @@ def open_rows(
 
 def read_hub(
     name: str, config: str | None, split_names: Mapping[str, str]
-) -> dict[str, datasets.Dataset]:
+) -> dict[str, "datasets.Dataset"]:
     """The splits of a data set on the Hub that serve as train, validation and test.
 
     Raises:
@@ -233,6 +231,10 @@ def read_hub(
     """
     if name.lower().endswith(tuple(READERS)) or Path(name).exists():
         raise UserError(f"--dataset takes a name on the Hub; give the file {name} to --train_file")
+    # Imported here: it takes a second, and local files do without it.
+    import datasets
+    import huggingface_hub
+
     # Without a network the client tries for half a minute, with a warning each time: say it once.
     print(f"getting {name} from the Hugging Face Hub or its cache", file=sys.stderr)
     datasets.logging.set_verbosity_error()
@@ -257,41 +259,45 @@ def read_hub(
     return splits
 
 
-def with_classes(
-    rows: datasets.Dataset, column: str, names: list[str], labels: np.ndarray
-) -> datasets.Dataset:
-    """The rows with their label column (int64[rows]) replaced by class numbers."""
-    feature = datasets.ClassLabel(names=names)
-    return rows.remove_columns(column).add_column(column, labels.tolist(), feature=feature)
+def rows_of(found: "datasets.Dataset") -> Rows:
+    """The rows of a data set from the Hub, where they lie: nothing is copied."""
+    import datasets
+
+    names = {
+        name: list(feature.names)
+        for name, feature in found.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+    return Rows(found.with_format("arrow")[:], names)
 
 
 def with_all_splits(
-    splits: dict[str, datasets.Dataset],
+    splits: dict[str, Rows],
     text_columns: Sequence[str],
     label_column: str | None,
     seed: int,
-) -> dict[str, datasets.Dataset]:
+) -> dict[str, Rows]:
     """The splits, in order, with those that are missing cut from train."""
     missing = [split for split in SPLITS if split not in splits]
     train = splits["train"]
     if missing:
-        labels = train[label_column][:] if label_column else None
+        labels = train[label_column] if label_column else None
         parts = cut_rows(row_digests(train, text_columns), labels, missing, seed)
         splits = {**splits, **{split: train.select(part) for split, part in parts.items()}}
     return {split: splits[split] for split in SPLITS}
 
 
 def limited(
-    rows: datasets.Dataset,
+    rows: Rows,
     text_columns: Sequence[str],
     label_column: str | None,
     limit: int,
     seed: int,
-) -> datasets.Dataset:
+) -> Rows:
     """The rows, or `limit` of them."""
     if len(rows) <= limit:
         return rows
-    labels = rows[label_column][:] if label_column else None
+    labels = rows[label_column] if label_column else None
     return rows.select(limited_rows(row_digests(rows, text_columns), labels, limit, seed))
 
 

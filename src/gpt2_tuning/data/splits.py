@@ -10,18 +10,18 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-import datasets
-
 from gpt2_tuning.data.labels import hidden_labels
+from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.errors import UserError
 
 SHARE = 0.1
 """Share of the train rows that a missing split is given."""
+QUOTED = json.JSONEncoder().encode
 
 
 def without_hidden_test(
-    splits: dict[str, datasets.Dataset], label_column: str, split_names: Mapping[str, str]
-) -> tuple[dict[str, datasets.Dataset], dict[str, str]]:
+    splits: dict[str, Rows], label_column: str, split_names: Mapping[str, str]
+) -> tuple[dict[str, Rows], dict[str, str]]:
     """The splits with which one can test, and where each came from.
 
     Benchmarks such as GLUE keep the labels of their test split secret: the official validation
@@ -113,18 +113,19 @@ def limited_rows(
     return sorted(order[:limit])
 
 
-def row_digests(rows: datasets.Dataset, columns: Sequence[str]) -> list[bytes]:
+def row_digests(rows: Rows, columns: Sequence[str]) -> list[bytes]:
     """For each row, a digest of what it holds in these columns; missing text counts as empty."""
     digests = []
-    for batch in rows.select_columns(list(columns)).iter(1000):
+    for batch in rows.batches(columns):
         for values in zip(*(batch[name] for name in columns), strict=True):
-            content = json.dumps([value or "" for value in values]).encode()
+            # What json.dumps makes of the list, in a third of the time.
+            content = f"[{', '.join([QUOTED(value or '') for value in values])}]".encode()
             digests.append(hashlib.blake2b(content, digest_size=16).digest())
     return digests
 
 
 def fingerprint(
-    splits: dict[str, datasets.Dataset], columns: Sequence[str], label_names: Sequence[str] | None
+    splits: dict[str, Rows], columns: Sequence[str], label_names: Sequence[str] | None
 ) -> str:
     """The sha256 of everything the rows hold in these columns, in order, and of nothing else.
 
@@ -140,9 +141,8 @@ def fingerprint(
     total = hashlib.sha256()
     for split, rows in splits.items():
         total.update(json.dumps([split, len(rows), sorted(texts)]).encode())
-        for digest in row_digests(rows, sorted(texts)):
-            total.update(digest)
+        total.update(b"".join(row_digests(rows, sorted(texts))))
         if label_names is not None:
-            numbers = rows[columns[-1]][:]
-            total.update(json.dumps([label_names[number] for number in numbers]).encode())
+            names = [label_names[number] for number in rows[columns[-1]]]
+            total.update(json.dumps(names).encode())
     return total.hexdigest()

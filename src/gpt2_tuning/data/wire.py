@@ -1,0 +1,94 @@
+"""Examples as the bytes of a tf.train.Example each, put together in protobuf's wire format.
+
+The bytes are those of TensorFlow's own SerializeToString(deterministic=True). To build a message
+for every row took longer than to tokenise it, and needs TensorFlow.
+Source: https://protobuf.dev/programming-guides/encoding/
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.data.examples import Example
+
+GROUP_BITS = 7
+"""Bits of a number in each byte of a varint; the eighth says whether another byte follows."""
+
+
+def serialized(examples: Sequence[Example], seq_len: int, columns: Sequence[str]) -> list[bytes]:
+    """Each example as a record, always the same for the same example.
+
+    Args:
+        examples: the rows.
+        seq_len: the length that token ids are padded to.
+        columns: what each record holds beside token ids and length.
+
+    Raises:
+        ValueError: an example does not fit seq_len, or has other extras than `columns`: a defect.
+    """
+    wanted = set(columns)
+    for example in examples:
+        length = len(example.token_ids)
+        if not 1 <= length <= seq_len or example.extras.keys() != wanted:
+            raise ValueError(
+                f"{length} tokens, extras {dict(example.extras)}: not a row of this set"
+            )
+    order = sorted(["length", "token_ids", *columns])  # a deterministic map has its keys in order
+    records = []
+    for example, ids in zip(examples, packed_ids(examples, seq_len), strict=True):
+        features = {name: single(name, value) for name, value in example.extras.items()}
+        features["length"] = single("length", len(example.token_ids))
+        features["token_ids"] = int64_feature("token_ids", ids)
+        records.append(delimited(1, b"".join([features[name] for name in order])))
+    return records
+
+
+def packed_ids(examples: Sequence[Example], seq_len: int) -> Iterator[bytes]:
+    """The token ids of each example as varints, with 50256 up to seq_len."""
+    lengths = [len(example.token_ids) for example in examples]
+    ids = itertools.chain.from_iterable(example.token_ids for example in examples)
+    packed, ends = varints(np.fromiter(ids, np.int64, sum(lengths)))
+    padding = varint(END_OF_TEXT)
+    start = 0
+    for length, stop in zip(lengths, ends[np.cumsum(lengths, dtype=int) - 1].tolist(), strict=True):
+        yield packed[start:stop] + padding * (seq_len - length)
+        start = stop
+
+
+def int64_feature(name: str, values: bytes) -> bytes:
+    """An entry of the map Features.feature: a name and an Int64List of packed varints."""
+    feature = delimited(3, delimited(1, values))
+    return delimited(1, delimited(1, name.encode()) + delimited(2, feature))
+
+
+@functools.lru_cache(4096)
+def single(name: str, value: int) -> bytes:
+    """The entry of a single number; lengths and classes repeat."""
+    return int64_feature(name, varint(value))
+
+
+def delimited(field: int, content: bytes) -> bytes:
+    """A field of the wire type LEN: its number, the length of its content, its content."""
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+@functools.lru_cache(4096)
+def varint(number: int) -> bytes:
+    """One number, not negative, as a varint."""
+    return varints(np.array([number]))[0]
+
+
+def varints(numbers: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """Numbers, int64 [n] and not negative, as varints end to end, and where each of them ends.
+
+    [1, 300] -> bytes 01 AC 02, ends [1, 3]
+    """
+    most = max(1, -(-int(numbers.max(initial=0)).bit_length() // GROUP_BITS))
+    rest = numbers[:, np.newaxis] >> GROUP_BITS * np.arange(most)  # [n, most], lowest bits first
+    written = rest > 0
+    written[:, 0] = True
+    groups = (rest & 0x7F) | (rest > 0x7F) << GROUP_BITS
+    return groups[written].astype(np.uint8).tobytes(), np.cumsum(written.sum(axis=1))

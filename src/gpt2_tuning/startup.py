@@ -1,0 +1,60 @@
+"""TensorFlow's import: without its notices, and without what Keras would bring along for others."""
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+
+UNUSED = ("sklearn", "matplotlib", "pandas")
+"""What Keras imports, if it is installed, for its wrappers, its pictures and data frames. That
+takes a third of the time of TensorFlow's import; nothing here uses those parts of Keras."""
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow, and Keras on it; nothing where that was done before."""
+    with importing_tensorflow():
+        importlib.import_module("tensorflow")
+        importlib.import_module("keras")
+
+
+@contextlib.contextmanager
+def importing_tensorflow() -> Iterator[None]:
+    """Inside the block TensorFlow and Keras are imported quietly, and in two thirds of the time."""
+    with silenced_tensorflow(), hidden(UNUSED):
+        yield
+
+
+@contextlib.contextmanager
+def silenced_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's start-up notices off the user's screen.
+
+    Its C++ code writes a few lines straight to file descriptor 2 before any log level is read, so
+    the descriptor itself is turned away while the block runs. Python exceptions are not affected.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("USE_TORCH", "0")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def hidden(names: tuple[str, ...]) -> Iterator[None]:
+    """Inside the block these modules are as if they were not installed, if not yet imported."""
+    absent = [name for name in names if name not in sys.modules]
+    # Python's own mark of a module that cannot be imported: None in place of the module.
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
