@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
@@ -25,9 +26,11 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
 from gpt2_tuning.training import checkpoint, run_directory
+from gpt2_tuning.training import tuner as loop
 from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions
 
 METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {})
+LAST = "step-00000024"
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +296,31 @@ def test_a_signal_saves_a_checkpoint_to_go_on_from(full, tmp_path, number, call,
     assert caught.value.code == 128 + number
     assert newest(tmp_path).name == saved
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert_same_run(full, resumed(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("silent", "number", "saved"),
+    [(4, signal.SIGTERM, "step-00000005"), (9, signal.SIGINT, "step-00000008"), (39, 15, LAST)],
+    ids=["in a step", "in validation", "after the last epoch"],
+)
+@pytest.mark.usefixtures("plain_handlers")
+def test_workers_stop_by_what_all_of_them_say(full, tmp_path, monkeypatch, silent, number, saved):
+    """Not by their own signal, which the others do not know of; none leaves before it is saved.
+
+    The others say nothing so many times: there are 8 steps and 5 validation batches in an epoch.
+    """
+    said = itertools.chain(itertools.repeat(0, silent), itertools.repeat(number))
+    monkeypatch.setattr(loop, "said_by_all", lambda strategy, own: [0, next(said)])
+    left = []
+    monkeypatch.setattr(loop, "wait_for_all", lambda strategy: left.append(newest(tmp_path).name))
+    tuner = make_tuner(tmp_path)
+    before_call(tuner.steps, "train", 2, send(signal.SIGINT))
+    with pytest.raises(Stopped, match=f"{saved} is saved") as caught:
+        tuner.fit()
+    assert caught.value.code == 128 + number
+    assert left[-1] == newest(tmp_path).name == saved
+    monkeypatch.undo()
     assert_same_run(full, resumed(tmp_path))
 
 

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -111,7 +111,7 @@ def lost_workers_reported() -> Iterator[None]:
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Returns once every worker is here: TensorFlow takes one that leaves early for lost."""
-    check_agreement(strategy, "")
+    said_by_all(strategy, 0)
 
 
 def check_agreement(strategy: tf.distribute.Strategy, text: str) -> None:
@@ -123,23 +123,37 @@ def check_agreement(strategy: tf.distribute.Strategy, text: str) -> None:
     Raises:
         UserError: some worker has another text.
     """
+    if len(set(said_by_all(strategy, zlib.crc32(text.encode()) >> 8))) > 1:
+        raise UserError("the workers differ in their flags, their data or their checkpoints")
+
+
+def said_by_all(strategy: tf.distribute.Strategy, own: int) -> list[int]:
+    """What the workers say, once for each of their replicas; waits until every worker is here.
+
+    Args:
+        strategy: the devices. But for those of several processes there is only this one to ask.
+        own: what this process says: below 2**24, which float32 holds exactly.
+    """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return
-    own = tf.constant(zlib.crc32(text.encode()) >> 8, tf.float32)  # 24 bits are exact
+        return [own]
+    return spreading(strategy)(tf.constant(own, tf.float32)).numpy().astype(int).tolist()
+
+
+@functools.cache
+def spreading(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The function behind `said_by_all`, which is traced once: workers ask after every step."""
+
+    def of_replica(own: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync
+        mine = tf.one_hot(context.replica_id_in_sync_group, replicas, on_value=own)
+        return context.all_reduce("SUM", mine)
 
     @tf.function(autograph=False)
-    def spread():
-        def widest(own):
-            context = tf.distribute.get_replica_context()
-            replicas = context.num_replicas_in_sync
-            mine = tf.one_hot(context.replica_id_in_sync_group, replicas, on_value=own)
-            return context.all_reduce("SUM", mine)
+    def spread(own: tf.Tensor) -> tf.Tensor:
+        return strategy.experimental_local_results(strategy.run(of_replica, args=(own,)))[0]
 
-        return strategy.experimental_local_results(strategy.run(widest, args=(own,)))[0]
-
-    every = spread().numpy()
-    if (every != every[0]).any():
-        raise UserError("the workers differ in their flags, their data or their checkpoints")
+    return spread
 
 
 def uses_gpu() -> bool:

@@ -23,7 +23,7 @@ from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.steps import MEANS, SUMS, StepFunctions, add, evaluate, means
-from gpt2_tuning.training.strategy import check_agreement, wait_for_all
+from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
 from gpt2_tuning.training.watching import (
     METRICS_FILE,
     EpochWatcher,
@@ -114,7 +114,7 @@ class Tuner:
         Raises:
             UserError: there is nothing to resume from, a checkpoint cannot be written, a loss is
                 not finite, or another process trains here.
-            Stopped: by SIGTERM or Ctrl-C, once a checkpoint was saved.
+            Stopped: by SIGTERM or Ctrl-C at any worker, once a checkpoint was saved.
         """
         with self.watched() as watcher:
             if resume:
@@ -122,8 +122,8 @@ class Tuner:
             check_agreement(self.strategy, f"{self.store.run} {self.progress}")
             while not self.finished:
                 self.run_epoch(watcher)
+            wait_for_all(self.strategy)  # the chief has written the best weights when it comes here
             self.stop_if_asked()
-        wait_for_all(self.strategy)  # the chief has written the best weights when it comes here
         self.store.load_best(self.progress)
         return self.progress.history
 
@@ -173,13 +173,13 @@ class Tuner:
             pending.append((batch, self.steps.train(batch)))
             step = progress.step + len(pending)
             # Asked once: what is saved must be what was drained.
-            due, asked = self.checkpoint_due(step), self.stop.number is not None
-            if step % DRAIN_EVERY == 0 or due or asked:
+            due, number = self.checkpoint_due(step), self.asked_to_stop()
+            if step % DRAIN_EVERY == 0 or due or number:
                 self.drain(pending, watcher)
-            if due and not asked:
+            if number:
+                self.stop_here(number)
+            if due:
                 self.save_checkpoint()
-            if asked:
-                self.stop_if_asked()
         self.drain(pending, watcher)
         self.end_epoch(watcher)
 
@@ -234,12 +234,24 @@ class Tuner:
         done = self.progress.epoch * self.train.steps + step
         return done % every == 0 and step < self.train.steps
 
+    def asked_to_stop(self) -> int:
+        """The signal that ends the run, 0 while there is none; all workers learn it at once.
+
+        A signal comes to one worker or to each at another moment, and all must end after the same
+        step: so none goes by what it was asked itself before the others know.
+        """
+        return max(said_by_all(self.strategy, self.stop.number or 0))
+
     def stop_if_asked(self) -> None:
         """After a SIGTERM or Ctrl-C: saves a checkpoint and raises Stopped; no step is pending."""
-        number = self.stop.number
-        if number is not None:
-            path = self.save_checkpoint()
-            raise Stopped(number, f": {path} is saved; the same flags and --resume go on from it")
+        if number := self.asked_to_stop():
+            self.stop_here(number)
+
+    def stop_here(self, number: int) -> NoReturn:
+        """Saves a checkpoint and raises Stopped, in every worker once the chief has saved it."""
+        path = self.save_checkpoint()
+        wait_for_all(self.strategy)
+        raise Stopped(number, f": {path} is saved; the same flags and --resume go on from it")
 
     def end_epoch(self, watcher: EpochWatcher) -> None:
         """Validates, records the epoch's figures, keeps its weights if best, checkpoints.
