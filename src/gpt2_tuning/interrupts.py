@@ -21,7 +21,7 @@ class Stopped(KeyboardInterrupt):
         """The process's exit code, as a shell has it for a process that the signal ended."""
 
 
-Handler = Callable[[int, FrameType | None], None]
+Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def memory_of(setting: Setting) -> Memory:
         weights = base * 4.0 + (base * size if size < 4 else 0)
     chunk = min(CHUNK, setting.rows * setting.length) * config.vocab_size
     table = config.vocab_size * config.n_embd
-    logits = chunk * (3 * 4 + (size if size < 4 else 0))
+    logits = chunk * (4 * 4 + (size if size < 4 else 0))
     if setting.lora is None:
         logits += 3 * 4 * table  # the embedding's gradients as head and as lookup, and their sum
     return Memory(

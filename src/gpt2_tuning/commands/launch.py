@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from gpt2_tuning.training.options import require
 
 POLL_SECONDS = 0.1
 FAILED = 1
+STOPPED = (signal.SIGINT, signal.SIGTERM)
+LEAVING_SECONDS = 20.0
+"""Workers leave together: once one has ended, the others follow it or wait for it in vain."""
 DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 USAGE = "launch --workers 2 -- classification_tuning/train.py ..."
 
@@ -41,8 +44,9 @@ class Options:
     log_dir: Path | None = None
     """Where the workers but the first write what they say. Default: a directory that is removed
     when all goes well."""
-    grace: float = 20.0
-    """Seconds that workers have to end by themselves when one of them failed or a signal came."""
+    grace: float = 120.0
+    """Seconds that workers have to stop after a signal: they end the step under way, all the same
+    one, and save a checkpoint. Steps of 10 seconds and checkpoints of 10 GB fit in."""
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
@@ -87,13 +91,15 @@ class Workers:
         command: what Python is to run.
         count: how many workers.
         log_dir: holds worker-1.log and so on.
-        grace: seconds between asking workers to end and killing them.
+        grace: seconds between asking workers to end and killing them, while none has ended.
     """
 
     def __init__(self, command: Sequence[str], count: int, log_dir: Path, grace: float):
         self.command, self.count, self.log_dir, self.grace = command, count, log_dir, grace
         self.processes: list[subprocess.Popen] = []
         self.signal: int | None = None
+        self.impatient = False
+        """Whether there was another Ctrl-C."""
 
     def __enter__(self) -> "Workers":
         self.opened = ExitStack()
@@ -132,9 +138,10 @@ class Workers:
         """Notes Ctrl-C and SIGTERM for `wait`, instead of dying of them and leaving workers."""
 
         def note(number: int, _: object) -> None:
-            self.signal = number
+            self.impatient |= self.signal is not None and number == signal.SIGINT
+            self.signal = self.signal or number
 
-        kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        kept = {number: signal.signal(number, note) for number in STOPPED}
         try:
             yield
         finally:
@@ -152,10 +159,9 @@ class Workers:
             failed = [index for index, code in enumerate(codes) if code]
             if self.signal is not None:
                 self.end(self.signal)
-                print(f"interrupted by {signal.Signals(self.signal).name}", file=sys.stderr)
-                return 128 + self.signal
+                return interrupted(self.signal)
             if codes[0] == 0:
-                self.until_ended()
+                self.until_ended(all, LEAVING_SECONDS)
                 return 0
             if failed:
                 return self.fail(failed[0])
@@ -164,8 +170,14 @@ class Workers:
     def fail(self, index: int) -> int:
         """Ends the others when one worker has failed, and says so; returns the exit code."""
         code = self.processes[index].returncode
+        number = -code if code < 0 else code - 128
+        if number in STOPPED:  # a signal came to that worker alone
+            if code > 0:  # and all stop by it
+                self.until_ended(all, LEAVING_SECONDS)
+            self.end(number)
+            return interrupted(number)
         if code == cli.USAGE_ERROR and index:
-            self.until_ended(self.processes[:1], seconds=2)  # the chief may say the same
+            self.until_ended(all, 2, self.processes[:1])  # the chief may say the same
         self.end(signal.SIGTERM)
         if code == cli.USAGE_ERROR and self.processes[0].returncode == code:
             return code  # the chief has told the user itself
@@ -182,9 +194,10 @@ class Workers:
         return FAILED
 
     def end(self, number: int) -> None:
-        """Sends all workers a signal and, to those that stay beyond the grace, SIGKILL."""
+        """Sends all workers a signal and, to those that stay too long, SIGKILL."""
         self.send(number)
-        self.until_ended()
+        self.until_ended(any, self.grace)
+        self.until_ended(all, min(self.grace, LEAVING_SECONDS))
         self.send(signal.SIGKILL)
         for process in self.processes:
             process.wait()
@@ -196,14 +209,26 @@ class Workers:
                 os.killpg(process.pid, number)
 
     def until_ended(
-        self, processes: Sequence[subprocess.Popen] | None = None, seconds: float | None = None
+        self,
+        which: Callable[[Iterable[bool]], bool],
+        seconds: float,
+        processes: Sequence[subprocess.Popen] | None = None,
     ) -> None:
-        """Waits until the processes (all) have ended, but no longer than `seconds` (the grace)."""
-        deadline = time.monotonic() + (self.grace if seconds is None else seconds)
-        while time.monotonic() < deadline:
-            if all(process.poll() is not None for process in processes or self.processes):
+        """Waits until `any` or `all` of the processes have ended, but no longer than so long.
+
+        A second Ctrl-C is not waited with.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self.impatient:
+            if which(process.poll() is not None for process in processes or self.processes):
                 return
             time.sleep(POLL_SECONDS)
+
+
+def interrupted(number: int) -> int:
+    """Says that a signal has ended the run; returns the exit code."""
+    print(f"interrupted by {signal.Signals(number).name}", file=sys.stderr)
+    return 128 + number
 
 
 def free_ports(count: int) -> list[int]:

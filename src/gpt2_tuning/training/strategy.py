@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.interrupts import handling
 from gpt2_tuning.training.cluster import Cluster
 
 
@@ -84,13 +85,14 @@ def multi_worker() -> tf.distribute.Strategy:
     """
     cluster = Cluster.from_environment()
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        # A signal ends the process at once, which has begun nothing: Python would not hear of it
+        # before all workers are there. TensorFlow then takes SIGTERM for itself, as news of a
+        # preemption; the block's end undoes that.
+        with handling(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, tf.errors.OpError) as error:
         address = cluster.addresses[cluster.index]
         raise UserError(f"worker {cluster.index} cannot start at {address}: {error}") from error
-    # TensorFlow now ignores SIGTERM, which it takes for news of a preemption: undo that.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    return strategy
 
 
 @contextlib.contextmanager
