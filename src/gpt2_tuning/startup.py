@@ -1,6 +1,7 @@
-"""TensorFlow's import: without its notices, and without what Keras would bring along for others."""
+"""TensorFlow's import: without its notices, and without what would make it take twice as long."""
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -20,9 +21,30 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def importing_tensorflow() -> Iterator[None]:
-    """Inside the block TensorFlow and Keras are imported quietly, and in two thirds of the time."""
-    with silenced_tensorflow(), hidden(UNUSED):
+    """Inside the block TensorFlow and Keras are imported quietly, and in half the time."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(silenced_tensorflow())
+        if "tensorflow" not in sys.modules:
+            stack.enter_context(hidden(UNUSED))
+            stack.enter_context(kept_for_good())
         yield
+
+
+@contextlib.contextmanager
+def kept_for_good() -> Iterator[None]:
+    """Inside the block no garbage is collected, and what is there at its end never is.
+
+    TensorFlow's import leaves 300,000 objects. To look through them for garbage again and again
+    took a fifth of the import, and a part of everything after it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

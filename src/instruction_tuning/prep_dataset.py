@@ -131,8 +131,10 @@ def examples(
     from gpt2_tuning.data.examples import Dropped, instruction_example
     from gpt2_tuning.data.prompts import prompt_tokens
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+    from gpt2_tuning.data.words import WordTokenizer
 
     tokenizer = GPT2Tokenizer()
+    by_words = WordTokenizer(tokenizer)
     for batch in source.splits[split].batches():
         count = len(batch[columns.response])
         contexts = batch[columns.context] if columns.context else [""] * count
@@ -143,7 +145,7 @@ def examples(
             for instruction, context in zip(instructions, contexts, strict=True)
         ]
         encoded = zip(
-            prompt_tokens(prompts, tokenizer), tokenizer.encode_batch(responses), strict=True
+            prompt_tokens(prompts, tokenizer), by_words.encode_batch(responses), strict=True
         )
         for instruction, (prompt, response) in zip(instructions, encoded, strict=True):
             if not instruction.strip():

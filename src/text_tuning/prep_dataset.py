@@ -73,8 +73,9 @@ def examples(split: str, source: "Source", seq_len: int) -> "Iterator[Example | 
     from gpt2_tuning.data.documents import encode_documents
     from gpt2_tuning.data.examples import Dropped, text_chunks
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+    from gpt2_tuning.data.words import WordTokenizer
 
-    for ids, ends in encode_documents(source.splits[split], GPT2Tokenizer()):
+    for ids, ends in encode_documents(source.splits[split], WordTokenizer(GPT2Tokenizer())):
         if not ids:
             yield None
         elif len(ids) + ends < 2:

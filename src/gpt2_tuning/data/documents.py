@@ -18,6 +18,7 @@ from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.sources import CUT, SPLITS, OpenedRows, Source, limited, with_all_splits
 from gpt2_tuning.data.splits import SHARE, fingerprint
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ def break_before(text: str, place: int) -> int:
     return place
 
 
-def encode_documents(rows: Rows, tokenizer: GPT2Tokenizer) -> Iterator[tuple[array, bool]]:
+def encode_documents(
+    rows: Rows, tokenizer: GPT2Tokenizer | WordTokenizer
+) -> Iterator[tuple[array, bool]]:
     """Each document's tokens, as `tokenizer.encode` gives them, and whether they go to its end.
 
     A blank document has no tokens. Long ones are tokenised piece by piece, in little memory and

@@ -16,6 +16,7 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.report import report_table
 from gpt2_tuning.data.sources import Source, split_origins
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.data.writing import Examples, check_output_dir, write_dataset
 from gpt2_tuning.errors import UserError
 
@@ -100,15 +101,15 @@ def prepare_labelled(
         label_column: the column of its class.
         make_example: takes the token ids of each text, then the class and seq_len.
     """
-    tokenizer = GPT2Tokenizer()
+    tokenizer = WordTokenizer(GPT2Tokenizer())
 
     def examples(split: str) -> Iterator[Example | None]:
         for batch in source.splits[split].batches():
             texts = [[text or "" for text in batch[name]] for name in text_columns]
-            encoded = [tokenizer.encode_batch(column) for column in texts]
-            rows = zip(zip(*texts, strict=True), zip(*encoded, strict=True), strict=True)
-            for (fields, ids), label in zip(rows, batch[label_column], strict=True):
-                if all(text.strip() for text in fields):
+            encoded = zip(*map(tokenizer.encode_batch, texts), strict=True)
+            rows = zip(zip(*texts, strict=True), encoded, batch[label_column], strict=True)
+            for fields, ids, label in rows:
+                if all(map(str.strip, fields)):
                     yield make_example(*ids, label, options.seq_len)
                 else:
                     yield None

@@ -29,27 +29,23 @@ class SplitTally:
         self._lengths = array("q")
         self._labels: Counter[int] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._counts = Counter(
-            dropped=0, truncated=0, duplicates_within=0, duplicates_across=0, supervised_tokens=0
-        )
+        self._truncated = self._within = self._across = self._supervised = 0
 
     def add(self, example: Example | Dropped | None) -> None:
         """Counts one row; None is a row that was dropped because it holds no text."""
         if not isinstance(example, Example):
-            self._counts["dropped"] += 1
             self._reasons[example.reason if example else NO_TEXT] += 1
             return
-        self._lengths.append(len(example.token_ids))
-        self._counts["truncated"] += example.truncated
-        if "label" in example.extras:
-            self._labels[example.extras["label"]] += 1
-        if "prompt_length" in example.extras:
-            supervised = len(example.token_ids) - example.extras["prompt_length"]
-            self._counts["supervised_tokens"] += supervised
-        content = array("H", example.token_ids).tobytes()
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        self._counts["duplicates_within"] += digest in self.seen
-        self._counts["duplicates_across"] += digest in self._earlier
+        ids, extras = example.token_ids, example.extras
+        self._lengths.append(len(ids))
+        self._truncated += example.truncated
+        if "label" in extras:
+            self._labels[extras["label"]] += 1
+        if "prompt_length" in extras:
+            self._supervised += len(ids) - extras["prompt_length"]
+        digest = hashlib.blake2b(array("H", ids), digest_size=16).digest()
+        self._within += digest in self.seen
+        self._across += digest in self._earlier
         self.seen.add(digest)
 
     @property
@@ -68,14 +64,17 @@ class SplitTally:
         found = np.percentile(lengths, list(PERCENTILES.values()), method="inverted_cdf")
         summary: dict[str, Any] = {
             "examples": len(lengths),
-            **self._counts,
+            "dropped": self._reasons.total(),
+            "truncated": self._truncated,
+            "duplicates_within": self._within,
+            "duplicates_across": self._across,
+            "supervised_tokens": self._supervised,
             "dropped_reasons": self.dropped_reasons,
             "tokens": int(lengths.sum()),
             "lengths": dict(zip(PERCENTILES, map(int, found), strict=True)),
         }
-        if self._counts["supervised_tokens"]:
-            share = self._counts["supervised_tokens"] / summary["tokens"]
-            summary["supervised_share"] = round(share, 4)
+        if self._supervised:
+            summary["supervised_share"] = round(self._supervised / summary["tokens"], 4)
         if label_names is not None:
             summary["labels"] = {name: self._labels[i] for i, name in enumerate(label_names)}
         return summary

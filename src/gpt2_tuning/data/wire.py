@@ -41,7 +41,7 @@ def serialized(examples: Sequence[Example], seq_len: int, columns: Sequence[str]
     for example, ids in zip(examples, packed_ids(examples, seq_len), strict=True):
         features = {name: single(name, value) for name, value in example.extras.items()}
         features["length"] = single("length", len(example.token_ids))
-        features["token_ids"] = int64_feature("token_ids", ids)
+        features["token_ids"] = opening("token_ids", len(ids)) + ids
         records.append(delimited(1, b"".join([features[name] for name in order])))
     return records
 
@@ -62,6 +62,13 @@ def int64_feature(name: str, values: bytes) -> bytes:
     """An entry of the map Features.feature: a name and an Int64List of packed varints."""
     feature = delimited(3, delimited(1, values))
     return delimited(1, delimited(1, name.encode()) + delimited(2, feature))
+
+
+@functools.lru_cache(4096)
+def opening(name: str, size: int) -> bytes:
+    """An entry without its values, which are its last `size` bytes; rows of one size share it."""
+    entry = int64_feature(name, bytes(size))
+    return entry[: len(entry) - size]
 
 
 @functools.lru_cache(4096)

@@ -1,0 +1,82 @@
+"""TensorFlow's import is quiet and lean, and comes only when it is needed."""
+
+import gc
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt2_tuning.startup import hidden, import_tensorflow
+
+SRC = Path(__file__).parents[1] / "src"
+
+
+def run(code):
+    """Runs Python code in a process of its own; it must say nothing on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=SRC
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_hidden_module_is_as_if_not_installed_until_the_block_ends(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    with hidden(("wave", "json")):
+        with pytest.raises(ImportError):
+            importlib.import_module("wave")
+        assert importlib.import_module("json")  # it was imported before
+    assert importlib.import_module("wave")
+
+
+def test_hidden_module_is_back_when_the_import_fails(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    with pytest.raises(ZeroDivisionError), hidden(("wave",)):
+        raise ZeroDivisionError
+    assert importlib.import_module("wave")
+
+
+def test_tensorflow_is_imported_quietly_and_without_what_nothing_here_uses():
+    run(
+        "import gc, sys\n"
+        "from gpt2_tuning.startup import UNUSED, import_tensorflow\n"
+        "import_tensorflow()\n"
+        "import keras, tensorflow\n"
+        "assert keras.backend.backend() == 'tensorflow'\n"
+        "assert not set(UNUSED) & set(sys.modules)\n"
+        "assert gc.isenabled() and gc.get_freeze_count() > 100_000\n"
+        "import matplotlib.pyplot, sklearn.metrics, pandas, pyarrow\n"
+        "assert sklearn.metrics.accuracy_score([1], [1]) == 1\n"
+        "assert len(pyarrow.table({'a': [1]}).to_pandas()) == 1\n"
+    )
+
+
+def test_import_that_was_done_before_keeps_nothing_from_being_collected():
+    import_tensorflow()
+    before = gc.get_freeze_count()
+    import_tensorflow()
+    assert gc.get_freeze_count() == before
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("task", ["classification", "entailment", "instruction", "text"])
+def test_preparation_answers_bad_files_without_tensorflow_or_datasets(task):
+    run(
+        "import contextlib, io, sys\n"
+        f"from {task}_tuning import prep_dataset\n"
+        "with contextlib.redirect_stderr(io.StringIO()):\n"
+        "    assert prep_dataset.main(['--train_file', 'none.csv']) == 2\n"
+        "assert not {'tensorflow', 'keras', 'datasets', 'transformers'} & set(sys.modules)\n"
+    )
+
+
+def test_local_rows_are_prepared_without_the_hubs_libraries(tmp_path):
+    run(
+        "import contextlib, io, sys\n"
+        "from classification_tuning import prep_dataset\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    flags = ['--dataset', 'sample', '--output_dir', {str(tmp_path / 'set')!r}]\n"
+        "    assert prep_dataset.main(flags) == 0\n"
+        "assert not {'datasets', 'transformers'} & set(sys.modules)\n"
+    )
