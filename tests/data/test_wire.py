@@ -41,7 +41,7 @@ def test_records_are_the_bytes_that_tensorflow_writes(column, seq_len):
 def test_records_of_many_columns_are_too_whatever_their_order():
     names = [f"column_{number:02}" for number in range(20)]
     one = Example([5], {name: number for number, name in enumerate(names)})
-    other = Example([5], dict(reversed(one.extras.items())))
+    other = Example([5], dict(reversed(list(one.extras.items()))))
     assert serialized([one, other], 2, names) == [by_tensorflow(one, 2)] * 2
 
 
