@@ -62,6 +62,12 @@ def flip(path, offset=-20):
     path.write_bytes(content)
 
 
+def best_of(path):
+    """The best weights that a checkpoint refers to, which may be those of others too."""
+    best = checkpoint.read_content(path)["progress"]["best_epoch"]
+    return path.parent / f"best-{best:04d}.safetensors"
+
+
 # --- killed ----------------------------------------------------------------------------------
 
 
@@ -129,10 +135,7 @@ DAMAGES = {
     "a bit of the progress": lambda path: flip(path / checkpoint.PROGRESS_FILE, 900),
     "half a progress": lambda path: os.truncate(path / checkpoint.PROGRESS_FILE, 300),
     "nothing at all": lambda path: [file.unlink() for file in path.iterdir()],
-    "a bit of the best weights": lambda path: flip(
-        path.parent / f"best-{checkpoint.read_content(path)['progress']['best_epoch']:04d}"
-        ".safetensors"
-    ),
+    "a bit of the best weights": lambda path: flip(best_of(path), -int(path.name[-2:])),
 }
 
 
