@@ -151,6 +151,14 @@ def test_any_damage_is_noticed_and_none_is_used(full, tmp_path, damage):
     assert all(np.array_equal(a, b) for a, b in zip(before, state(tuner), strict=True))
 
 
+def test_what_a_kill_after_the_last_checkpoint_left_is_removed(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    kept = [path.name for path in checkpoint.checkpoints(run_dir / "checkpoints")]
+    shutil.copytree(newest(run_dir, -2), run_dir / "checkpoints" / "step-00000018")
+    make_tuner(run_dir).fit(resume=True)
+    assert [path.name for path in checkpoint.checkpoints(run_dir / "checkpoints")] == kept
+
+
 def test_lost_checkpoints_are_an_error(full, tmp_path):
     run_dir = copy_of(full, tmp_path)
     shutil.rmtree(run_dir / "checkpoints")

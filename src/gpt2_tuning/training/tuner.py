@@ -159,6 +159,8 @@ class Tuner:
         self.progress, path = self.store.restore()
         watcher.record(self.progress)
         if self.finished:
+            if self.chief:  # a kill may have come just after the last one was written
+                self.store.remove_older(path)
             watcher.say(f"the training was finished ({path.name}): doing what comes after it")
         else:
             place = f"epoch {self.progress.epoch + 1}, after step {self.progress.step}"
