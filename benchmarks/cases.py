@@ -126,7 +126,7 @@ def step_cases() -> Iterable[Case]:
         "hf": ("weights", "float32"),
         "kerashub": ("mixed", "mixed-xla"),
     }
-    yield Case("start", "start", settings, started)
+    yield Case("start", "start", settings, started, rounds=3)
 
 
 def data_cases() -> Iterable[Case]:
@@ -151,7 +151,7 @@ def data_cases() -> Iterable[Case]:
             "hf": ("weights", "float32", "weights-grouped", "float32-grouped"),
             "kerashub": ("mixed-dynamic", "mixed-fixed-xla"),
         }
-        yield Case(f"epoch/{data}", "epoch", settings, variants, data=data)
+        yield Case(f"epoch/{data}", "epoch", settings, variants, data=data, rounds=3)
     variants = {OURS: ("default",), "hf": ("default", "cores"), "kerashub": ("default",)}
     yield Case("prepare", "prepare", {"length": 128}, variants, data="emotion")
 

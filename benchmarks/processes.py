@@ -27,6 +27,9 @@ SIDES = {OURS: {"USE_TORCH": "0"}, "hf": {"USE_TF": "0"}, "kerashub": {"USE_TORC
 """Variables of each worker's environment, so that it imports its own framework alone."""
 ENDING = 10.0
 """Seconds that a process whose output has ended is given to end."""
+SLICE = 1.0
+"""The most seconds waited at once: while the machine slept, or the driver was stopped, no more than
+this has been waited."""
 
 
 class NoAnswer(Exception):
@@ -66,17 +69,20 @@ class Process:
             NoAnswer: there is none within so many seconds.
             Ended: there will be none.
         """
-        deadline = time.monotonic() + seconds
+        left = seconds
         while True:
             while b"\n" in self.unread:
                 line, self.unread = self.unread.split(b"\n", 1)
                 if line.startswith(b"{"):
                     return json.loads(line)
-            left = deadline - time.monotonic()
-            output = self.popen.stdout
-            assert output
-            if left <= 0 or not select.select([output], [], [], left)[0]:
+            if left <= 0:
                 raise NoAnswer
+            output, start = self.popen.stdout, time.monotonic()
+            assert output
+            there = select.select([output], [], [], min(left, SLICE))[0]
+            left -= min(time.monotonic() - start, SLICE)
+            if not there:
+                continue
             piece = os.read(output.fileno(), 1 << 16)
             if not piece:
                 raise Ended(self.last_words())

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmarks import report, run
+from benchmarks import processes, report, run
 from benchmarks.cases import Case
 from benchmarks.processes import ROOT, Process
 from benchmarks.rounds import Rounds
@@ -138,6 +138,14 @@ def test_a_start_is_a_new_process_each_round(measured, tmp_path):
     assert names == ["own", "a", "a", "own", "own", "a"]
     assert len(set(turns(tmp_path)[1::2])) == 6
     assert values(summary, "hf", "a", "start_seconds") == [3.0] * 3
+
+
+def test_the_time_in_which_the_driver_is_stopped_is_not_waited(tmp_path, monkeypatch):
+    worker = process(tmp_path, "start", "own", {"own": {"seconds": 2.0}})
+    clock = iter(range(0, 10**6, 1000))  # as if stopped for a thousand seconds at a time
+    monkeypatch.setattr(processes.time, "monotonic", lambda: next(clock))
+    assert worker.answer(60)["figures"] == {"start_seconds": 2.0}
+    worker.close()
 
 
 def test_no_worker_survives_an_interrupted_driver(measured):
