@@ -181,7 +181,7 @@ def ended_in_mid_run(run, number, flags, logs):
         _, worker = map(int, children.read_text().split())
         os.kill(worker, number)
         seen = checkpoints(run / "checkpoints")[-1]
-        output, errors = launcher.communicate(timeout=MINUTE)
+        output, errors = launcher.communicate(timeout=3 * MINUTE)  # the launcher gives up before
     assert b"Traceback" not in output + errors
     assert not (run / "model").exists()
     return launcher.returncode, errors.decode(), seen
