@@ -5,15 +5,16 @@ import os
 import signal
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("USE_TORCH", "0")
-# As the scripts set it: without, TensorFlow leaves oneDNN out on some processors, which rounds
-# otherwise, and a run begun by a script would not be resumed to the same bits.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
-import tensorflow as tf
+
+from gpt2_tuning.startup import silenced_tensorflow
+
+# In the scripts' environment: without it TensorFlow leaves oneDNN out on some processors, which
+# rounds otherwise, and a run begun by a script would not be resumed to the same bits.
+with silenced_tensorflow():
+    import tensorflow as tf
 
 # Two logical devices, so that what several replicas do can be tested anywhere.
 tf.config.set_logical_device_configuration(

@@ -108,7 +108,7 @@ def chunk_sums(logits, targets, weights):
     logits = tf.cast(logits, tf.float32)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == targets, tf.float32)
-    return tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
+    return weighted_sums(losses, hits, weights)
 
 
 @compile_it
@@ -126,5 +126,9 @@ def sums_and_errors(logits, targets, weights):
     first = tf.reduce_min(tf.where(exact == largest, places, places[-1]), axis=1)
     hits = tf.cast(first == targets, tf.float32)
     errors = (powers / total - tf.cast(hot, tf.float32)) * weights[:, tf.newaxis]
-    sums = tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
-    return sums, tf.cast(errors, logits.dtype)
+    return weighted_sums(losses, hits, weights), tf.cast(errors, logits.dtype)
+
+
+def weighted_sums(losses, hits, weights):
+    """float32 [2] from float32 [n] each."""
+    return tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])

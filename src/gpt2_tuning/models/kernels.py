@@ -3,7 +3,7 @@
 In training each is compiled by XLA into one pass over memory, where TensorFlow would make one for
 every operation and keep most results for the gradient. The large matrix products stay outside: on
 a CPU oneDNN computes them faster than XLA does; attention's many small ones are the faster in XLA.
-All but those products is computed in float32, and the result has the type of the first argument.
+All but those products are computed in float32; the result has the type of the first argument.
 """
 
 import functools
