@@ -5,12 +5,12 @@ An example knows its own length, so nothing later has to guess where padding beg
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from gpt2_tuning.config import END_OF_TEXT
 
 
-@dataclasses.dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One row as the model will see it, before padding."""
 
     token_ids: Sequence[int]

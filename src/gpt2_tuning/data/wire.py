@@ -36,13 +36,21 @@ def serialized(examples: Sequence[Example], seq_len: int, columns: Sequence[str]
             raise ValueError(
                 f"{length} tokens, extras {dict(example.extras)}: not a row of this set"
             )
-    order = sorted(["length", "token_ids", *columns])  # a deterministic map has its keys in order
+    # A deterministic map has its keys in order.
+    first, last = (
+        tuple(sorted(name for name in ["length", *columns] if (name < "token_ids") == before))
+        for before in (True, False)
+    )
     records = []
     for example, ids in zip(examples, packed_ids(examples, seq_len), strict=True):
-        features = {name: single(name, value) for name, value in example.extras.items()}
-        features["length"] = single("length", len(example.token_ids))
-        features["token_ids"] = opening("token_ids", len(ids)) + ids
-        records.append(delimited(1, b"".join([features[name] for name in order])))
+        numbers = {"length": len(example.token_ids), **example.extras}
+        content = (
+            singles(first, tuple([numbers[name] for name in first]))
+            + opening("token_ids", len(ids))
+            + ids
+            + singles(last, tuple([numbers[name] for name in last]))
+        )
+        records.append(delimited(1, content))
     return records
 
 
@@ -72,9 +80,9 @@ def opening(name: str, size: int) -> bytes:
 
 
 @functools.lru_cache(4096)
-def single(name: str, value: int) -> bytes:
-    """The entry of a single number; lengths and classes repeat."""
-    return int64_feature(name, varint(value))
+def singles(names: tuple[str, ...], values: tuple[int, ...]) -> bytes:
+    """The entries of single numbers; lengths and classes repeat."""
+    return b"".join(map(int64_feature, names, map(varint, values)))
 
 
 def delimited(field: int, content: bytes) -> bytes:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 
-MARK = "\0"
-"""Stands between two words while texts are taken apart."""
-BETWEEN = r"([^\s\x{0b}\x{1c}-\x{1f}\x{85}\pZ])([ \n])"
-"""Where a word ends: a character that is no blank space of any kind, then a space or line break.
-Where blank space follows blank space, what is a token depends on what comes after it."""
+PRINTED = (ord("!"), ord("~"))
+"""The first and the last of the bytes after which a word may end: the characters of ASCII that are
+no blank space. Where blank space follows blank space, what is a token depends on what comes after;
+other alphabets have blank spaces of their own, so after those no word ends."""
+BLANKS = (ord(" "), ord("\n"))
+"""What the next word then begins with."""
 KNOWN = 100_000
 """Words that are kept at most."""
 
@@ -36,15 +36,12 @@ class WordTokenizer:
         Raises:
             UserError: a text holds a lone surrogate, which is no character.
         """
-        if any(MARK in text for text in texts):
-            return self.tokenizer.encode_batch(texts)
         try:
             array = pa.array(texts, pa.large_string())
         except UnicodeEncodeError:
             return self.tokenizer.encode_batch(texts)  # which says what is wrong
-        marked = pc.replace_substring_regex(array, BETWEEN, rf"\1{MARK}\2")
-        words = pc.split_pattern(marked, MARK)
-        found = words.flatten().dictionary_encode()
+        words, offsets = split(array)
+        found = words.dictionary_encode()
         different = found.dictionary.to_pylist()
         new = [word for word in different if word not in self._known]
         if len(new) > len(found) / 2:  # numbers, or a language without spaces
@@ -53,7 +50,26 @@ class WordTokenizer:
             self._known, new = {}, different
         self._known.update(zip(new, self.tokenizer.encode_batch(new), strict=True))
         ids = [self._known[word] for word in different]
-        return joined(ids, found.indices.to_numpy(), words.offsets.to_numpy())
+        return joined(ids, found.indices.to_numpy(), offsets)
+
+
+def split(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, np.ndarray]:
+    """The words of all texts end to end, and where each text begins and ends among them.
+
+    Returns:
+        The words, and int64 [texts + 1]. An empty text has no word.
+    """
+    _, offsets, content = texts.buffers()
+    ends = np.frombuffer(offsets, np.int64)
+    letters = np.frombuffer(content or b"", np.uint8)
+    printed = (letters >= PRINTED[0]) & (letters <= PRINTED[1])
+    begins = np.zeros(len(letters), bool)
+    begins[1:] = ((letters[1:] == BLANKS[0]) | (letters[1:] == BLANKS[1])) & printed[:-1]
+    begins[ends[:-1][np.diff(ends) > 0]] = True
+    starts = np.flatnonzero(begins)
+    places = pa.py_buffer(np.append(starts, ends[-1]))
+    words = pa.LargeStringArray.from_buffers(len(starts), places, content)
+    return words, np.searchsorted(starts, ends)
 
 
 def joined(ids: list[list[int]], numbers: np.ndarray, offsets: np.ndarray) -> list[list[int]]:
