@@ -10,6 +10,7 @@ from samples import inputs_of, randomize
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import gpt2_model, kernels
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model, visible_tokens
 
 
@@ -147,6 +148,43 @@ def test_left_padding_changes_nothing_with_a_cache(model):
     mask = tf.constant([[1] * 9, [0] * 5 + [1] * 4])
     states, _ = model({"token_ids": ids, "attention_mask": mask}, cache=model.empty_cache(2, 10))
     np.testing.assert_allclose(states[1, 5:], model(inputs_of([short]))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("rematerialize", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_states_at_some_places_are_those_of_the_full_pass(small_config, training, rematerialize):
+    config = dataclasses.replace(small_config, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
+    model = randomize(GPT2Model(config, lora={"rank": 2}).built_now())
+    model.rematerialize = rematerialize
+    inputs = inputs_of(random_rows([9, 5]))
+    at = tf.constant([[8, 0, 3], [4, 4, 2]])
+
+    def states_and_gradients(**wanted):
+        with tf.GradientTape() as tape:
+            states = model(inputs, training=training, **wanted)
+            if not wanted:
+                states = tf.gather(states, at, axis=1, batch_dims=1)
+            loss = tf.reduce_sum(tf.square(states))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        return states, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    states, gradients = tf.function(states_and_gradients, autograph=False)(at=at)
+    expected, true_gradients = tf.function(states_and_gradients, autograph=False)()
+    np.testing.assert_allclose(states, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(gradients, true_gradients, strict=True):
+        scale = tf.reduce_max(tf.abs(other))
+        np.testing.assert_allclose(one / scale, other / scale, atol=1e-5)
+
+
+def test_a_classifiers_last_block_computes_one_place_a_row(small_config, monkeypatch):
+    """All others of its states are dropped anyway."""
+    seen = []
+    real = gpt2_model.GPT2MLP.call
+    monkeypatch.setattr(
+        gpt2_model.GPT2MLP, "call", lambda self, x, *rest: seen.append(x.shape) or real(self, x, *rest)
+    )
+    GPT2Classifier(small_config, 3)(inputs_of(random_rows([9, 5])))
+    assert [shape[1] for shape in seen] == [9] * (small_config.n_layer - 1) + [1]
 
 
 def test_too_many_tokens_are_refused(model):

@@ -69,8 +69,8 @@ class GPT2Classifier(TunableModel):
         Args:
             inputs: a dict of `token_ids` and `attention_mask`, both int32 [B, T].
         """
-        hidden = self.transformer(inputs, training=training)
-        pooled = tf.gather(hidden, last_real_token(inputs["attention_mask"]), axis=1, batch_dims=1)
+        at = last_real_token(inputs["attention_mask"])[:, tf.newaxis]
+        pooled = self.transformer(inputs, training=training, at=at)[:, 0]
         logits = self.score(self.dropout(pooled, training=training))
         return tf.cast(logits, tf.float32)
 

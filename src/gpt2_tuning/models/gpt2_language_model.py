@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from gpt2_tuning.models import chunked_loss
-from gpt2_tuning.models.gpt2_model import Cache, GPT2Model
+from gpt2_tuning.models.gpt2_model import Cache, GPT2Model, gathered
 from gpt2_tuning.models.lora import project
 from gpt2_tuning.models.tunable import TunableModel
 
@@ -78,4 +78,4 @@ def at_targets(hidden, inputs):
     """Hidden states [B, K, C] at the inputs' `target_positions`; without those, all [B, T, C]."""
     if "target_positions" not in inputs:
         return hidden
-    return tf.gather(hidden, inputs["target_positions"], axis=1, batch_dims=1)
+    return gathered(hidden, inputs["target_positions"])

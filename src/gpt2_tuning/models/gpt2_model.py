@@ -56,7 +56,7 @@ class GPT2Attention(keras.layers.Layer):
         self.c_attn.build(input_shape)
         self.c_proj.build(input_shape)
 
-    def call(self, x, visible, seeds=INFERENCE, past=None, filled=None):
+    def call(self, x, visible, seeds=INFERENCE, past=None, filled=None, at=None):
         """Attends within x, or from x to a cache that x is first written into.
 
         Args:
@@ -65,12 +65,15 @@ class GPT2Attention(keras.layers.Layer):
             seeds: a DropoutSeeds.
             past: (keys, values) of this layer, each [B, heads, S, head_size]; or None, and S = T.
             filled: int32 scalar, the slot of `past` that the first token of x goes to.
+            at: int32 [B, K], the places of x whose results are wanted; None is all of them.
 
         Returns:
-            [B, T, n_embd], and the new (keys, values).
+            [B, T, n_embd], or [B, K, n_embd] with `at`, and the new (keys, values).
         """
-        fused = self.c_attn(x, seed=seeds.c_attn)
-        query, key, value = (self.split_heads(part) for part in tf.split(fused, 3, axis=2))
+        parts = tf.split(self.c_attn(x, seed=seeds.c_attn), 3, axis=2)
+        if at is not None:
+            x, parts[0], visible = (gathered(part, at) for part in (x, parts[0], visible))
+        query, key, value = map(self.split_heads, parts)
         if past is not None:
             key = write_slots(past[0], key, filled)
             value = write_slots(past[1], value, filled)
@@ -82,8 +85,9 @@ class GPT2Attention(keras.layers.Layer):
             visible,
             seeds.weights,
             rate=self.config.attn_pdrop,
-            halved=training,
-            compiled=training,
+            halved=training and at is None,
+            # With `at`, little work in as many shapes: compiling would cost more than it brings.
+            compiled=training and at is None,
         )
         mixed = tf.transpose(mixed, [0, 2, 1, 3])  # [B, T, heads, head_size]
         mixed = tf.reshape(mixed, tf.shape(x))
@@ -134,11 +138,16 @@ class GPT2Block(keras.layers.Layer):
         for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
             layer.build(input_shape)
 
-    def call(self, x, visible, seeds=INFERENCE, past=None, filled=None):
-        """[B, T, n_embd] to the same, and this layer's new (keys, values); see GPT2Attention."""
+    def call(self, x, visible, seeds=INFERENCE, past=None, filled=None, at=None):
+        """[B, T, n_embd] to the same, and this layer's new (keys, values); see GPT2Attention.
+
+        With `at`, int32 [B, K], it gives and computes those places of x alone: [B, K, n_embd].
+        """
         training = seeds.attn_out is not None
         normal = self.ln_1(x, compiled=training)
-        update, present = self.attn(normal, visible, seeds, past=past, filled=filled)
+        update, present = self.attn(normal, visible, seeds, past=past, filled=filled, at=at)
+        if at is not None:
+            x = gathered(x, at)
         x += kernels.dropout(update, seeds.attn_out, rate=self.rate, compiled=training)
         update = self.mlp(self.ln_2(x, compiled=training), seeds)
         x += kernels.dropout(update, seeds.mlp_out, rate=self.rate, compiled=training)
@@ -206,7 +215,7 @@ class GPT2Model(TunableModel):
             block.build(hidden)
         self.ln_f.build(hidden)
 
-    def call(self, inputs, cache: Cache | None = None, training=None):
+    def call(self, inputs, cache: Cache | None = None, training=None, at=None):
         """Hidden states [B, T, n_embd] in the compute type; with a cache, (states, new cache).
 
         Args:
@@ -215,6 +224,9 @@ class GPT2Model(TunableModel):
                 of a packed row; no token sees another segment).
             cache: computes the tokens as a continuation of those in the cache, which must have
                 room for them.
+            training: whether dropout is on.
+            at: int32 [B, K], the places whose hidden states are wanted, which are then [B, K,
+                n_embd]: the last block computes no others. None is all of them.
 
         Raises:
             UserError: T is above n_positions.
@@ -240,11 +252,12 @@ class GPT2Model(TunableModel):
         for layer, block in enumerate(self.h):
             # The embeddings' dropout has the seed itself, so blocks begin with the next.
             seeds = DropoutSeeds.of_block(seed, layer + 1)
+            wanted = at if block is self.h[-1] else None
             if training and self.rematerialize:
-                x = computed_again(block, visible, seeds)(x)
+                x = computed_again(block, visible, seeds, wanted)(x)
                 continue
             past = pasts[layer] if pasts else None
-            x, present = block(x, visible, seeds, past=past, filled=filled)
+            x, present = block(x, visible, seeds, past=past, filled=filled, at=wanted)
             presents.append(present)
         x = self.ln_f(x, compiled=bool(training))
         if cache is None:
@@ -259,12 +272,17 @@ class GPT2Model(TunableModel):
         return Cache(nothing, nothing, tf.zeros([batch_size, slots], tf.int32), tf.constant(0))
 
 
-def computed_again(block: GPT2Block, visible, seeds: DropoutSeeds):
+def computed_again(block: GPT2Block, visible, seeds: DropoutSeeds, at=None):
     """The block as a function of its input that keeps nothing else for its gradient.
 
     The seeds are given from outside, so the second pass drops what the first did.
     """
-    return tf.recompute_grad(lambda x: block(x, visible, seeds)[0])
+    return tf.recompute_grad(lambda x: block(x, visible, seeds, at=at)[0])
+
+
+def gathered(x, at):
+    """The places `at`, int32 [B, K], of x, [B, T, C]: [B, K, C]."""
+    return tf.gather(x, at, axis=1, batch_dims=1)
 
 
 def visible_tokens(inputs) -> tf.Tensor:
