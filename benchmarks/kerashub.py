@@ -1,9 +1,9 @@
 """KerasHub on TensorFlow: `python -m benchmarks.kerashub SPEC` measures one case.
 
 Variants: `xla` compiles with jit_compile=True, all others without; `mixed` is the policy
-mixed_bfloat16, `weights` the policy bfloat16, which holds LoRA's weights in bfloat16 too;
-`dynamic` pads rows to the longest of their batch, `fixed` to the longest of all, since XLA compiles
-for every shape.
+mixed_bfloat16, `weights` the policy bfloat16, which holds LoRA's weights in bfloat16 too, `float32`
+all in float32 where the case is one of bfloat16; `dynamic` pads rows to the longest of their batch,
+`fixed` to the longest of all, since XLA compiles for every shape.
 
 Its enable_lora covers query and value by default; here it is told to cover what ours does, as three
 projections of their own where ours is a fused one. It has no dropout and its scale is alpha = rank.
@@ -37,7 +37,7 @@ def backbone(spec: Spec, dtype: str):
 
 def dtype_of(spec: Spec) -> str:
     """The Keras policy that the variant means."""
-    precision = spec.settings["precision"]
+    precision = "float32" if "float32" in spec.words else spec.settings["precision"]
     return f"mixed_{precision}" if "mixed" in spec.words else precision
 
 

@@ -1,4 +1,7 @@
-"""Our side of the comparison: `python -m benchmarks.ours SPEC` measures one case."""
+"""Our side of the comparison: `python -m benchmarks.ours SPEC` measures one case.
+
+Variants: `float32` computes in it where the case is one of bfloat16, `default` as the case says.
+"""
 
 import functools
 import sys
@@ -45,7 +48,7 @@ def training_model(spec: Spec):
     lora = settings["lora"]
     options = TrainOptions(
         pretrained=spec.base,
-        precision=settings["precision"],
+        precision="float32" if "float32" in spec.words else settings["precision"],
         lora_rank=lora["rank"] if settings["tuning"] == "lora" else 0,
         lora_alpha=lora["alpha"],
         lora_dropout=0.0,

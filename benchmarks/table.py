@@ -46,7 +46,7 @@ def figures(case: Mapping[str, Any]) -> list[list[str]]:
     lines = []
     for name in report.figure_names(measured):
         figure = FIGURES[name]
-        ours = cell(report.best(measured, OURS, name), figure, absence(case, OURS), named=False)
+        ours = cell(report.best(measured, OURS, name), figure, absence(case, OURS))
         peers = [
             cell(report.best(measured, peer, name), figure, absence(case, peer)) for peer in PEERS
         ]
@@ -62,12 +62,12 @@ def points(case: Mapping[str, Any]) -> list[list[str]]:
     return [[name, f"{figure['median']:.3f}"] for name, figure in found.items()]
 
 
-def cell(found: tuple[float, str] | None, figure: Figure, absent: str, named: bool = True) -> str:
-    """A median and whose variant it is, or why there is none."""
+def cell(found: tuple[float, str] | None, figure: Figure, absent: str) -> str:
+    """A median and whose variant it is, where there are several, or why there is none."""
     if not found:
         return absent
     decimals = figure.decimals or int(found[0] < 100)
-    return f"{found[0]:,.{decimals}f}" + (f" ({found[1]})" if named else "")
+    return f"{found[0]:,.{decimals}f}" + (f" ({found[1]})" if found[1] != "default" else "")
 
 
 def absence(case: Mapping[str, Any], worker: str) -> str:

@@ -159,6 +159,13 @@ def test_our_own_processes_are_no_other_use(tmp_path, monkeypatch):
     assert others.share() == pytest.approx(0.2)
 
 
+def test_whose_variant_a_figure_is_stands_beside_it_where_there_are_several():
+    summary = summary_of(
+        Run("ours", "float32", result([300], 2000)), Run("hf", "default", result([200], 4000))
+    )
+    assert "| tokens/s | 300 (float32) | 200 |" in table.written([summary])
+
+
 def test_a_busy_machine_is_named():
     summary = summary_of(Run("ours", "default", result([300], 2000)))
     for share, named in ((None, False), (0.05, False), (0.31, True)):

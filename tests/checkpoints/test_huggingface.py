@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -216,3 +217,20 @@ def test_export_keeps_its_hands_off_other_files(model, saved):
     with pytest.raises(UserError, match=r"holds thesis\.txt, which would be removed"):
         model.save_pretrained(saved)
     assert (saved / "thesis.txt").exists()
+
+
+def test_only_what_the_checkpoint_lacks_is_drawn_at_random(small_config, saved, monkeypatch):
+    drawn = []
+    real = keras.initializers.RandomNormal.__call__
+    monkeypatch.setattr(
+        keras.initializers.RandomNormal,
+        "__call__",
+        lambda self, shape, dtype=None: drawn.append(shape) or real(self, shape, dtype),
+    )
+    tuned = GPT2Classifier.from_pretrained(saved, num_classes=3, lora={"rank": 2})
+    assert drawn == [(small_config.n_embd, 3)]
+    assert np.ptp(tuned.score.kernel.numpy()) > 0
+    drawn.clear()
+    fresh = GPT2Model(small_config).built_now()
+    assert len(drawn) == 2 + 4 * small_config.n_layer
+    assert np.ptp(fresh.wte.embeddings.numpy()) > 0

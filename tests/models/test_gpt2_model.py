@@ -180,9 +180,12 @@ def test_a_classifiers_last_block_computes_one_place_a_row(small_config, monkeyp
     """All others of its states are dropped anyway."""
     seen = []
     real = gpt2_model.GPT2MLP.call
-    monkeypatch.setattr(
-        gpt2_model.GPT2MLP, "call", lambda self, x, *rest: seen.append(x.shape) or real(self, x, *rest)
-    )
+
+    def spy(self, x, *rest):
+        seen.append(x.shape)
+        return real(self, x, *rest)
+
+    monkeypatch.setattr(gpt2_model.GPT2MLP, "call", spy)
     GPT2Classifier(small_config, 3)(inputs_of(random_rows([9, 5])))
     assert [shape[1] for shape in seen] == [9] * (small_config.n_layer - 1) + [1]
 

@@ -14,6 +14,7 @@ from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.cache import Cache, visible_slots, write_mask, write_slots
+from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.lora import LoRADense, LoRASwitch
 from gpt2_tuning.models.tunable import TunableModel
 
@@ -311,7 +312,7 @@ def block_dense(target: str, units: int, owner: keras.layers.Layer, lora, switch
         spread *= (2 * config.n_layer) ** -0.5
     return LoRADense(
         units,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=spread),
+        kernel_initializer=BaseNormal(stddev=spread),
         update=lora.update_of(target) if lora else None,
         switch=switch,
         dtype=owner.dtype_policy,
@@ -324,7 +325,7 @@ def embedding(rows: int, config: GPT2Config, dtype, name: str) -> keras.layers.E
     return keras.layers.Embedding(
         rows,
         config.n_embd,
-        embeddings_initializer=keras.initializers.RandomNormal(stddev=config.initializer_range),
+        embeddings_initializer=BaseNormal(stddev=config.initializer_range),
         dtype=dtype,
         name=name,
     )

@@ -13,6 +13,7 @@ from gpt2_tuning.checkpoints import adapters, huggingface
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import merging, parameters
+from gpt2_tuning.models.initial import random_values_left_out
 from gpt2_tuning.models.lora import LoRADense
 from gpt2_tuning.models.parameters import ParameterCount
 
@@ -59,6 +60,8 @@ class TunableModel(keras.Model):
         directory = huggingface.find_checkpoint(str(pretrained))
         fields = huggingface.read_json(directory / huggingface.CONFIG_FILE)
         model = cls(GPT2Config.from_dict(fields), **{**cls.head_arguments(fields), **kwargs})
+        with random_values_left_out():
+            model.built_now()
         model.load_weights_from(directory)
         model.pretrained_name = huggingface.public_name(str(pretrained))
         return model
