@@ -222,11 +222,12 @@ def test_export_keeps_its_hands_off_other_files(model, saved):
 def test_only_what_the_checkpoint_lacks_is_drawn_at_random(small_config, saved, monkeypatch):
     drawn = []
     real = keras.initializers.RandomNormal.__call__
-    monkeypatch.setattr(
-        keras.initializers.RandomNormal,
-        "__call__",
-        lambda self, shape, dtype=None: drawn.append(shape) or real(self, shape, dtype),
-    )
+
+    def spy(self, shape, dtype=None):
+        drawn.append(shape)
+        return real(self, shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.RandomNormal, "__call__", spy)
     tuned = GPT2Classifier.from_pretrained(saved, num_classes=3, lora={"rank": 2})
     assert drawn == [(small_config.n_embd, 3)]
     assert np.ptp(tuned.score.kernel.numpy()) > 0
