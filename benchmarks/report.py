@@ -86,17 +86,26 @@ def same_share(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -
 
 
 def best(measured: Mapping[str, Any], worker: str, name: str) -> tuple[float, str] | None:
-    """A worker's best median of a figure and the variant that has it."""
+    """A worker's best median of a figure and the variant that has it.
+
+    Only those variants count that have measured it most often: one lucky round is no median.
+    """
     figure = FIGURES[name]
-    found = [
-        (entry["figures"][figure.source or name]["median"], variant)
+    found = {
+        variant: entry["figures"][figure.source or name]
         for variant, entry in measured.get(worker, {}).items()
         if (figure.source or name) in entry["figures"]
         and (figure.grouped or not is_grouped(variant))
-    ]
+    }
     if not found:
         return None
-    return max(found) if figure.higher_is_better else min(found)
+    rounds = max(len(values["values"]) for values in found.values())
+    medians = [
+        (values["median"], variant)
+        for variant, values in found.items()
+        if len(values["values"]) == rounds
+    ]
+    return max(medians) if figure.higher_is_better else min(medians)
 
 
 def figure_names(measured: Mapping[str, Any]) -> list[str]:

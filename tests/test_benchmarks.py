@@ -34,6 +34,18 @@ def test_a_ratio_is_ours_over_the_best_variant_of_the_best_peer():
     assert summary["missing"] == {"kerashub/xla": "not measured: left out by a flag"}
 
 
+def test_a_variant_that_left_after_a_lucky_round_is_not_the_best():
+    summary = summary_of(
+        Run("ours", "default", result([300], 2000)),
+        Run("hf", "eager", result([290], 3000)),
+        Run("hf", "compile", result([200, 240, 250], 5000)),
+    )
+    assert summary["ratios"] == {
+        "step/lora/float32": 1.25,
+        "step/lora/float32/memory": 0.667,  # for which a process has one value, its last
+    }
+
+
 def test_a_failing_peer_is_reported_and_not_compared():
     summary = summary_of(
         Run("ours", "default", result([300], 2000)),
