@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,11 @@ class Spec:
     def words(self) -> set[str]:
         """The parts of the variant's name."""
         return set(self.variant.split("-"))
+
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """The case's, or float32 where the variant asks for it."""
+        return "float32" if "float32" in self.words else self.settings["precision"]
 
     @property
     def base(self) -> str:

@@ -37,8 +37,7 @@ def backbone(spec: Spec, dtype: str):
 
 def dtype_of(spec: Spec) -> str:
     """The Keras policy that the variant means."""
-    precision = "float32" if "float32" in spec.words else spec.settings["precision"]
-    return f"mixed_{precision}" if "mixed" in spec.words else precision
+    return f"mixed_{spec.precision}" if "mixed" in spec.words else spec.precision
 
 
 def training_model(spec: Spec):

@@ -48,7 +48,7 @@ def training_model(spec: Spec):
     lora = settings["lora"]
     options = TrainOptions(
         pretrained=spec.base,
-        precision="float32" if "float32" in spec.words else settings["precision"],
+        precision=spec.precision,
         lora_rank=lora["rank"] if settings["tuning"] == "lora" else 0,
         lora_alpha=lora["alpha"],
         lora_dropout=0.0,

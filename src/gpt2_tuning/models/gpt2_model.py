@@ -73,12 +73,13 @@ class GPT2Attention(keras.layers.Layer):
         """
         parts = tf.split(self.c_attn(x, seed=seeds.c_attn), 3, axis=2)
         if at is not None:
-            x, parts[0], visible = (gathered(part, at) for part in (x, parts[0], visible))
+            parts[0], visible = gathered(parts[0], at), gathered(visible, at)
         query, key, value = map(self.split_heads, parts)
         if past is not None:
             key = write_slots(past[0], key, filled)
             value = write_slots(past[1], value, filled)
-        training = seeds.weights is not None
+        # With `at`, little work in as many shapes: compiling would cost more than it brings.
+        compiled = seeds.weights is not None and at is None
         mixed = kernels.attention(
             query,
             key,
@@ -86,12 +87,11 @@ class GPT2Attention(keras.layers.Layer):
             visible,
             seeds.weights,
             rate=self.config.attn_pdrop,
-            halved=training and at is None,
-            # With `at`, little work in as many shapes: compiling would cost more than it brings.
-            compiled=training and at is None,
+            halved=compiled,
+            compiled=compiled,
         )
         mixed = tf.transpose(mixed, [0, 2, 1, 3])  # [B, T, heads, head_size]
-        mixed = tf.reshape(mixed, tf.shape(x))
+        mixed = tf.reshape(mixed, tf.shape(parts[0]))
         return self.c_proj(mixed, seed=seeds.attn_proj), (key, value)
 
     def split_heads(self, x):
