@@ -176,7 +176,7 @@ def curve_cases() -> Iterable[Case]:
     base = {**STEP, "tuning": "lora", "precision": "bfloat16", "lora": LORA}
     lengths = {**base, "batch": 2, "axis": "length", "points": [128, 256, 512, 1024]}
     yield Case("scaling/length", "scaling", lengths, ours, CURVE, rounds=3)
-    batches = {**base, "axis": "batch", "points": [1, 2, 4, 8]}
+    batches = {**base, "axis": "batch", "points": [1, 2, 4, 8, 16, 32]}
     yield Case("scaling/batch", "scaling", batches, ours, CURVE, rounds=3)
     rows = {**base, "batch": 32, "classes": 6, "rows": 256, "points": [64, 128, 256]}
     yield Case("scaling/rows", "scaling_rows", rows, ours, CURVE, data="emotion", rounds=3)

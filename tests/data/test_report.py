@@ -6,8 +6,7 @@ from gpt2_tuning.data.report import SplitTally, report_table
 
 def tally_of(examples, earlier=()):
     tally = SplitTally(set(earlier))
-    for example in examples:
-        tally.add(example)
+    tally.add(examples)
     return tally
 
 

@@ -123,6 +123,20 @@ def test_attention_in_halves_is_attention(length):
     np.testing.assert_allclose(halves, whole, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_attention_of_a_single_query_is_that_of_many(dtype):
+    query, key, value = (tf.cast(part, dtype) for part in QUERY_KEY_VALUE)
+    visible = tf.constant(np.random.default_rng(0).random((2, 5, 5)) < 0.6) | VISIBLE[:, :1]
+    many = kernels.attend(query, key, value, visible, None, 0.0)
+    for place in range(5):
+        alone = slice(place, place + 1)
+        one = kernels.attend(query[:, :, alone], key, value, visible[:, alone], None, 0.0)
+        tolerance = {tf.float32: 1e-6, tf.bfloat16: 2e-2}[dtype]
+        np.testing.assert_allclose(
+            tf.cast(one, tf.float32), tf.cast(many[:, :, alone], tf.float32), atol=tolerance
+        )
+
+
 def test_the_halves_of_attention_drop_differently():
     same = [tf.ones((1, 1, 128, 128)), tf.ones((1, 1, 128, 128)), tf.eye(128)[None, None]]
     visible = tf.ones((1, 128, 128), tf.bool)

@@ -31,22 +31,32 @@ class SplitTally:
         self._reasons: Counter[str] = Counter()
         self._truncated = self._within = self._across = self._supervised = 0
 
-    def add(self, example: Example | Dropped | None) -> None:
-        """Counts one row; None is a row that was dropped because it holds no text."""
-        if not isinstance(example, Example):
-            self._reasons[example.reason if example else NO_TEXT] += 1
-            return
-        ids, extras = example.token_ids, example.extras
-        self._lengths.append(len(ids))
-        self._truncated += example.truncated
-        if "label" in extras:
-            self._labels[extras["label"]] += 1
-        if "prompt_length" in extras:
-            self._supervised += len(ids) - extras["prompt_length"]
-        digest = hashlib.blake2b(array("H", ids), digest_size=16).digest()
-        self._within += digest in self.seen
-        self._across += digest in self._earlier
-        self.seen.add(digest)
+    def add(self, rows: Sequence[Example | Dropped | None]) -> list[Example]:
+        """Counts some rows; None is a row that was dropped because it holds no text.
+
+        Returns:
+            Those of them that are examples.
+        """
+        examples = [row for row in rows if isinstance(row, Example)]
+        if len(examples) < len(rows):
+            dropped = (row for row in rows if not isinstance(row, Example))
+            self._reasons.update(row.reason if row else NO_TEXT for row in dropped)
+        self._lengths.extend([len(example.token_ids) for example in examples])
+        self._truncated += sum([example.truncated for example in examples])
+        self._labels.update([e.extras["label"] for e in examples if "label" in e.extras])
+        self._supervised += sum(
+            [
+                len(example.token_ids) - example.extras["prompt_length"]
+                for example in examples
+                if "prompt_length" in example.extras
+            ]
+        )
+        for example in examples:
+            digest = hashlib.blake2b(array("H", example.token_ids), digest_size=16).digest()
+            self._within += digest in self.seen
+            self._across += digest in self._earlier
+            self.seen.add(digest)
+        return examples
 
     @property
     def dropped_reasons(self) -> dict[str, int]:

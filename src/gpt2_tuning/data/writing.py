@@ -25,7 +25,7 @@ from gpt2_tuning.startup import import_tensorflow
 Examples = Iterable[Example | Dropped | None]
 """Examples in order, with Dropped, or None where it holds no text, for a row that gives none."""
 
-BATCH = 1000
+BATCH = 4000
 """Rows that are in memory at the same time."""
 
 
@@ -112,9 +112,7 @@ def write_records(
     try:
         with progress, tf.io.TFRecordWriter(str(file), options) as writer:
             while batch := list(itertools.islice(rest, BATCH)):
-                for example in batch:
-                    tally.add(example)
-                kept = [example for example in batch if isinstance(example, Example)]
+                kept = tally.add(batch)
                 for record in serialized(kept, header.seq_len, header.columns):
                     writer.write(record)
                 progress.advance(task, len(batch))

@@ -19,6 +19,7 @@ from gpt2_tuning.inference.sampling import Sampler
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.gpt2_model import Cache
 from gpt2_tuning.models.lora import project
+from gpt2_tuning.models.products import product_type
 
 STEPS = 2**20
 """More than any row has: row x STEPS + step is another number for every token of a call."""
@@ -27,7 +28,7 @@ STEPS = 2**20
 class Weights(NamedTuple):
     """What one call of generation computes from the model's weights once, not at every step."""
 
-    head: tf.Tensor  # [n_embd, vocab_size] in the compute type: the token embedding, transposed
+    head: tf.Tensor  # [n_embd, vocab_size], the token embedding, transposed, as products take it
     matrices: tuple[tf.Tensor, ...]  # `matrices` in the compute type; none where that is theirs
 
 
@@ -119,6 +120,7 @@ class Decoder:
         model = self._model
         dtype = model.compute_dtype
         head = tf.transpose(tf.cast(model.transformer.wte.embeddings.value, dtype))
+        head = tf.cast(head, product_type(head.dtype))
         if dtype == model.variable_dtype:
             return Weights(head, ())
         return Weights(head, tuple(tf.cast(matrix.value, dtype) for matrix in matrices(model)))
@@ -181,7 +183,7 @@ def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSp
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
     weights = Weights(
-        spec([config.n_embd, config.vocab_size], dtype),
+        spec([config.n_embd, config.vocab_size], product_type(tf.as_dtype(dtype))),
         tuple(spec(shape, dtype) for shape in shapes),
     )
     ids = spec([None, None], tf.int32)

@@ -45,10 +45,11 @@ def write_slots(slots, new, start):
     Inside a loop this writes in place, since nothing else holds the old slots there. Not so a
     concatenation, or `tf.tensor_scatter_nd_update`: those copy the whole cache for every token.
     """
+    count = new.shape[2] or tf.shape(new)[2]
     return tf.raw_ops.TensorStridedSliceUpdate(
         input=slots,
         begin=tf.stack([0, 0, start, 0]),
-        end=tf.stack([0, 0, start + tf.shape(new)[2], 0]),
+        end=tf.stack([0, 0, start + count, 0]),
         strides=[1, 1, 1, 1],
         value=new,
         begin_mask=0b1011,  # all but the third axis are taken whole

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from gpt2_tuning.models.kernels import compile_it
+from gpt2_tuning.models.products import product, product_type
 
 CHUNK = 512
 """Rows of logits that exist at one time: 512 x 50,257 float32 are 103 MB."""
@@ -69,16 +70,17 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
     hidden = tf.reshape(tf.pad(hidden, [[0, missing], [0, 0]]), [chunks, size, width])
     targets = tf.reshape(tf.pad(targets, [[0, missing]]), [chunks, size])
     weights = tf.reshape(tf.pad(weights, [[0, missing]]), [chunks, size])
+    table = tf.cast(table, product_type(table.dtype))  # once, not for every chunk
 
     def one_chunk(index, totals, hidden_gradients, table_gradient):
         part = hidden[index]
-        chunk = (chunk_logits(part, table), targets[index], weights[index])
+        chunk = (product(part, table, transpose_b=True), targets[index], weights[index])
         if not gradients:
             return index + 1, totals + chunk_sums(*chunk), hidden_gradients, table_gradient
         sums, errors = sums_and_errors(*chunk)
-        hidden_gradients = hidden_gradients.write(index, tf.matmul(errors, table))
+        hidden_gradients = hidden_gradients.write(index, product(errors, table))
         if train_table:
-            table_gradient += tf.cast(tf.matmul(errors, part, transpose_a=True), tf.float32)
+            table_gradient += tf.cast(product(errors, part, transpose_a=True), tf.float32)
         return index + 1, totals + sums, hidden_gradients, table_gradient
 
     start = (
@@ -93,14 +95,6 @@ def chunked_loss(hidden, table, targets, weights, gradients: bool, train_table: 
     if not gradients:
         return totals, None, None
     return totals, tf.reshape(hidden_gradients.stack(), [-1, width])[:rows], table_gradient
-
-
-def chunk_logits(part, table):
-    """[n, V] from [n, C] and [V, C], in their type."""
-    if part.dtype == tf.float32:
-        return tf.matmul(part, table, transpose_b=True)
-    # TensorFlow's other products rearrange a transposed factor; the small one costs less.
-    return tf.transpose(tf.matmul(table, part, transpose_b=True))
 
 
 def chunk_sums(logits, targets, weights):

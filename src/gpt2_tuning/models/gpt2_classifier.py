@@ -79,9 +79,13 @@ class GPT2Classifier(TunableModel):
         """`call` without dropout, compiled, on one device whatever the strategy.
 
         Keras's `predict` would have every replica compute every batch, and every worker take part.
+        One graph serves all shapes: of another graph the last bits might be others.
         """
+        rows = tf.TensorSpec([None, None], tf.int32)
         return tf.function(
-            lambda inputs: self(inputs, training=False), reduce_retracing=True, autograph=False
+            lambda inputs: self(inputs, training=False),
+            [{"token_ids": rows, "attention_mask": rows}],
+            autograph=False,
         )
 
     def loss_sums(self, inputs, targets, weights, training=None):

@@ -91,13 +91,13 @@ class GPT2Attention(keras.layers.Layer):
             compiled=compiled,
         )
         mixed = tf.transpose(mixed, [0, 2, 1, 3])  # [B, T, heads, head_size]
-        mixed = tf.reshape(mixed, tf.shape(parts[0]))
+        mixed = tf.reshape(mixed, [*kernels.leading_sizes(parts[0]), self.config.n_embd])
         return self.c_proj(mixed, seed=seeds.attn_proj), (key, value)
 
     def split_heads(self, x):
         """[B, T, n_embd] to [B, heads, T, head_size]."""
-        shape = tf.shape(x)
-        x = tf.reshape(x, [shape[0], shape[1], self.config.n_head, self.config.head_size])
+        heads = [self.config.n_head, self.config.head_size]
+        x = tf.reshape(x, [*kernels.leading_sizes(x), *heads])
         return tf.transpose(x, [0, 2, 1, 3])
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from gpt2_tuning.config import LoRAUpdate
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import kernels
+from gpt2_tuning.models.products import differentiable_product
 
 
 class MergedKernels(NamedTuple):
@@ -144,10 +145,7 @@ def trained_policy(policy: keras.DTypePolicy) -> keras.DTypePolicy:
 def project(inputs, kernel, bias=None):
     """inputs [..., n] times kernel [n, m], plus bias [m]: one flat product, oneDNN's fastest."""
     kernel = tf.convert_to_tensor(kernel)
-    shape = tf.shape(inputs)
-    flat = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+    flat = differentiable_product(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
     if bias is not None:
         flat = tf.nn.bias_add(flat, tf.convert_to_tensor(bias))
-    outputs = tf.reshape(flat, tf.concat([shape[:-1], [kernel.shape[1]]], axis=0))
-    outputs.set_shape([*inputs.shape[:-1], kernel.shape[1]])
-    return outputs
+    return tf.reshape(flat, [*kernels.leading_sizes(inputs), kernel.shape[1]])

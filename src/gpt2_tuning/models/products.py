@@ -1,0 +1,60 @@
+"""Large matrix products, also of 16-bit numbers on processors that cannot multiply those.
+
+There TensorFlow converts both factors to float32 for every product in one thread, leaves oneDNN
+out, and cuts the last bits off the result. Here all threads convert, oneDNN multiplies, and the
+result is rounded.
+"""
+
+import functools
+from pathlib import Path
+
+import tensorflow as tf
+
+NEEDED = {tf.bfloat16: "avx512f", tf.float16: "avx512_fp16"}
+"""The instructions without which oneDNN does not multiply numbers of a type on x86."""
+
+
+@functools.cache
+def product_type(dtype: tf.DType) -> tf.DType:
+    """The type in which numbers of `dtype` are multiplied here: their own, or float32."""
+    if dtype not in NEEDED or tf.config.get_visible_devices("GPU"):
+        return dtype
+    flags = processor_flags()
+    return tf.float32 if flags and NEEDED[dtype] not in flags else dtype
+
+
+@functools.cache
+def processor_flags() -> frozenset[str]:
+    """The instruction sets of an x86 processor under Linux, by their names there; else none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def product(a, b, transpose_a=False, transpose_b=False):
+    """a b, or with one of them transposed: matrices of one type, rounded to it once.
+
+    b may also be in that type's `product_type` already, which saves its conversion.
+    """
+    wide = product_type(a.dtype)
+    if wide == a.dtype:
+        return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    factors = tf.cast(a, wide), tf.cast(b, wide)
+    return tf.cast(tf.matmul(*factors, transpose_a=transpose_a, transpose_b=transpose_b), a.dtype)
+
+
+@tf.custom_gradient
+def differentiable_product(a, b):
+    """a b, that keeps no more than a and b for its gradient."""
+
+    def backward(upstream):
+        # Without this the graph would convert a and b once, and keep that from the forward pass.
+        with tf.control_dependencies([upstream]):
+            return (
+                product(upstream, b, transpose_b=True),
+                tf.cast(product(a, upstream, transpose_a=True), b.dtype),
+            )
+
+    return product(a, b), backward
