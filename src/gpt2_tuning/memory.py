@@ -7,8 +7,11 @@ inputs alone (models/kernels.py), dropout nothing, the loss a chunk of its logit
 import dataclasses
 import math
 
+import tensorflow as tf
+
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.models.chunked_loss import CHUNK
+from gpt2_tuning.models.products import product_type
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 OPTIMIZER_BYTES = {"adamw": 8, "adafactor": 4}
@@ -69,6 +72,8 @@ def memory_of(setting: Setting) -> Memory:
     chunk = min(CHUNK, setting.rows * setting.length) * config.vocab_size
     table = config.vocab_size * config.n_embd
     logits = chunk * (4 * 4 + (size if size < 4 else 0))
+    if size < product_type(tf.as_dtype(setting.precision)).size:
+        logits += 4 * table  # the head's products are float32 ones
     if setting.lora is None:
         logits += 3 * 4 * table  # the embedding's gradients as head and as lookup, and their sum
     return Memory(

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-BATCH = 4000
+BATCH = 1000
 """Rows that are Python values at the same time."""
 FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
 """Arrow's names of types under those that people know."""

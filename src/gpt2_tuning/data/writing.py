@@ -25,7 +25,7 @@ from gpt2_tuning.startup import import_tensorflow
 Examples = Iterable[Example | Dropped | None]
 """Examples in order, with Dropped, or None where it holds no text, for a row that gives none."""
 
-BATCH = 4000
+BATCH = 1000
 """Rows that are in memory at the same time."""
 
 
