@@ -134,10 +134,15 @@ def attention(query, key, value, visible, seed, rate: float, halved: bool):
 def attend(query, key, value, visible, seed, rate: float):
     """As `attention`, all at once."""
     query *= tf.cast(query.shape[-1] ** -0.5, query.dtype)
-    if query.shape[2] == 1 and seed is None and not tf.config.get_visible_devices("GPU"):
+    if query.shape[2] == 1 and seed is None and taken_at_once(query.dtype):
         return attend_once(query, key, value, visible)
     weights = tf.nn.softmax(masked(tf.matmul(query, key, transpose_b=True), visible))
     return tf.matmul(tf.cast(dropped(weights, seed, rate), value.dtype), value)
+
+
+def taken_at_once(dtype: tf.DType) -> bool:
+    """Whether there is an `attend_once` for this type here: on CPUs, and not for float16."""
+    return dtype in (tf.float32, tf.bfloat16) and not tf.config.get_visible_devices("GPU")
 
 
 def attend_once(query, key, value, visible):
