@@ -7,8 +7,6 @@ inputs alone (models/kernels.py), dropout nothing, the loss a chunk of its logit
 import dataclasses
 import math
 
-import tensorflow as tf
-
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.models.chunked_loss import CHUNK
 from gpt2_tuning.models.products import product_type
@@ -72,7 +70,7 @@ def memory_of(setting: Setting) -> Memory:
     chunk = min(CHUNK, setting.rows * setting.length) * config.vocab_size
     table = config.vocab_size * config.n_embd
     logits = chunk * (4 * 4 + (size if size < 4 else 0))
-    if size < product_type(tf.as_dtype(setting.precision)).size:
+    if size < product_type(setting.precision).size:
         logits += 4 * table  # the head's products are float32 ones
     if setting.lora is None:
         logits += 3 * 4 * table  # the embedding's gradients as head and as lookup, and their sum

@@ -38,9 +38,8 @@ class SplitTally:
             Those of them that are examples.
         """
         examples = [row for row in rows if isinstance(row, Example)]
-        if len(examples) < len(rows):
-            dropped = (row for row in rows if not isinstance(row, Example))
-            self._reasons.update(row.reason if row else NO_TEXT for row in dropped)
+        dropped = (row for row in rows if not isinstance(row, Example))
+        self._reasons.update(row.reason if row else NO_TEXT for row in dropped)
         self._lengths.extend([len(example.token_ids) for example in examples])
         self._truncated += sum([example.truncated for example in examples])
         self._labels.update([e.extras["label"] for e in examples if "label" in e.extras])

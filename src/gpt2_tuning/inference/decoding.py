@@ -120,7 +120,7 @@ class Decoder:
         model = self._model
         dtype = model.compute_dtype
         head = tf.transpose(tf.cast(model.transformer.wte.embeddings.value, dtype))
-        head = tf.cast(head, product_type(head.dtype))
+        head = tf.cast(head, product_type(dtype))
         if dtype == model.variable_dtype:
             return Weights(head, ())
         return Weights(head, tuple(tf.cast(matrix.value, dtype) for matrix in matrices(model)))
@@ -183,7 +183,7 @@ def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSp
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
     weights = Weights(
-        spec([config.n_embd, config.vocab_size], product_type(tf.as_dtype(dtype))),
+        spec([config.n_embd, config.vocab_size], product_type(dtype)),
         tuple(spec(shape, dtype) for shape in shapes),
     )
     ids = spec([None, None], tf.int32)

@@ -197,18 +197,6 @@ def dropped(x, seed, rate: float):
     return tf.cast(tf.where(keep, tf.cast(x, tf.float32) / (1 - rate), 0.0), x.dtype)
 
 
-def leading_sizes(x) -> list:
-    """The sizes of all axes but the last, as a reshape takes them.
-
-    Known sizes are numbers, and -1 stands for a single one that is not: so no operation asks for a
-    shape at every token of decoding.
-    """
-    sizes = x.shape[:-1].as_list()
-    if sizes.count(None) > 1:
-        return tf.unstack(tf.shape(x)[:-1])
-    return [-1 if size is None else size for size in sizes]
-
-
 def random_bits(shape, seed) -> tf.Tensor:
     """32 random bits for every place of an array, uint32.
 
@@ -241,3 +229,15 @@ def mixed(x):
             factor, tf.uint32
         )
     return x ^ tf.bitwise.right_shift(x, tf.constant(16, tf.uint32))
+
+
+def leading_sizes(x) -> list:
+    """The sizes of all axes but the last, as a reshape takes them.
+
+    Known sizes are numbers, and -1 stands for a single one that is not: so no operation asks for a
+    shape at every token of decoding.
+    """
+    sizes = x.shape[:-1].as_list()
+    if sizes.count(None) > 1:
+        return tf.unstack(tf.shape(x)[:-1])
+    return [-1 if size is None else size for size in sizes]

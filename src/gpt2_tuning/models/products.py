@@ -15,8 +15,9 @@ NEEDED = {tf.bfloat16: "avx512f", tf.float16: "avx512_fp16"}
 
 
 @functools.cache
-def product_type(dtype: tf.DType) -> tf.DType:
+def product_type(dtype: tf.DType | str) -> tf.DType:
     """The type in which numbers of `dtype` are multiplied here: their own, or float32."""
+    dtype = tf.as_dtype(dtype)
     if dtype not in NEEDED or tf.config.get_visible_devices("GPU"):
         return dtype
     flags = processor_flags()
