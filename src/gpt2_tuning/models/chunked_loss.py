@@ -5,10 +5,11 @@ import tensorflow as tf
 from gpt2_tuning.models.kernels import compile_it
 from gpt2_tuning.models.products import product, product_type
 
-CHUNK = 512
-"""Rows of logits that exist at one time: 512 x 50,257 float32 are 103 MB."""
+CHUNK = 128
+"""Rows of logits that exist at one time: 128 x 50,257 float32 are 26 MB, and a few times that
+passes while their gradient is computed. Larger chunks are not faster."""
 
-ROUND = 64
+ROUND = 32
 """Chunks have a multiple of so many rows, since what is compiled is compiled for each size."""
 
 
