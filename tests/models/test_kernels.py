@@ -17,8 +17,16 @@ def normal(*shape):
     return tf.constant(np.random.default_rng(len(shape)).normal(size=shape), tf.float32)
 
 
-QUERY_KEY_VALUE = [normal(2, 3, 5, 4) + shift for shift in (0.0, 0.5, 1.0)]
-VISIBLE = tf.constant(np.tril(np.ones((2, 5, 5), bool)))
+def causal(rows, length):
+    return tf.constant(np.tril(np.ones((rows, length, length), bool)))
+
+
+def query_key_value(length):
+    return [normal(2, 3, length, 4) + shift for shift in (0.0, 0.5, 1.0)]
+
+
+QUERY_KEY_VALUE, VISIBLE = query_key_value(5), causal(2, 5)
+LONG = kernels.HALVED_FROM
 CASES: dict[str, tuple[Any, ...]] = {
     "gelu": (kernels.gelu, (normal(2, 5, 8),), {}),
     "layer_norm": (
@@ -33,7 +41,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     ),
     "attention in halves": (
         kernels.attention,
-        (*QUERY_KEY_VALUE, VISIBLE, SEED),
+        (*query_key_value(LONG), causal(2, LONG), SEED),
         {"rate": 0.3, "halved": True},
     ),
     "dropout": (kernels.dropout, (normal(2, 5, 8), SEED), {"rate": 0.3}),
@@ -112,10 +120,9 @@ def test_padding_and_the_future_have_no_weight():
     np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 8])
+@pytest.mark.parametrize("length", [1, 5, LONG - 1, LONG, LONG + 1])
 def test_attention_in_halves_is_attention(length):
-    tensors = [normal(2, 3, length, 4) + shift for shift in (0.0, 0.5, 1.0)]
-    visible = tf.constant(np.tril(np.ones((2, length, length), bool)))
+    tensors, visible = query_key_value(length), causal(2, length)
     whole, halves = (
         kernels.attention(*tensors, visible, None, rate=0.3, halved=halved, compiled=False)
         for halved in (False, True)
