@@ -134,8 +134,8 @@ def data_cases() -> Iterable[Case]:
     """Epochs over real rows, and their preparation."""
     # classes 0: a language model.
     for data, batch, rows, classes in (
-        ("emotion", 32, 256, 6),
-        ("rte", 16, 64, 2),
+        ("emotion", 32, 512, 6),
+        ("rte", 16, 128, 2),
         ("alpaca", 8, 64, 0),
     ):
         settings = {
