@@ -10,6 +10,10 @@ from benchmarks import common
 
 STATISTICS = Path("/proc/stat")
 """Where Linux counts the time of all processors."""
+PROCESSORS = Path("/proc/cpuinfo")
+"""Where Linux describes them."""
+VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+"""Instruction sets that float32 and bfloat16 products use, by Linux's names."""
 
 
 class OtherUse:
@@ -49,7 +53,8 @@ def busy_seconds(statistics: str) -> float:
 def described(device: str) -> dict[str, Any]:
     """The machine as results.json names it."""
     return {
-        "processor": processor(),
+        "processor": named(PROCESSORS, "model name") or platform.processor() or platform.machine(),
+        "instructions": vectors(named(PROCESSORS, "flags")),
         "cores": common.cores(),
         "device": device,
         "system": platform.system(),
@@ -57,11 +62,20 @@ def described(device: str) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    """The processor's name."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def vectors(flags: str) -> list[str]:
+    """Those of a processor's instruction sets on which the speed of products depends.
+
+    A cloud's processors may have one name and differ in them.
+    """
+    known = flags.split()
+    return [name for name in VECTORS if name in known]
+
+
+def named(file: Path, name: str) -> str:
+    """The first processor's field of that name under Linux; elsewhere nothing."""
+    if file.exists():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            field, _, value = line.partition(":")
+            if field.strip() == name:
+                return value.strip()
+    return ""

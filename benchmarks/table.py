@@ -99,7 +99,8 @@ def in_page(text: str, content: Mapping[str, Any]) -> str:
     if BEGIN not in text or END not in text:
         return text
     machine = content["machine"]
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['device']}"
+    parts = [f"{machine['cores']} cores", *machine["instructions"], machine["device"]]
+    where = ", ".join([machine["processor"], *parts])
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
     return f"{before}{BEGIN}\n{where}\n\n{written(content['cases'])}\n{END}{after}"

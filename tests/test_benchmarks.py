@@ -127,7 +127,7 @@ def test_the_table_stands_between_its_markers_with_every_figure():
     summary = summary_of(
         Run("ours", "default", result([300], 2000)), Run("hf", "eager", result([200], 4000))
     )
-    here = {"processor": "a processor", "cores": 2, "device": "CPU"}
+    here = {"processor": "a processor", "instructions": ["avx2"], "cores": 2, "device": "CPU"}
     content = report.results(here, [summary])
     assert content["ratios"] == {"step/lora/float32": 1.5, "step/lora/float32/memory": 0.5}
     page = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
@@ -152,6 +152,15 @@ def test_time_of_the_processors_is_busy_but_for_idle_and_waiting():
     tick = 1 / machine.os.sysconf("SC_CLK_TCK")
     line = "cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 9 9 9"
     assert machine.busy_seconds(line) == pytest.approx(87600321 * tick)
+
+
+def test_processors_of_one_name_are_told_apart_by_what_they_multiply(tmp_path, monkeypatch):
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(machine, "PROCESSORS", file)
+    assert machine.described("CPU")["instructions"] == []
+    file.write_text("model name\t: A\nflags\t\t: fpu avx512_bf16 avx2 avx512f_other\nflags : none\n")
+    here = machine.described("CPU")
+    assert (here["processor"], here["instructions"]) == ("A", ["avx2", "avx512_bf16"])
 
 
 def test_our_own_processes_are_no_other_use(tmp_path, monkeypatch):

@@ -70,7 +70,8 @@ def memory_of(setting: Setting) -> Memory:
     chunk = min(CHUNK, setting.rows * setting.length) * config.vocab_size
     table = config.vocab_size * config.n_embd
     logits = chunk * (4 * 4 + (size if size < 4 else 0))
-    if size < product_type(setting.precision).size:
+    emulated = size < product_type(setting.precision).size
+    if emulated:
         logits += 4 * table  # the head's products are float32 ones
     if setting.lora is None:
         logits += 3 * 4 * table  # the embedding's gradients as head and as lookup, and their sum
@@ -79,7 +80,9 @@ def memory_of(setting: Setting) -> Memory:
         weights=weights,
         optimizer=float(OPTIMIZER_BYTES[setting.optimizer] * trained),
         gradients=4.0 * trained,
-        activations=float(size * activation_numbers(setting)),
+        activations=float(
+            size * kept_numbers(setting) + (size + 4 * emulated) * passing_numbers(setting)
+        ),
         logits=float(logits),
     )
 
@@ -112,11 +115,10 @@ def adapted_layers(config: GPT2Config, lora: LoRAConfig) -> list[tuple[int, int,
     return [(update.rank, *shapes[target]) for target, update in updates.items() if update]
 
 
-def activation_numbers(setting: Setting) -> int:
-    """How many numbers the forward pass keeps for the gradients, and the dearest of them pass."""
+def kept_numbers(setting: Setting) -> int:
+    """How many numbers the forward pass keeps for the gradients."""
     config, tokens = setting.config, setting.rows * setting.length
     width = config.n_embd
-    attention = setting.rows * config.n_head * setting.length**2
     # Two inputs of LayerNorm, query, key and value, the input of GELU.
     block = tokens * width * (2 + 3 + 4)
     if setting.lora is None:
@@ -124,10 +126,19 @@ def activation_numbers(setting: Setting) -> int:
         block += tokens * width * (2 + 1 + 4)
     else:
         block += tokens * sum(inputs for _, inputs, _ in adapted_layers(config, setting.lora))
-    passing = TEMPORARIES * max(4 * tokens * width, attention)
     if setting.rematerialize:
-        return config.n_layer * tokens * width + block + passing
-    return config.n_layer * block + passing
+        return config.n_layer * tokens * width + block
+    return config.n_layer * block
+
+
+def passing_numbers(setting: Setting) -> int:
+    """How many numbers exist only while the gradient of the dearest part of a layer is computed.
+
+    Where 16-bit numbers are multiplied as float32, each of them exists in both types.
+    """
+    config, rows = setting.config, setting.rows
+    attention = rows * config.n_head * setting.length**2
+    return TEMPORARIES * max(4 * rows * setting.length * config.n_embd, attention)
 
 
 def rows_at_a_time(batch_size: int, accumulation: int, devices: int = 1) -> int:
