@@ -158,7 +158,8 @@ def test_processors_of_one_name_are_told_apart_by_what_they_multiply(tmp_path, m
     file = tmp_path / "cpuinfo"
     monkeypatch.setattr(machine, "PROCESSORS", file)
     assert machine.described("CPU")["instructions"] == []
-    file.write_text("model name\t: A\nflags\t\t: fpu avx512_bf16 avx2 avx512f_other\nflags : none\n")
+    flags = "fpu avx512_bf16 avx2 avx512f_other"
+    file.write_text(f"model name\t: A\nflags\t\t: {flags}\nflags : none\n")
     here = machine.described("CPU")
     assert (here["processor"], here["instructions"]) == ("A", ["avx2", "avx512_bf16"])
 
