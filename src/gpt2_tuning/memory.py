@@ -8,7 +8,7 @@ import dataclasses
 import math
 
 from gpt2_tuning.config import GPT2Config, LoRAConfig
-from gpt2_tuning.models.chunked_loss import CHUNK
+from gpt2_tuning.models.chunked_loss import chunk_rows
 from gpt2_tuning.models.products import product_type
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -67,7 +67,7 @@ def memory_of(setting: Setting) -> Memory:
     else:
         # Of tuned weights that are held in float32 the matrix products take rounded copies.
         weights = base * 4.0 + (base * size if size < 4 else 0)
-    chunk = min(CHUNK, setting.rows * setting.length) * config.vocab_size
+    chunk = min(chunk_rows(setting.precision), setting.rows * setting.length) * config.vocab_size
     table = config.vocab_size * config.n_embd
     logits = chunk * (4 * 4 + (size if size < 4 else 0))
     emulated = size < product_type(setting.precision).size

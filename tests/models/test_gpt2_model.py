@@ -9,7 +9,7 @@ from samples import inputs_of, randomize
 
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.models import gpt2_model, kernels
+from gpt2_tuning.models import attention, gpt2_model, kernels
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model, visible_tokens
 
@@ -72,7 +72,7 @@ def test_parity_test_sees_a_wrong_model(tf_model, monkeypatch, fault):
         exact = tf.nn.gelu
         monkeypatch.setattr(kernels.tf.nn, "gelu", lambda x, approximate: exact(x))
     elif fault == "no mask":
-        monkeypatch.setattr(kernels, "MASKED", 0.0)
+        monkeypatch.setattr(attention, "MASKED", 0.0)
     else:
         softmax = tf.nn.softmax
         monkeypatch.setattr(gpt2_model.tf.nn, "softmax", lambda scores: softmax(scores * 8**0.5))

@@ -17,32 +17,12 @@ def normal(*shape):
     return tf.constant(np.random.default_rng(len(shape)).normal(size=shape), tf.float32)
 
 
-def causal(rows, length):
-    return tf.constant(np.tril(np.ones((rows, length, length), bool)))
-
-
-def query_key_value(length):
-    return [normal(2, 3, length, 4) + shift for shift in (0.0, 0.5, 1.0)]
-
-
-QUERY_KEY_VALUE, VISIBLE = query_key_value(5), causal(2, 5)
-LONG = kernels.HALVED_FROM
 CASES: dict[str, tuple[Any, ...]] = {
     "gelu": (kernels.gelu, (normal(2, 5, 8),), {}),
     "layer_norm": (
         kernels.layer_norm,
         (normal(2, 5, 8), normal(8), normal(8)),
         {"epsilon": 1e-5},
-    ),
-    "attention": (
-        kernels.attention,
-        (*QUERY_KEY_VALUE, VISIBLE, SEED),
-        {"rate": 0.3, "halved": False},
-    ),
-    "attention in halves": (
-        kernels.attention,
-        (*query_key_value(LONG), causal(2, LONG), SEED),
-        {"rate": 0.3, "halved": True},
     ),
     "dropout": (kernels.dropout, (normal(2, 5, 8), SEED), {"rate": 0.3}),
 }
@@ -74,10 +54,8 @@ def test_the_computation_is_in_float32_and_the_result_in_the_type_of_the_input(n
     value = island(*halves, compiled=True, **static)
     assert value.dtype == tf.bfloat16
     wanted = tf.cast(island(*exact, compiled=True, **static), tf.bfloat16)
-    # Attention's products take rounded factors, however exact what is between them is.
-    rtol, atol = (2**-5, 2**-6) if "attention" in name else (2**-7, 1e-6)
     np.testing.assert_allclose(
-        tf.cast(value, tf.float32), tf.cast(wanted, tf.float32), rtol=rtol, atol=atol
+        tf.cast(value, tf.float32), tf.cast(wanted, tf.float32), rtol=2**-7, atol=1e-6
     )
 
 
@@ -101,55 +79,6 @@ def test_a_gradient_nobody_asks_for_is_not_computed():
     assert {op.type for op in calls} == {"PartitionedCall"}
     assert len(calls) == 4  # the value, and the gradients of x, gain and bias
     assert len(calls & needed) <= 2
-
-
-def weights_of(visible, length=5):
-    """Attention's weights: with an identity for the values they come out as they are."""
-    query, key, _ = (normal(2, 3, length, length) + shift for shift in (0.0, 0.5, 1.0))
-    value = tf.broadcast_to(tf.eye(length), key.shape)
-    weights = kernels.attention(
-        query, key, value, visible, None, rate=0.3, halved=False, compiled=False
-    )
-    return weights.numpy()
-
-
-def test_padding_and_the_future_have_no_weight():
-    weights = weights_of(VISIBLE)
-    hidden = np.broadcast_to(~VISIBLE.numpy()[:, np.newaxis], weights.shape)
-    assert not weights[hidden].any()
-    np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-6)
-
-
-@pytest.mark.parametrize("length", [1, 5, LONG - 1, LONG, LONG + 1])
-def test_attention_in_halves_is_attention(length):
-    tensors, visible = query_key_value(length), causal(2, length)
-    whole, halves = (
-        kernels.attention(*tensors, visible, None, rate=0.3, halved=halved, compiled=False)
-        for halved in (False, True)
-    )
-    np.testing.assert_allclose(halves, whole, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
-def test_attention_of_a_single_query_is_that_of_many(dtype):
-    query, key, value = (tf.cast(part, dtype) for part in QUERY_KEY_VALUE)
-    visible = tf.constant(np.random.default_rng(0).random((2, 5, 5)) < 0.6) | VISIBLE[:, :1]
-    many = kernels.attend(query, key, value, visible, None, 0.0)
-    for place in range(5):
-        alone = slice(place, place + 1)
-        one = kernels.attend(query[:, :, alone], key, value, visible[:, alone], None, 0.0)
-        tolerance = {tf.float32: 1e-6, tf.bfloat16: 2e-2, tf.float16: 2e-3}[dtype]
-        np.testing.assert_allclose(
-            tf.cast(one, tf.float32), tf.cast(many[:, :, alone], tf.float32), atol=tolerance
-        )
-
-
-def test_the_halves_of_attention_drop_differently():
-    same = [tf.ones((1, 1, 128, 128)), tf.ones((1, 1, 128, 128)), tf.eye(128)[None, None]]
-    visible = tf.ones((1, 128, 128), tf.bool)
-    weights = kernels.attention(*same, visible, SEED, rate=0.5, halved=True, compiled=True)
-    kept = weights.numpy()[0, 0] > 0
-    assert correlation(kept[:64, :64], kept[64:, :64]) < 0.1
 
 
 # --- dropout ---------------------------------------------------------------------------------

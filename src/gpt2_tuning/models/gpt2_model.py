@@ -13,6 +13,7 @@ import tensorflow as tf
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import kernels
+from gpt2_tuning.models.attention import attention, by_token
 from gpt2_tuning.models.cache import Cache, visible_slots, write_mask, write_slots
 from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.lora import LoRADense, LoRASwitch
@@ -80,25 +81,15 @@ class GPT2Attention(keras.layers.Layer):
             value = write_slots(past[1], value, filled)
         # With `at`, little work in as many shapes: compiling would cost more than it brings.
         compiled = seeds.weights is not None and at is None
-        mixed = kernels.attention(
-            query,
-            key,
-            value,
-            visible,
-            seeds.weights,
-            rate=self.config.attn_pdrop,
-            halved=compiled,
-            compiled=compiled,
-        )
-        mixed = tf.transpose(mixed, [0, 2, 1, 3])  # [B, T, heads, head_size]
+        rate = self.config.attn_pdrop
+        mixed = attention(query, key, value, visible, seeds.weights, rate=rate, compiled=compiled)
         mixed = tf.reshape(mixed, [*kernels.leading_sizes(parts[0]), self.config.n_embd])
         return self.c_proj(mixed, seed=seeds.attn_proj), (key, value)
 
     def split_heads(self, x):
         """[B, T, n_embd] to [B, heads, T, head_size]."""
         heads = [self.config.n_head, self.config.head_size]
-        x = tf.reshape(x, [*kernels.leading_sizes(x), *heads])
-        return tf.transpose(x, [0, 2, 1, 3])
+        return by_token(tf.reshape(x, [*kernels.leading_sizes(x), *heads]))
 
 
 class GPT2MLP(keras.layers.Layer):

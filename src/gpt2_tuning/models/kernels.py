@@ -2,8 +2,8 @@
 
 In training each is compiled by XLA into one pass over memory, where TensorFlow would make one for
 every operation and keep most results for the gradient. The large matrix products stay outside: on
-a CPU oneDNN computes them faster than XLA does; attention's many small ones are the faster in XLA.
-All but those products are computed in float32; the result has the type of the first argument.
+a CPU oneDNN computes them faster than XLA does. All is computed in float32; the result has the type
+of the first argument.
 """
 
 import functools
@@ -11,15 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-
-MASKED = -1e9
-"""The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
-
-
-HALVED_FROM = 128
-"""Tokens of a row from which attention takes its first half apart. In shorter rows that saves no
-time, and costs some: XLA takes seconds to compile a softmax over 20 to 38 scores."""
-
 
 compile_it = functools.partial(tf.function, jit_compile=True, autograph=False)
 
@@ -100,74 +91,6 @@ def layer_norm(x, gain, bias, epsilon: float):
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
     normal = centred * tf.math.rsqrt(variance + epsilon)
     return tf.cast(normal * tf.cast(gain, tf.float32) + tf.cast(bias, tf.float32), x.dtype)
-
-
-@functools.partial(Island, jointly=True)
-def attention(query, key, value, visible, seed, rate: float, halved: bool):
-    """Each query's mean of the values it sees, weighted by softmax(query key / sqrt(head_size)).
-
-    Args:
-        query: [B, heads, T, head_size].
-        key: [B, heads, S, head_size].
-        value: as `key`.
-        visible: bool [B, T, S].
-        seed: int32 [2], of the weights' dropout; None is inference.
-        rate: the share of weights that are dropped.
-        halved: computes the first half of the queries of a long row apart, against the first half
-            of the keys; so a quarter of the work is left out. Needs S = T, and that no query sees
-            a later key.
-
-    Returns:
-        As `query`.
-    """
-    if not halved:
-        return attend(query, key, value, visible, seed, rate)
-    tokens = tf.shape(query)[2]
-    half = tf.where(tokens < HALVED_FROM, 0, tokens // 2)
-    earlier = attend(
-        query[:, :, :half],
-        key[:, :, :half],
-        value[:, :, :half],
-        visible[:, :half, :half],
-        seed,
-        rate,
-    )
-    # Far from the seeds of all other steps, which count up.
-    seed = None if seed is None else seed + tf.constant([0, 2**30])
-    later = attend(query[:, :, half:], key, value, visible[:, half:], seed, rate)
-    return tf.concat([earlier, later], axis=2)
-
-
-def attend(query, key, value, visible, seed, rate: float):
-    """As `attention`, all at once."""
-    query *= tf.cast(query.shape[-1] ** -0.5, query.dtype)
-    if query.shape[2] == 1 and seed is None and taken_at_once(query.dtype):
-        return attend_once(query, key, value, visible)
-    weights = tf.nn.softmax(masked(tf.matmul(query, key, transpose_b=True), visible))
-    return tf.matmul(tf.cast(dropped(weights, seed, rate), value.dtype), value)
-
-
-def taken_at_once(dtype: tf.DType) -> bool:
-    """Whether there is an `attend_once` for this type here: on CPUs, and not for float16."""
-    return dtype in (tf.float32, tf.bfloat16) and not tf.config.get_visible_devices("GPU")
-
-
-def attend_once(query, key, value, visible):
-    """As `attend` with a single query a row, which is scaled already, without dropout.
-
-    Its operations are such as oneDNN does not take over: its preparations for each took longer
-    than so little work, 4 of the 36 ms in which a GPT-2 124M decodes a token on two cores.
-    """
-    multiply = functools.partial(tf.raw_ops.BatchMatMulV3, Tout=query.dtype)
-    scores = masked(multiply(x=query, y=key, adj_y=True), visible)
-    powers = tf.exp(scores - tf.reduce_max(scores, axis=-1, keepdims=True))
-    weights = powers / tf.reduce_sum(powers, axis=-1, keepdims=True)
-    return multiply(x=tf.cast(weights, value.dtype), y=value)
-
-
-def masked(scores, visible):
-    """Scores [B, heads, T, S] in float32, those of tokens that a query does not see MASKED."""
-    return tf.where(visible[:, tf.newaxis], tf.cast(scores, tf.float32), MASKED)
 
 
 def dropout(x, seed, rate: float, compiled: bool):

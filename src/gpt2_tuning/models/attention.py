@@ -1,0 +1,175 @@
+"""Attention, in training by whichever of XLA and oneDNN computes it faster.
+
+Its products are many and small. Where oneDNN has the processor's widest instructions for them they
+stay outside what XLA compiles, as the model's large ones do; elsewhere XLA is the faster.
+The softmax is computed in float32; the result has the type of the query.
+"""
+
+import functools
+
+import tensorflow as tf
+
+from gpt2_tuning.models.kernels import Island, compile_it, dropped
+from gpt2_tuning.models.products import small_products_apart
+
+MASKED = -1e9
+"""The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
+
+HALVED_FROM = 128
+"""Tokens of a row from which XLA takes attention's first half apart. In shorter rows that saves no
+time, and costs some: XLA takes seconds to compile a softmax over 20 to 38 scores."""
+
+
+def attention(query, key, value, visible, seed, rate: float, compiled: bool):
+    """Each query's mean of the values it sees, weighted by softmax(query key / sqrt(head_size)).
+
+    Args:
+        query: [B, heads, T, head_size].
+        key: [B, heads, S, head_size].
+        value: as `key`.
+        visible: bool [B, T, S].
+        seed: int32 [2], of the weights' dropout; None is inference.
+        rate: the share of weights that are dropped.
+        compiled: whether XLA is to compile it, as far as it is the faster for it. Needs a seed,
+            S = T, and that no query sees a later key.
+
+    Returns:
+        [B, T, heads, head_size].
+    """
+    tensors = (query, key, value, visible, seed)
+    if compiled and small_products_apart(query.dtype):
+        return attend_by_onednn(*tensors, rate=rate)
+    mixed = attend_by_xla(*tensors, rate=rate, halved=compiled, compiled=compiled)
+    return by_token(mixed)
+
+
+def by_token(x):
+    """[B, heads, T, head_size] to [B, T, heads, head_size], and back."""
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
+def attend_by_onednn(query, key, value, visible, seed, rate: float):
+    """As `attention`, with a gradient that keeps its arguments, its result and each row's sums."""
+    weights_and_sums, gradients = compiled_softmax(query.shape[-1] ** -0.5, rate)
+
+    @tf.custom_gradient
+    def call(query, key, value):
+        scores = tf.matmul(query, key, transpose_b=True)
+        weights, *sums = weights_and_sums(scores, visible, seed)
+        mixed = by_token(tf.matmul(weights, value))
+
+        def backward(upstream):
+            by_head = by_token(upstream)
+            # Without this the graph would keep the scores from the forward pass.
+            with tf.control_dependencies([upstream]):
+                scores = tf.matmul(query, key, transpose_b=True)
+            towards = tf.matmul(by_head, value, transpose_b=True)
+            weights, towards = gradients(scores, visible, seed, *sums, towards, mixed, upstream)
+            return (
+                tf.matmul(towards, key),
+                tf.matmul(towards, query, transpose_a=True),
+                tf.matmul(weights, by_head, transpose_a=True),
+            )
+
+        return mixed, backward
+
+    return call(query, key, value)
+
+
+@functools.cache
+def compiled_softmax(scale: float, rate: float):
+    """The softmax of scaled scores after dropout, and its gradient, compiled.
+
+    Returns:
+        A function of scores [B, heads, T, S], `visible` and `seed` that gives the weights in the
+        type of the scores and, float32 [B, heads, T, 1], the largest scaled score of each row and
+        the sum of its powers; and one that takes these, what came out of `attention` and the
+        gradients for the weights and for that, and gives the weights and the scores' gradient.
+    """
+
+    def powers_of(scores, visible, largest=None):
+        scaled = masked(scores, visible, scale)
+        if largest is None:
+            largest = tf.reduce_max(scaled, axis=-1, keepdims=True)
+        return tf.exp(scaled - largest), largest
+
+    @compile_it
+    def forward(scores, visible, seed):
+        powers, largest = powers_of(scores, visible)
+        total = tf.reduce_sum(powers, axis=-1, keepdims=True)
+        return tf.cast(dropped(powers / total, seed, rate), scores.dtype), largest, total
+
+    @compile_it
+    def backward(scores, visible, seed, largest, total, towards, mixed, upstream):
+        weights = powers_of(scores, visible, largest)[0] / total
+        # The sum over keys of weight times its gradient is that over channels of the result times
+        # its own (Dao et al. 2022, https://arxiv.org/abs/2205.14135): the shorter of the two.
+        along = tf.cast(mixed, tf.float32) * tf.cast(upstream, tf.float32)
+        along = by_token(tf.reduce_sum(along, axis=-1, keepdims=True))
+        towards = dropped(tf.cast(towards, tf.float32), seed, rate)
+        # Where a query sees nothing, its weights are even and its scores constants.
+        gradient = tf.where(visible[:, tf.newaxis], weights * (towards - along) * scale, 0.0)
+        weights = dropped(weights, seed, rate)
+        return tf.cast(weights, scores.dtype), tf.cast(gradient, scores.dtype)
+
+    return forward, backward
+
+
+@functools.partial(Island, jointly=True)
+def attend_by_xla(query, key, value, visible, seed, rate: float, halved: bool):
+    """As `attention`, all of it compiled; [B, heads, T, head_size].
+
+    Args:
+        query, key, value, visible, seed, rate: as there.
+        halved: computes the first half of the queries of a long row apart, against the first half
+            of the keys; so a quarter of the work is left out. Needs S = T, and that no query sees
+            a later key.
+    """
+    if not halved:
+        return attend(query, key, value, visible, seed, rate)
+    tokens = tf.shape(query)[2]
+    half = tf.where(tokens < HALVED_FROM, 0, tokens // 2)
+    earlier = attend(
+        query[:, :, :half],
+        key[:, :, :half],
+        value[:, :, :half],
+        visible[:, :half, :half],
+        seed,
+        rate,
+    )
+    # Far from the seeds of all other steps, which count up.
+    seed = None if seed is None else seed + tf.constant([0, 2**30])
+    later = attend(query[:, :, half:], key, value, visible[:, half:], seed, rate)
+    return tf.concat([earlier, later], axis=2)
+
+
+def attend(query, key, value, visible, seed, rate: float):
+    """As `attention`, all at once; [B, heads, T, head_size]."""
+    query *= tf.cast(query.shape[-1] ** -0.5, query.dtype)
+    if query.shape[2] == 1 and seed is None and taken_at_once(query.dtype):
+        return attend_once(query, key, value, visible)
+    weights = tf.nn.softmax(masked(tf.matmul(query, key, transpose_b=True), visible))
+    return tf.matmul(tf.cast(dropped(weights, seed, rate), value.dtype), value)
+
+
+def taken_at_once(dtype: tf.DType) -> bool:
+    """Whether there is an `attend_once` for this type here: on CPUs, and not for float16."""
+    return dtype in (tf.float32, tf.bfloat16) and not tf.config.get_visible_devices("GPU")
+
+
+def attend_once(query, key, value, visible):
+    """As `attend` with a single query a row, which is scaled already, without dropout.
+
+    Its operations are such as oneDNN does not take over: its preparations for each took longer
+    than so little work, 4 of the 36 ms in which a GPT-2 124M decodes a token on two cores.
+    """
+    multiply = functools.partial(tf.raw_ops.BatchMatMulV3, Tout=query.dtype)
+    scores = masked(multiply(x=query, y=key, adj_y=True), visible)
+    powers = tf.exp(scores - tf.reduce_max(scores, axis=-1, keepdims=True))
+    weights = powers / tf.reduce_sum(powers, axis=-1, keepdims=True)
+    return multiply(x=tf.cast(weights, value.dtype), y=value)
+
+
+def masked(scores, visible, scale: float = 1.0):
+    """Scaled scores [B, heads, T, S] in float32, those of tokens a query does not see MASKED."""
+    return tf.where(visible[:, tf.newaxis], tf.cast(scores, tf.float32) * scale, MASKED)

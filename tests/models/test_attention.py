@@ -1,0 +1,132 @@
+"""Attention in all its forms: the same values and gradients, and no weight for what is hidden."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gpt2_tuning.models import attention as forms
+from gpt2_tuning.models.attention import attend, attend_by_xla, attention, by_token
+
+SEED = tf.constant([3, 4])
+LONG = forms.HALVED_FROM
+
+
+def normal(*shape):
+    return tf.constant(np.random.default_rng(len(shape)).normal(size=shape), tf.float32)
+
+
+def causal(rows, length):
+    return tf.constant(np.tril(np.ones((rows, length, length), bool)))
+
+
+def query_key_value(length):
+    return [normal(2, 3, length, 4) + shift for shift in (0.0, 0.5, 1.0)]
+
+
+QUERY_KEY_VALUE, VISIBLE = query_key_value(5), causal(2, 5)
+
+
+@pytest.fixture(params=["XLA", "oneDNN"])
+def form(request, monkeypatch):
+    """Who computes the products in training, whatever this processor would choose."""
+    apart = request.param == "oneDNN"
+    monkeypatch.setattr(forms, "small_products_apart", lambda dtype: apart)
+    return request.param
+
+
+def value_and_gradients(function, tensors):
+    """A function of query, key and value, and the gradients of its weighted sum."""
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = function(*tensors)
+        # Weighted, so that a gradient in the wrong place shows.
+        loss = tf.reduce_sum(value * tf.reshape(tf.linspace(0.0, 1.0, tf.size(value)), value.shape))
+    return [value, *tape.gradient(loss, tensors)]
+
+
+@pytest.mark.parametrize("length", [5, LONG])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_training_gives_the_values_and_gradients_of_attention_written_out(form, rate, length):
+    tensors = query_key_value(length)
+    # The second row is padding alone, as rows that fill a batch are: its queries see nothing.
+    visible = causal(2, length) & [[[True]], [[False]]]
+
+    def written_out(*tensors):
+        # XLA's second half drops by a seed of its own.
+        halved = form == "XLA"
+        mixed = attend_by_xla(*tensors, visible, SEED, rate=rate, halved=halved, compiled=False)
+        return by_token(mixed)
+
+    def compiled(*tensors):
+        return attention(*tensors, visible, SEED, rate=rate, compiled=True)
+
+    plain = value_and_gradients(written_out, tensors)
+    for found, wanted in zip(value_and_gradients(compiled, tensors), plain, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-5)
+
+
+def test_the_softmax_is_in_float32_and_the_result_in_the_type_of_the_query(form):
+    halves = [tf.cast(tensor, tf.bfloat16) for tensor in QUERY_KEY_VALUE]
+    exact = [tf.cast(tensor, tf.float32) for tensor in halves]
+    found, wanted = (
+        value_and_gradients(
+            lambda *tensors: tf.cast(
+                attention(*tensors, VISIBLE, SEED, rate=0.3, compiled=True), tf.float32
+            ),
+            tensors,
+        )
+        for tensors in (halves, exact)
+    )
+    assert attention(*halves, VISIBLE, SEED, rate=0.3, compiled=True).dtype == tf.bfloat16
+    # The products take rounded factors, however exact what is between them is.
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(tf.cast(one, tf.float32), other, rtol=2**-5, atol=2**-4)
+
+
+def weights_of(visible, seed=None, compiled=False, length=5):
+    """Attention's weights: with an identity for the values they come out as they are."""
+    query, key, _ = (normal(2, 3, length, length) + shift for shift in (0.0, 0.5, 1.0))
+    value = tf.broadcast_to(tf.eye(length), key.shape)
+    return attention(query, key, value, visible, seed, rate=0.3, compiled=compiled).numpy()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_padding_and_the_future_have_no_weight(form, compiled):
+    seed = SEED if compiled else None
+    weights = weights_of(VISIBLE, seed=seed, compiled=compiled)
+    hidden = np.broadcast_to(~VISIBLE.numpy()[:, :, np.newaxis], weights.shape)
+    assert not weights[hidden].any()
+    if not compiled:
+        np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 5, LONG - 1, LONG, LONG + 1])
+def test_attention_in_halves_is_attention(length):
+    tensors, visible = query_key_value(length), causal(2, length)
+    whole, halves = (
+        attend_by_xla(*tensors, visible, None, rate=0.3, halved=halved, compiled=False)
+        for halved in (False, True)
+    )
+    np.testing.assert_allclose(halves, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_the_halves_of_attention_drop_differently():
+    same = [tf.ones((1, 1, 128, 128)), tf.ones((1, 1, 128, 128)), tf.eye(128)[None, None]]
+    visible = tf.ones((1, 128, 128), tf.bool)
+    weights = attend_by_xla(*same, visible, SEED, rate=0.5, halved=True, compiled=True)
+    kept = weights.numpy()[0, 0] > 0
+    assert np.corrcoef(kept[:64, :64].ravel(), kept[64:, :64].ravel())[0, 1] < 0.1
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+def test_attention_of_a_single_query_is_that_of_many(dtype):
+    query, key, value = (tf.cast(part, dtype) for part in QUERY_KEY_VALUE)
+    visible = tf.constant(np.random.default_rng(0).random((2, 5, 5)) < 0.6) | VISIBLE[:, :1]
+    many = attend(query, key, value, visible, None, 0.0)
+    for place in range(5):
+        alone = slice(place, place + 1)
+        one = attend(query[:, :, alone], key, value, visible[:, alone], None, 0.0)
+        tolerance = {tf.float32: 1e-6, tf.bfloat16: 2e-2, tf.float16: 2e-3}[dtype]
+        np.testing.assert_allclose(
+            tf.cast(one, tf.float32), tf.cast(many[:, :, alone], tf.float32), atol=tolerance
+        )
