@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.inference.sampling import Sampler
+from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.gpt2_model import Cache
 from gpt2_tuning.models.lora import project
@@ -179,7 +180,7 @@ def choose(sampler: Sampler, logits, state: State) -> State:
 
 def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
     """What the compiled functions take: weights, inputs and state of any batch and any length."""
-    config, dtype = model.config, model.compute_dtype
+    config, dtype = model.config, tf.as_dtype(model.compute_dtype)
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
     weights = Weights(
@@ -187,7 +188,8 @@ def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSp
         tuple(spec(shape, dtype) for shape in shapes),
     )
     ids = spec([None, None], tf.int32)
-    slots = (spec([None, config.n_head, None, config.head_size], dtype),) * config.n_layer
+    slot_shape, slot_type = [None, config.n_head, None, config.head_size], cache_type(dtype)
+    slots = (spec(slot_shape, slot_type),) * config.n_layer
     state = State(
         cache=Cache(slots, slots, ids, spec([], tf.int32)),
         tokens=spec([None], tf.int32),

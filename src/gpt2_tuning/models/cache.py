@@ -51,7 +51,7 @@ def write_slots(slots, new, start):
         begin=tf.stack([0, 0, start, 0]),
         end=tf.stack([0, 0, start + count, 0]),
         strides=[1, 1, 1, 1],
-        value=new,
+        value=tf.cast(new, slots.dtype),
         begin_mask=0b1011,  # all but the third axis are taken whole
         end_mask=0b1011,
     )

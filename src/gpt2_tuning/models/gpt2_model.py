@@ -13,7 +13,7 @@ import tensorflow as tf
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import kernels
-from gpt2_tuning.models.attention import attention, by_token
+from gpt2_tuning.models.attention import attention, by_token, cache_type
 from gpt2_tuning.models.cache import Cache, visible_slots, write_mask, write_slots
 from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.lora import LoRADense, LoRASwitch
@@ -48,7 +48,7 @@ class GPT2Attention(keras.layers.Layer):
     """Causal self-attention with several heads and fused query, key and value projections."""
 
     def __init__(self, config: GPT2Config, lora=None, switch: LoRASwitch | None = None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.config = config
         self.c_attn = block_dense("attn.c_attn", 3 * config.n_embd, self, lora, switch)
         self.c_proj = block_dense("attn.c_proj", config.n_embd, self, lora, switch)
@@ -117,7 +117,7 @@ class GPT2Block(keras.layers.Layer):
     """Attention and MLP, each on a normalised copy and added to the stream."""
 
     def __init__(self, config: GPT2Config, lora=None, switch: LoRASwitch | None = None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         dtype = self.dtype_policy
         self.rate = config.resid_pdrop
         self.ln_1 = LayerNorm(config.layer_norm_epsilon, dtype=dtype, name="ln_1")
@@ -258,9 +258,10 @@ class GPT2Model(TunableModel):
         return x, Cache(keys, values, mask, filled + tf.shape(token_ids)[1])
 
     def empty_cache(self, batch_size: int, slots: int) -> Cache:
-        """A cache with room for `slots` tokens a row, in the compute type."""
+        """A cache with room for `slots` tokens a row."""
         shape = [batch_size, self.config.n_head, slots, self.config.head_size]
-        nothing = tuple(tf.zeros(shape, self.compute_dtype) for _ in self.h)
+        dtype = cache_type(tf.as_dtype(self.compute_dtype))
+        nothing = tuple(tf.zeros(shape, dtype) for _ in self.h)
         return Cache(nothing, nothing, tf.zeros([batch_size, slots], tf.int32), tf.constant(0))
 
 

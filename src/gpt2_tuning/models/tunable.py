@@ -33,7 +33,8 @@ class TunableModel(keras.Model):
         lora: LoRAConfig | Mapping[str, Any] | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # The layers inside cast by themselves; a cache may be in a type of its own.
+        super().__init__(autocast=False, **kwargs)
         self.config = config if isinstance(config, GPT2Config) else GPT2Config.from_dict(config)
         self.lora = LoRAConfig.of(lora)
         self.pretrained_name: str | None = None  # where the base came from, for adapters to record
