@@ -42,7 +42,7 @@ def plain_sums(model, batch, training):
 @pytest.mark.parametrize("chunk", [4, 5, 512])
 def test_chunked_loss_and_gradients_equal_the_plain(small_config, batch, monkeypatch, lora, chunk):
     monkeypatch.setattr(chunked_loss, "ROUND", 2)
-    monkeypatch.setattr(chunked_loss, "CHUNK", chunk)
+    monkeypatch.setitem(chunked_loss.CHUNK, 4, chunk)
     model = make_model(small_config, lora)
     results = []
     for compute in (model.loss_sums, lambda *b, training: plain_sums(model, b, training)):
@@ -88,7 +88,7 @@ def shapes_over_the_vocabulary(compute, model, batch):
 
 def test_no_array_of_all_logits_exists_in_training(small_config, batch, monkeypatch):
     monkeypatch.setattr(chunked_loss, "ROUND", 2)
-    monkeypatch.setattr(chunked_loss, "CHUNK", 5)  # 12 rows are three chunks of 4
+    monkeypatch.setitem(chunked_loss.CHUNK, 4, 5)  # 12 rows are three chunks of 4
     model = make_model(small_config, {"rank": 2, "alpha": 4})
     assert shapes_over_the_vocabulary(model.loss_sums, model, batch) == {(4, 97)}
     plain = shapes_over_the_vocabulary(
