@@ -34,6 +34,12 @@ def form(request, monkeypatch):
     return request.param
 
 
+def trained(tensors, visible, rate=0.3):
+    """Attention as training computes it."""
+    query, key, value = tensors
+    return attention(query, key, value, visible, SEED, rate=rate, compiled=True)
+
+
 def value_and_gradients(function, tensors):
     """A function of query, key and value, and the gradients of its weighted sum."""
     with tf.GradientTape() as tape:
@@ -58,7 +64,7 @@ def test_training_gives_the_values_and_gradients_of_attention_written_out(form, 
         return by_token(mixed)
 
     def compiled(*tensors):
-        return attention(*tensors, visible, SEED, rate=rate, compiled=True)
+        return trained(tensors, visible, rate)
 
     plain = value_and_gradients(written_out, tensors)
     for found, wanted in zip(value_and_gradients(compiled, tensors), plain, strict=True):
@@ -70,14 +76,12 @@ def test_the_softmax_is_in_float32_and_the_result_in_the_type_of_the_query(form)
     exact = [tf.cast(tensor, tf.float32) for tensor in halves]
     found, wanted = (
         value_and_gradients(
-            lambda *tensors: tf.cast(
-                attention(*tensors, VISIBLE, SEED, rate=0.3, compiled=True), tf.float32
-            ),
+            lambda *tensors: tf.cast(trained(tensors, VISIBLE), tf.float32),
             tensors,
         )
         for tensors in (halves, exact)
     )
-    assert attention(*halves, VISIBLE, SEED, rate=0.3, compiled=True).dtype == tf.bfloat16
+    assert trained(halves, VISIBLE).dtype == tf.bfloat16
     # The products take rounded factors, however exact what is between them is.
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(tf.cast(one, tf.float32), other, rtol=2**-5, atol=2**-4)
