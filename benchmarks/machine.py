@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
+from gpt2_tuning import processor
 
 STATISTICS = Path("/proc/stat")
 """Where Linux counts the time of all processors."""
-PROCESSORS = Path("/proc/cpuinfo")
-"""Where Linux describes them."""
 VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Instruction sets that float32 and bfloat16 products use, by Linux's names."""
 
@@ -53,8 +52,8 @@ def busy_seconds(statistics: str) -> float:
 def described(device: str) -> dict[str, Any]:
     """The machine as results.json names it."""
     return {
-        "processor": named(PROCESSORS, "model name") or platform.processor() or platform.machine(),
-        "instructions": vectors(named(PROCESSORS, "flags")),
+        "processor": processor.field("model name") or platform.processor() or platform.machine(),
+        "instructions": vectors(processor.field("flags")),
         "cores": common.cores(),
         "device": device,
         "system": platform.system(),
@@ -69,13 +68,3 @@ def vectors(flags: str) -> list[str]:
     """
     known = flags.split()
     return [name for name in VECTORS if name in known]
-
-
-def named(file: Path, name: str) -> str:
-    """The first processor's field of that name under Linux; elsewhere nothing."""
-    if file.exists():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            field, _, value = line.partition(":")
-            if field.strip() == name:
-                return value.strip()
-    return ""

@@ -7,6 +7,8 @@ import pytest
 from benchmarks import cases, common, machine, report, rows, run, table, worker
 from benchmarks.report import Run
 
+from gpt2_tuning import processor
+
 CASE = cases.CASES["step/lora/float32"]
 
 
@@ -156,7 +158,7 @@ def test_time_of_the_processors_is_busy_but_for_idle_and_waiting():
 
 def test_processors_of_one_name_are_told_apart_by_what_they_multiply(tmp_path, monkeypatch):
     file = tmp_path / "cpuinfo"
-    monkeypatch.setattr(machine, "PROCESSORS", file)
+    monkeypatch.setattr(processor, "FILE", file)
     assert machine.described("CPU")["instructions"] == []
     flags = "fpu avx512_bf16 avx2 avx512f_other"
     file.write_text(f"model name\t: A\nflags\t\t: {flags}\nflags : none\n")

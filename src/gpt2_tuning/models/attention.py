@@ -87,21 +87,17 @@ def compiled_softmax(scale: float, rate: float):
         gradients for the weights and for that, and gives the weights and the scores' gradient.
     """
 
-    def powers_of(scores, visible, largest=None):
-        scaled = masked(scores, visible, scale)
-        if largest is None:
-            largest = tf.reduce_max(scaled, axis=-1, keepdims=True)
-        return tf.exp(scaled - largest), largest
-
     @compile_it
     def forward(scores, visible, seed):
-        powers, largest = powers_of(scores, visible)
+        scaled = masked(scores, visible, scale)
+        largest = tf.reduce_max(scaled, axis=-1, keepdims=True)
+        powers = tf.exp(scaled - largest)
         total = tf.reduce_sum(powers, axis=-1, keepdims=True)
         return tf.cast(dropped(powers / total, seed, rate), scores.dtype), largest, total
 
     @compile_it
     def backward(scores, visible, seed, largest, total, towards, mixed, upstream):
-        weights = powers_of(scores, visible, largest)[0] / total
+        weights = tf.exp(masked(scores, visible, scale) - largest) / total
         # The sum over keys of weight times its gradient is that over channels of the result times
         # its own (Dao et al. 2022, https://arxiv.org/abs/2205.14135): the shorter of the two.
         along = tf.cast(mixed, tf.float32) * tf.cast(upstream, tf.float32)

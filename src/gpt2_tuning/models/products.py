@@ -6,9 +6,10 @@ result is rounded.
 """
 
 import functools
-from pathlib import Path
 
 import tensorflow as tf
+
+from gpt2_tuning import processor
 
 NEEDED = {tf.bfloat16: "avx512f", tf.float16: "avx512_fp16"}
 """The instructions without which oneDNN does not multiply numbers of a type on x86."""
@@ -37,11 +38,7 @@ def small_products_apart(dtype: tf.DType) -> bool:
 @functools.cache
 def processor_flags() -> frozenset[str]:
     """The instruction sets of an x86 processor under Linux, by their names there; else none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+    return frozenset(processor.field("flags").split())
 
 
 def product(a, b, transpose_a=False, transpose_b=False):
