@@ -1,80 +1,192 @@
-"""Files that are either whole or not there: written beside their place, then renamed into it."""
+"""Files that are either whole or not there: written beside their place, then renamed into it.
+
+Only what this library wrote is ever removed: a directory goes when every name in it is one that we
+write, and what we began and left is known by a mark inside, not by its name alone.
+"""
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from gpt2_tuning.errors import UserError
 
+Tree = Mapping[str, "Tree | None"]
+"""What a directory of ours may hold: regular expressions of names, with None for a file and a tree
+for a directory."""
+Foreign = Callable[[Path], Path | None]
+"""The first thing in a directory that must not be removed with it, None where there is nothing."""
+
+WORKPLACE = "gpt2-tuning"
+"""In the name of the hidden directory where something is written: `.model.gpt2-tuning-abcd1234`."""
+MARK, NEW, OLD = "gpt2-tuning-partial", "new", "old"
+"""What such a workplace holds: a file that says whose it is, the directory that is being written,
+and the one that it replaces."""
+LEFTOVER_NAME = rf"{WORKPLACE}-[a-z0-9_]{{8}}"
+
 
 @contextlib.contextmanager
-def atomic_directory(directory: Path) -> Iterator[Path]:
+def atomic_directory(directory: Path, foreign: Foreign) -> Iterator[Path]:
     """Yields an empty directory that takes the place of `directory` when the block succeeds.
 
     What was at `directory` stays until then, and for good when the block fails or is interrupted.
-    What a process that was killed left of such a directory is removed.
+    Of a link the directory behind it is replaced. What a process that was killed left of such a
+    directory is removed.
+
+    Args:
+        directory: new, or one that may be replaced.
+        foreign: looks for what must not be removed; asked before the block, and again of what is
+            about to go, since the block may take long.
 
     Raises:
+        UserError: there is something foreign.
         OSError: the parent cannot be written to, or the disk is full.
     """
-    directory = directory.absolute()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(directory)
-    partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
-        with in_use(partial):
-            partial.chmod(0o777 & ~current_umask())
-            yield partial
-            swap_in(partial, directory)
-    except SafetensorError as error:  # what safetensors makes of a full disk
-        raise OSError(f"cannot write {directory}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def swap_in(partial: Path, directory: Path) -> None:
-    """Renames `partial` to `directory`; what was there comes back when that fails."""
-    replaced = partial.with_name(partial.name + ".replaced")
-    try:
-        if directory.exists():
-            os.replace(directory, replaced)
-        os.replace(partial, directory)
-    except BaseException:
-        if replaced.exists() and not directory.exists():
-            os.replace(replaced, directory)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Removes what `atomic_directory` began beside `directory` in processes that were killed.
-
-    An older directory that was about to be replaced goes back to its place if that is empty.
-    """
-    begun = re.compile(re.escape(f".{directory.name}.") + r"[a-z0-9_]{8}(\.replaced)?")
-    for path in list(directory.parent.iterdir()):
-        if not begun.fullmatch(path.name):
-            continue
-        with contextlib.suppress(OSError):  # in use, or no lock can tell
-            descriptor = lock(path)
-            if path.suffix == ".replaced" and not directory.exists():
-                os.replace(path, directory)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-            os.close(descriptor)
+    directory = Path(os.path.realpath(directory))
+    if directory.exists():
+        refuse_foreign(directory, directory, foreign)
+    with workplace_beside(directory) as workplace:
+        yield workplace / NEW
+        swap_in(workplace, directory, foreign)
 
 
 @contextlib.contextmanager
-def in_use(directory: Path) -> Iterator[None]:
-    """Keeps other processes from using a directory, where the file system has locks.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a path, not there yet, whose file takes the place of `path` when the block succeeds.
+
+    Raises:
+        OSError: the directory cannot be written to, or the disk is full.
+    """
+    with workplace_beside(path) as workplace:
+        yield workplace / NEW / path.name
+        os.replace(workplace / NEW / path.name, path)
+
+
+@contextlib.contextmanager
+def workplace_beside(target: Path) -> Iterator[Path]:
+    """A hidden directory beside `target` with an empty directory NEW in it, removed at the end.
+
+    Others know it by its mark, and by its lock that it is in use; what processes that were killed
+    left of such ones is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target)
+    prefix = f".{target.name}.{WORKPLACE}-"
+    workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        with in_use(workplace):
+            (workplace / MARK).touch()
+            (workplace / NEW).mkdir()
+            yield workplace
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(f"cannot write {target}: {error}") from error
+    finally:
+        clear(workplace)
+
+
+def swap_in(workplace: Path, directory: Path, foreign: Foreign) -> None:
+    """Renames what was written to `directory`; what was there comes back when that fails."""
+    new, old = workplace / NEW, workplace / OLD
+    if not directory.exists():
+        os.rename(new, directory)
+        return
+    os.rename(directory, old)
+    try:
+        refuse_foreign(old, directory, foreign)
+        os.rename(new, directory)
+    except BaseException:
+        os.rename(old, directory)
+        raise
+
+
+def refuse_foreign(place: Path, directory: Path, foreign: Foreign) -> None:
+    """Raises UserError for what in `place`, which is known as `directory`, must not be removed."""
+    if not place.is_dir():
+        raise UserError(f"{directory} is a file: choose a directory")
+    if found := foreign(place):
+        raise UserError(
+            f"{directory} holds {found.relative_to(place)}, which would be removed: "
+            "choose another directory"
+        )
+
+
+def clear(workplace: Path) -> None:
+    """Removes a workplace, its mark last; what was to be replaced and is not stays there."""
+    new, old = workplace / NEW, workplace / OLD
+    if new.exists() and old.exists():
+        return
+    for part in (new, old):
+        shutil.rmtree(part, ignore_errors=True)
+    (workplace / MARK).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        workplace.rmdir()
+
+
+def remove_leftovers(target: Path) -> None:
+    """Removes the workplaces beside `target` of processes that were killed.
+
+    An older directory that was about to be replaced goes back to its place if that is empty.
+    """
+    begun = re.compile(re.escape(f".{target.name}.") + LEFTOVER_NAME)
+    for path in list(target.parent.iterdir()):
+        if not begun.fullmatch(path.name) or not is_workplace(path):
+            continue
+        with contextlib.suppress(OSError):  # in use, or no lock can tell
+            descriptor = lock(path)
+            if (path / OLD).exists() and not target.exists():
+                os.rename(path / OLD, target)
+            clear(path)
+            os.close(descriptor)
+
+
+def is_workplace(path: Path) -> bool:
+    """Whether a directory is one that `workplace_beside` made."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    links = any(entry.is_symlink() for entry in path.iterdir())
+    return not links and names <= {MARK, NEW, OLD} and (not names or MARK in names)
+
+
+def foreign_entry(directory: Path, own: Tree) -> Path | None:
+    """The first thing below a directory that `own` does not name; a link is never ours."""
+    for path in sorted(directory.iterdir()):
+        if path.is_symlink():
+            return path
+        if path.is_dir() and re.fullmatch(rf"\..+\.{LEFTOVER_NAME}", path.name):
+            if not is_workplace(path):
+                return path
+            continue
+        known = [inner for name, inner in own.items() if re.fullmatch(name, path.name)]
+        if not known:
+            return path
+        if known[0] is None:
+            if not path.is_file():
+                return path
+        elif not path.is_dir():
+            return path
+        elif found := foreign_entry(path, known[0]):
+            return found
+    return None
+
+
+def files_named(*names: str) -> Foreign:
+    """Finds whatever in a directory is not a file of one of these names."""
+    own: Tree = dict.fromkeys(map(re.escape, names))
+    return functools.partial(foreign_entry, own=own)
+
+
+@contextlib.contextmanager
+def in_use(directory: Path) -> Iterator[bool]:
+    """Keeps other processes from using a directory; yields whether the file system has locks.
 
     Raises:
         BlockingIOError: another process uses it.
@@ -87,7 +199,7 @@ def in_use(directory: Path) -> Iterator[None]:
     except OSError:
         pass
     try:
-        yield
+        yield descriptor is not None
     finally:
         if descriptor is not None:
             os.close(descriptor)
@@ -97,12 +209,14 @@ def lock(directory: Path) -> int:
     """Locks a directory until the descriptor returned is closed or the process dies.
 
     Raises:
-        BlockingIOError: another process has locked it.
+        BlockingIOError: another process has locked it, or has just put another one in its place.
         OSError: it is not there, or the file system has no locks.
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(directory)):
+            raise BlockingIOError(f"{directory} was replaced")
     except OSError:
         os.close(descriptor)
         raise
@@ -117,17 +231,6 @@ def sync(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def refuse_foreign_files(directory: Path, own: set[str]) -> None:
-    """Raises UserError where replacing `directory` would remove anything not named in `own`."""
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"{directory} is a file: choose a directory")
-    foreign = sorted(path.name for path in directory.glob("*") if path.name not in own)
-    if foreign:
-        raise UserError(
-            f"{directory} holds {foreign[0]}, which would be removed: choose another directory"
-        )
 
 
 def write_text(path: Path, text: str) -> None:

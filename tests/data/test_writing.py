@@ -159,21 +159,58 @@ def test_output_dir_may_be_new_empty_or_an_older_data_set_of_any_version(tmp_pat
     check_output_dir(tmp_path / "set")
 
 
+FOREIGN = "is not a prepared data set and nothing else, as it holds"
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "metadata.json"])
 def test_output_dir_with_foreign_files_is_refused_and_untouched(name, tmp_path):
     (tmp_path / name).write_text('{"mine": true}')
-    with pytest.raises(UserError, match="holds files that are not a prepared data set"):
+    with pytest.raises(UserError, match=f"{FOREIGN} {name}"):
         check_output_dir(tmp_path)
-    with pytest.raises(UserError, match="holds files that are not a prepared data set"):
+    with pytest.raises(UserError, match=f"{FOREIGN} {name}"):
         write(tmp_path)
     assert listing(tmp_path) == [name]
+
+
+def test_metadata_does_not_say_what_may_be_removed(tmp_path):
+    """Whoever wrote it: only files of our names that it lists are ours."""
+    write(tmp_path / "set")
+    file = tmp_path / "set" / "metadata.json"
+    content = json.loads(file.read_text())
+    content["splits"]["train"]["files"].append({"name": "notes.txt", "sha256": ""})
+    file.write_text(json.dumps(content))
+    (tmp_path / "set" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=f"{FOREIGN} notes.txt"):
+        write(tmp_path / "set")
+    (tmp_path / "set" / "notes.txt").unlink()
+    del content["splits"]["test"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{FOREIGN} test.tfrecord.gz"):
+        write(tmp_path / "set")
+    assert listing(tmp_path / "set") == FILES
 
 
 def test_foreign_file_beside_a_data_set_is_refused(tmp_path):
     write(tmp_path / "set")
     (tmp_path / "set" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds files that are not"):
+    with pytest.raises(UserError, match=f"{FOREIGN} notes.txt"):
         check_output_dir(tmp_path / "set")
+
+
+def test_foreign_file_that_came_while_a_data_set_was_written_stays(tmp_path):
+    write(tmp_path / "set")
+    before = (tmp_path / "set" / "metadata.json").read_bytes()
+
+    def late():
+        (tmp_path / "set" / "notes.txt").write_text("mine")
+        yield from examples(ROWS["test"])
+
+    rows = {"train": examples(ROWS["train"]), "validation": examples(ROWS["validation"])}
+    with pytest.raises(UserError, match=r"set holds notes\.txt, which would be removed"):
+        write_dataset(tmp_path / "set", header(seq_len=8), {**rows, "test": late()})
+    assert listing(tmp_path) == ["set"]
+    assert listing(tmp_path / "set") == sorted([*FILES, "notes.txt"])
+    assert (tmp_path / "set" / "metadata.json").read_bytes() == before
 
 
 def test_output_dir_that_is_or_lies_under_a_file_is_refused(tmp_path):

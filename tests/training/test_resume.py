@@ -100,10 +100,45 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path, capsys)
 
 def test_what_a_killed_process_had_begun_is_removed(full, tmp_path):
     run_dir = copy_of(full, tmp_path)
-    (run_dir / "checkpoints" / ".step-00000022.abcd").mkdir()
-    (run_dir / "checkpoints" / ".best-0003.safetensors.partial").write_text("half")
+    for name in (".step-00000022", ".best-0003.safetensors"):
+        leftover = run_dir / "checkpoints" / f"{name}.gpt2-tuning-abcd1234"
+        (leftover / "new").mkdir(parents=True)
+        (leftover / "new" / "half").write_text("half")
+        (leftover / "gpt2-tuning-partial").touch()
     resumed(run_dir)
     assert not list((run_dir / "checkpoints").glob(".*"))
+
+
+def test_only_checkpoints_by_their_exact_names_are_removed(full, tmp_path):
+    """Neither what is named much like them, nor anything behind a link."""
+    place, outside = copy_of(full, tmp_path) / "checkpoints", tmp_path / "outside"
+    outside.mkdir()
+    kept = ["step-notes", "step-00000001x", "best-plot.png", "best-0001.txt", ".notes", ".step-1.x"]
+    for name in kept:
+        (place / name).mkdir()
+        (place / name / "mine").write_text("mine")
+    for name in ("step-00000001", "best-0009.safetensors", ".step-00000002.gpt2-tuning-abcd1234"):
+        (outside / name).mkdir()
+        (outside / name / "mine").write_text("mine")
+        (place / name).symlink_to(outside / name)
+        kept.append(name)
+    (place / "step-00000006").mkdir()
+    (place / "step-00000006" / "progress.json").write_text("ours")
+    (place / "step-00000006" / "mine").write_text("mine")
+    resumed(place.parent)
+    assert {path.parent.name for path in place.glob("*/mine")} == {*kept, "step-00000006"}
+    assert len(list(outside.glob("*/mine"))) == 3
+    assert not (place / "step-00000006" / "progress.json").exists()
+
+
+def test_checkpoints_behind_a_link_are_refused(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    (run_dir / "checkpoints").rename(tmp_path / "elsewhere")
+    (run_dir / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    with pytest.raises(UserError, match="checkpoints is a link"):
+        resumed(run_dir)
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
 
 
 def test_a_finished_run_says_so_and_its_metrics_are_whole_again(full, tmp_path, capsys):
@@ -217,6 +252,13 @@ def test_a_checkpoint_of_another_run_is_refused(full, tmp_path, name):
     assert all(np.array_equal(a, b) for a, b in zip(before, state(tuner), strict=True))
 
 
+def begin(run_dir, options):
+    """What a run begins with."""
+    options = dataclasses.replace(options, output_dir=run_dir)
+    with run_directory.begun(run_dir, options, METADATA):
+        pass
+
+
 def changed(value):
     """A flag's value, and another."""
     if isinstance(value, bool):
@@ -230,7 +272,7 @@ def changed(value):
 def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class):
     """Each flag of train.py, those to come included, is refused by name unless it is listed."""
     options = options_class()
-    run_directory.start_run(tmp_path / "run", options, METADATA)
+    begin(tmp_path / "run", options)
     for name in run_directory.as_settings(options):
         other = dataclasses.replace(options, **{name: changed(getattr(options, name))})
         settings = run_directory.as_settings(other)
@@ -251,7 +293,7 @@ def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class
     ],
 )
 def test_damaged_options_are_an_error(tmp_path, damage, message):
-    run_directory.start_run(tmp_path / "run", OPTIONS, METADATA)
+    begin(tmp_path / "run", OPTIONS)
     file = tmp_path / "run" / "options.yaml"
     file.write_text(damage(file.read_text()))
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
@@ -267,16 +309,6 @@ def test_a_directory_that_cannot_be_written_to_is_refused_at_once(tmp_path, monk
         monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="cannot write to"):
         run_directory.check_run_dir("classification", options, METADATA)
-
-
-def test_two_processes_cannot_train_in_one_directory(full, tmp_path):
-    run_dir = copy_of(full, tmp_path)
-    options = dataclasses.replace(OPTIONS, output_dir=run_dir, overwrite=True)
-    with run_directory.training_in(run_dir):
-        with pytest.raises(UserError, match="another process is training in"):
-            make_tuner(run_dir).fit(resume=True)
-        with pytest.raises(UserError, match="another process is training in"):
-            run_directory.check_run_dir("classification", options, METADATA)
 
 
 # --- asked to stop ---------------------------------------------------------------------------

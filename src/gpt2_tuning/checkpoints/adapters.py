@@ -28,7 +28,7 @@ from gpt2_tuning.checkpoints.huggingface import (
 )
 from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import atomic_directory, refuse_foreign_files
+from gpt2_tuning.files import atomic_directory, files_named
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel
@@ -78,7 +78,6 @@ def save_adapter(model: "TunableModel", directory: Path) -> None:
     Raises:
         UserError: the directory holds other files.
     """
-    refuse_foreign_files(directory, {CONFIG_FILE, WEIGHTS_FILE})
     inner = "" if model.base is model else "transformer."
     arrays = {}
     for name, variable in adapter_variables(model).items():
@@ -88,7 +87,7 @@ def save_adapter(model: "TunableModel", directory: Path) -> None:
     if HEAD in model.head_weights():
         recorded["label_names"] = list(model.label_names)
     fields = json.dumps(peft_config.to_fields(model), indent=2, sort_keys=True)
-    with atomic_directory(directory) as partial:
+    with atomic_directory(directory, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
         (partial / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8")
         save_file(arrays, partial / WEIGHTS_FILE, metadata={METADATA_KEY: json.dumps(recorded)})
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from gpt2_tuning.config import ALIASES, END_OF_TEXT, FIXED_FIELDS, HUB_NAMES, SIZES, GPT2Config
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import atomic_directory, refuse_foreign_files
+from gpt2_tuning.files import atomic_directory, files_named
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel
@@ -297,7 +297,6 @@ def save_directory(
     Raises:
         UserError: the directory holds other files.
     """
-    refuse_foreign_files(directory, {CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES})
     kernels = kernels or {}
     # A bare GPT2Model is written without prefix, a model with a head with it, as transformers does.
     prefix = "" if model.base is model else "transformer."
@@ -306,7 +305,8 @@ def save_directory(
         arrays[name] = np.ascontiguousarray(as_float32(variable).T)
     config = {**FIXED_FIELDS, **model.config.to_dict(), **model.hf_config()}
     config |= {"bos_token_id": END_OF_TEXT, "eos_token_id": END_OF_TEXT, "torch_dtype": "float32"}
-    with atomic_directory(directory) as partial:
+    own = files_named(CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
+    with atomic_directory(directory, own) as partial:
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
         if model.config.vocab_size == END_OF_TEXT + 1:

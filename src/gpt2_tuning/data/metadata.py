@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.files import Tree, foreign_entry
 
 METADATA_FILE = "metadata.json"
 SCHEMA_VERSION = 1
@@ -82,17 +84,25 @@ def read_content(directory: Path) -> dict[str, Any] | None:
         isinstance(content, dict)
         and isinstance(content.get("schema_version"), int)
         and isinstance(content.get("splits"), dict)
+        and {"task", "tokenizer_sha256"} <= content.keys()
     )
     return content if ours else None
 
 
-def is_dataset(directory: Path) -> bool:
-    """Whether a directory holds a data set of ours, of whatever version, and nothing else."""
-    content = read_content(directory)
-    if content is None or not all(map(names_own_files, content["splits"].values())):
-        return False
-    files = {file["name"] for split in content["splits"].values() for file in split["files"]}
-    return all(path.name in {METADATA_FILE, *files} for path in directory.iterdir())
+def foreign_in_dataset(directory: Path) -> Path | None:
+    """The first thing in a directory that is not of a data set of ours, of whatever version.
+
+    None where it holds such a data set and nothing else, or nothing at all. metadata.json does not
+    say what is ours: it might name any file.
+    """
+    own: Tree = {re.escape(METADATA_FILE): None, r"(train|validation|test)\.tfrecord\.gz": None}
+    if found := foreign_entry(directory, own):
+        return found
+    content = read_content(directory) or {"splits": {}}
+    splits = content["splits"].values()
+    listed = {file["name"] for split in splits if names_own_files(split) for file in split["files"]}
+    ours = {METADATA_FILE, *listed} if listed else set()
+    return next((path for path in sorted(directory.iterdir()) if path.name not in ours), None)
 
 
 def names_own_files(split: object) -> bool:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gpt2_tuning.data.examples import Dropped, Example
-from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, is_dataset
+from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, foreign_in_dataset
 from gpt2_tuning.data.report import NO_TEXT, SplitTally
 from gpt2_tuning.data.wire import serialized
 from gpt2_tuning.errors import UserError
@@ -36,9 +36,10 @@ def check_output_dir(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file: give another --output_dir")
-    if directory.is_dir() and any(directory.iterdir()) and not is_dataset(directory):
+    if directory.is_dir() and (foreign := foreign_in_dataset(directory)):
         raise UserError(
-            f"{directory} holds files that are not a prepared data set: give another --output_dir"
+            f"{directory} is not a prepared data set and nothing else, as it holds {foreign.name}: "
+            "give another --output_dir"
         )
     parent = directory.absolute().parent
     while not parent.exists():
@@ -66,7 +67,7 @@ def write_dataset(directory: Path, header: Metadata, examples: Mapping[str, Exam
     check_output_dir(directory)
     splits: dict[str, dict[str, Any]] = {}
     earlier: set[bytes] = set()
-    with atomic_directory(directory.resolve()) as partial:
+    with atomic_directory(directory, foreign_in_dataset) as partial:
         for split, rows in examples.items():
             tally = SplitTally(earlier)
             file = partial / f"{split}.tfrecord.gz"

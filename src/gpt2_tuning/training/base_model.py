@@ -10,11 +10,9 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.run_directory import read_settings
+from gpt2_tuning.training.run_files import ADAPTER, BASE, MODEL
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
-
-MODEL, ADAPTER, BASE = "model", "adapter", "base"
-"""What a run leaves: the tuned model, or an adapter and, if its base was random, that base."""
 
 
 def dtype_policy(precision: str, lora: LoRAConfig | None) -> str:

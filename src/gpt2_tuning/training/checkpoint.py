@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,12 +20,22 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import atomic_directory, sha256_of, sync
+from gpt2_tuning.files import (
+    LEFTOVER_NAME,
+    atomic_directory,
+    atomic_file,
+    files_named,
+    remove_leftovers,
+    sha256_of,
+    sync,
+)
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.training.run_files import BEST_NAME, CHECKPOINT_NAME
 
 KEPT = 2
 ARRAYS_FILE = "variables.safetensors"
 PROGRESS_FILE = "progress.json"
+OWN_FILES = files_named(ARRAYS_FILE, PROGRESS_FILE)
 
 
 @dataclasses.dataclass
@@ -87,7 +97,7 @@ class Checkpoints:
         target = self.directory / f"step-{done:08d}"
         if not self.writes:
             return target
-        with self.writing(target), atomic_directory(target) as partial:
+        with self.writing(target), atomic_directory(target, OWN_FILES) as partial:
             save_variables(partial / ARRAYS_FILE, self.variables)
             content = {
                 "run": self.run,
@@ -106,15 +116,10 @@ class Checkpoints:
         if not self.writes:
             progress.best_sha256 = None  # only the writer knows it
             return
-        with self.writing(path):
-            self.directory.mkdir(exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
-            try:
-                save_variables(partial, self.weights)
-                progress.best_sha256 = sha256_of(partial)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+        with self.writing(path), atomic_file(path) as partial:
+            save_variables(partial, self.weights)
+            sync(partial.parent)
+            progress.best_sha256 = sha256_of(partial)
 
     def load_best(self, progress: Progress) -> None:
         """Sets the weights to the best epoch's.
@@ -198,19 +203,31 @@ class Checkpoints:
         kept = [path for path in checkpoints(self.directory) if path <= newest][-KEPT:]
         for path in checkpoints(self.directory):
             if path not in kept:
-                shutil.rmtree(path)
+                remove_checkpoint(path)
         needed = set()
         for path in kept:
             with contextlib.suppress(Damaged):
                 needed.add(read_content(path)["progress"]["best_epoch"])
-        for file in self.directory.glob("best-*.safetensors"):
+        for file in named(self.directory, BEST_NAME):
             if file not in {self.best_file(epoch) for epoch in needed if epoch}:
                 file.unlink()
 
     def remove_leftovers(self) -> None:
-        """Removes what a killed run had begun to write."""
-        for path in self.directory.glob(".*") if self.writes else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Removes what a killed run had begun to write.
+
+        Raises:
+            UserError: the directory is a link, behind which nothing is to be removed.
+        """
+        if self.directory.is_symlink():
+            raise UserError(
+                f"{self.directory} is a link: a run removes older checkpoints, and does so in "
+                "directories of its own only; put the directory itself there"
+            )
+        if not self.writes:
+            return
+        for path in named(self.directory, rf"\.({CHECKPOINT_NAME}|{BEST_NAME})\.{LEFTOVER_NAME}"):
+            target = path.name.removeprefix(".").rpartition(".")[0]
+            remove_leftovers(self.directory / target)
 
     @contextlib.contextmanager
     def writing(self, path: Path) -> Iterator[None]:
@@ -255,7 +272,24 @@ def sum_of_file(path: Path) -> str | None:
 
 def checkpoints(directory: Path) -> list[Path]:
     """The checkpoints there, oldest first."""
-    return sorted(directory.glob("step-*"))
+    return [path for path in named(directory, CHECKPOINT_NAME) if path.is_dir()]
+
+
+def named(directory: Path, pattern: str) -> list[Path]:
+    """What in a directory has exactly such a name and is no link, in the names' order."""
+    return sorted(
+        path
+        for path in directory.glob("*")
+        if re.fullmatch(pattern, path.name) and not path.is_symlink()
+    )
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Removes a checkpoint's two files, and its directory unless something else is in it."""
+    for name in (PROGRESS_FILE, ARRAYS_FILE):
+        (path / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.rmdir()
 
 
 def read_content(path: Path) -> dict[str, Any]:

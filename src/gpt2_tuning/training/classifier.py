@@ -22,7 +22,7 @@ from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
-from gpt2_tuning.training.run import card_of, tune
+from gpt2_tuning.training.run import card_of, tuned
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
 
@@ -62,10 +62,10 @@ def train_classifier(
         train_run, strategy=strategy, data=data, title=title, example=example, monitor=monitor
     )
     if options.seeds == 1:
-        run(options, run_dir)
+        run_dir = run(options, run_dir)
     else:
-        run_directory.start_run(run_dir, options, metadata)
-        run_dir = seeds.train_seeds(run, options, run_dir, metadata, title)
+        with run_directory.begun(run_dir, options, metadata) as parent:
+            run_dir = seeds.train_seeds(run, options, parent, metadata, title)
     if is_chief(options.strategy):
         print(f"next: python {task}_tuning/test.py --run_dir {run_dir} --evaluate")
 
@@ -78,10 +78,10 @@ def train_run(
     title: str,
     example: str,
     monitor: str,
-) -> None:
-    """One run with one seed, from base weights to model card."""
+) -> Path:
+    """One run with one seed, from base weights to model card, in the directory returned."""
     metadata = data.metadata
-    tuner = tune(
+    with tuned(
         GPT2Classifier,
         options,
         metadata,
@@ -93,10 +93,11 @@ def train_run(
         ),
         monitor,
         label_names=metadata.label_names,
-    )
-    if is_chief(options.strategy):
-        report(tuner, data, title, example)
+    ) as tuner:
+        if is_chief(options.strategy):
+            report(tuner, data, title, example)
     wait_for_all(strategy)
+    return tuner.run_dir
 
 
 def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None:

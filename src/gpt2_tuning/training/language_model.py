@@ -32,7 +32,7 @@ from gpt2_tuning.training import base_model, run_directory
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
-from gpt2_tuning.training.run import card_of, tune
+from gpt2_tuning.training.run import card_of, tuned
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
@@ -70,10 +70,11 @@ def train_language_model(
         for name in ("train", "validation")
     )
     sources = (train, validation)
-    tuner = tune(GPT2LanguageModel, options, metadata, run_dir, strategy, sources, "val_loss")
-    scores = language_model_scores(tuner.evaluate(validation))
-    if is_chief(options.strategy):
-        report(tuner, metadata, scores, title, example)
+    arguments = (options, metadata, run_dir, strategy, sources, "val_loss")
+    with tuned(GPT2LanguageModel, *arguments) as tuner:
+        scores = language_model_scores(tuner.evaluate(validation))
+        if is_chief(options.strategy):
+            report(tuner, metadata, scores, title, example)
     wait_for_all(strategy)
 
 

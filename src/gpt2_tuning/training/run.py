@@ -1,5 +1,7 @@
 """What every train.py's run is made of, whatever the model's head."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.tuner import Tuner
 
 
-def tune(
+@contextlib.contextmanager
+def tuned(
     model_class: type[TunableModel],
     options: TrainOptions,
     metadata: Metadata,
@@ -25,32 +28,35 @@ def tune(
     sources: tuple[BatchSource, BatchSource],
     monitor: str,
     **arguments: Any,
-) -> Tuner:
-    """From base weights to the best epoch's, which the tuner's model then has.
+) -> Iterator[Tuner]:
+    """From base weights to the best epoch's, which the tuner's model has inside the block.
+
+    So long the process has the run directory, the tuner's `run_dir`, to itself.
 
     Args:
         model_class: the model to make.
         options: the flags.
         metadata: the data.
-        run_dir: the run's directory, checked; the chief makes it.
+        run_dir: from `check_run_dir`; the chief makes it.
         strategy: the devices.
         sources: what to train on, and what decides on the best epoch.
         monitor: how it decides: `val_accuracy` or `val_loss`.
         arguments: the model class's own, such as `label_names`.
 
     Raises:
-        UserError: the base weights cannot be had, or the training cannot go on.
+        UserError: the base weights cannot be had, the run directory is another process's by now,
+            or the training cannot go on.
     """
     keras.utils.set_random_seed(options.seed)
     with strategy.scope():
         model = base_model.make_model(model_class, options, metadata, **arguments)
-    if is_chief(options.strategy):
-        run_directory.start_run(run_dir, options, metadata)
-        base_model.keep_random_base(model, options, run_dir)
-    rate = base_model.learning_rate_of(options)
-    tuner = Tuner(model, *sources, options, rate, run_dir, strategy, monitor=monitor)
-    tuner.fit(resume=options.resume)
-    return tuner
+    with run_directory.begun(run_dir, options, metadata) as run_dir:
+        if is_chief(options.strategy):
+            base_model.keep_random_base(model, options, run_dir)
+        rate = base_model.learning_rate_of(options)
+        tuner = Tuner(model, *sources, options, rate, run_dir, strategy, monitor=monitor)
+        tuner.fit(resume=options.resume)
+        yield tuner
 
 
 def card_of(tuner: Tuner, metadata: Metadata, title: str, example: str) -> ModelCard:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -14,23 +15,30 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import atomic_directory, in_use, write_text
+from gpt2_tuning.files import in_use, write_text
+from gpt2_tuning.training import run_files
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.run_files import OPTIONS_FILE
 
-OPTIONS_FILE = "options.yaml"
 NOT_REPEATED = ("resume", "overwrite", "config", "output_dir")
 """Flags that say how to start a run rather than what it is."""
 MAY_CHANGE = ("dataset_dir", "checkpoint_steps", "strategy", "logical_devices", "rematerialize")
 """Flags that a resumed run may have otherwise: where its data lies, which is compared by content,
 when it saves, and which devices compute the same sums, and in how much memory."""
+NO_LOCKS = (
+    "is on a file system without locks: see to it that no other process trains there meanwhile"
+)
+BACK_AGAIN = (
+    "holds the run again that was to be overwritten: the new one ended before its first checkpoint"
+)
 REASONS = {
     "epochs": " (the learning rate falls to 0 over all epochs, so more of them are another run)",
 }
 
 
 def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
-    """Where the run goes, once it is sure that it may; writes nothing.
+    """Where the run goes, once it looks as if it may; see `begun`, which makes sure of it.
 
     With `--resume` the directory must hold a run with the same flags and data; with `--overwrite`
     it may hold any other run; else it must be empty or not there. Of several workers the chief
@@ -39,61 +47,139 @@ def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
     Raises:
         UserError: the directory may not be used so.
     """
-    run_dir = options.output_dir or paths.run_dir(task, default_name(options))
-    chief = is_chief(options.strategy)
-    if chief:
-        check_writable(run_dir)
-    if options.resume:
-        check_same_run(run_dir, as_settings(options), metadata)
-    elif chief and run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        if not options.overwrite:
-            raise UserError(f"{run_dir} exists: use --resume, --overwrite or another --output_dir")
-        if not (run_dir / OPTIONS_FILE).is_file():
-            raise UserError(f"{run_dir} is not a run, so --overwrite leaves it alone")
+    if options.output_dir is None:  # a name that is taken by now gets a number
+        run_dir = paths.run_dir(task, default_name(options))
+        check_writable(run_dir.parent)
+        return run_dir
+    run_dir = options.output_dir
+    with contextlib.ExitStack() as stack:
+        if is_chief(options.strategy):
+            check_writable(run_dir)
+            if run_dir.is_dir():
+                stack.enter_context(training_in(run_dir))
+                run_files.settle(run_dir)
+        check_content(run_dir, options, metadata)
     return run_dir
 
 
+def check_content(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
+    """The part of `check_run_dir` that looks into the directory."""
+    if options.resume:
+        check_same_run(run_dir, as_settings(options), metadata)
+    elif is_chief(options.strategy) and run_files.is_begun(run_dir):
+        if not options.overwrite:
+            raise UserError(f"{run_dir} exists: use --resume, --overwrite or another --output_dir")
+        run_files.check_overwritable(run_dir)
+
+
 def check_writable(run_dir: Path) -> None:
-    """Raises UserError where a run could not write, or another process is writing already."""
+    """Raises UserError where a run could not write."""
     nearest = run_dir.absolute()
     while not nearest.exists():
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {nearest}: give another --output_dir")
-    if nearest == run_dir.absolute():
-        with training_in(run_dir):
-            pass
 
 
 @contextlib.contextmanager
-def training_in(run_dir: Path) -> Iterator[None]:
+def training_in(run_dir: Path) -> Iterator[bool]:
     """Inside the block no other process may train in the directory.
+
+    It yields whether that is so: False where the file system has no locks.
 
     Raises:
         UserError: one does already.
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(in_use(run_dir))
+            locked = stack.enter_context(in_use(run_dir))
         except BlockingIOError as error:
             raise UserError(f"another process is training in {run_dir}") from error
-        yield
+        yield locked
 
 
-def start_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
-    """Makes the run directory, with options.yaml and a copy of metadata.json.
+@contextlib.contextmanager
+def begun(run_dir: Path, options: TrainOptions, metadata: Metadata) -> Iterator[Path]:
+    """Makes the run directory, or takes over the one there, for this process alone.
 
-    It appears with both files or not at all, in the place of a run that is overwritten. A resumed
-    run's is there already; its options.yaml follows what may change.
+    It begins with a copy of metadata.json and then options.yaml. Of processes that begin in one
+    directory at the same time one goes on. A run that is overwritten comes back where the block
+    fails before the new one has weights. Of several workers the chief alone does all that.
+
+    Args:
+        run_dir: from `check_run_dir`; a default name that is taken by now gets a number.
+        options: the flags.
+        metadata: the data.
+
+    Yields:
+        The directory, which the process has to itself until the block ends.
+
+    Raises:
+        UserError: another process was sooner, or what is there may not be used so.
+    """
+    if not is_chief(options.strategy):
+        yield run_dir
+        return
+    run_dir = made_directory(run_dir, unique=options.output_dir is None)
+    with training_in(run_dir) as locked:
+        if not locked:
+            print(f"note: {run_dir} {NO_LOCKS}", file=sys.stderr)
+        run_files.settle(run_dir)
+        check_content(run_dir, options, metadata)
+        try:
+            write_beginning(run_dir, options, metadata, locked)
+            yield run_dir
+        except BaseException:
+            if run_files.undo(run_dir):
+                print(f"note: {run_dir} {BACK_AGAIN}", file=sys.stderr)
+            raise
+
+
+def made_directory(run_dir: Path, unique: bool) -> Path:
+    """Makes a directory if it is not there; `unique` makes a new one, with a number if need be."""
+    if not unique:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return run_dir
+    numbered, number = run_dir, 1
+    while True:
+        try:
+            numbered.mkdir(parents=True)
+            return numbered
+        except FileExistsError:
+            number += 1
+            numbered = run_dir.with_name(f"{run_dir.name}-{number}")
+
+
+def write_beginning(run_dir: Path, options: TrainOptions, metadata: Metadata, locked: bool) -> None:
+    """Writes metadata.json and, last, options.yaml. A resumed run's follows what may change.
+
+    Raises:
+        UserError: without locks, another process is at it.
     """
     settings = yaml.safe_dump(as_settings(options), sort_keys=False, allow_unicode=True)
     if options.resume:
         if (run_dir / OPTIONS_FILE).read_text(encoding="utf-8") != settings:
             write_text(run_dir / OPTIONS_FILE, settings)
         return
-    with atomic_directory(run_dir) as partial:
-        write_text(partial / METADATA_FILE, metadata.to_json())
-        write_text(partial / OPTIONS_FILE, settings)
+    claim = run_dir / run_files.CLAIM
+    if locked:  # what a process left that was killed just here
+        claim.unlink(missing_ok=True)
+    if options.overwrite and run_files.is_begun(run_dir):
+        run_files.set_aside(run_dir)
+    try:
+        file = claim.open("x", encoding="utf-8")
+    except FileExistsError as error:
+        raise UserError(f"another process is training in {run_dir}") from error
+    try:
+        with file:
+            file.write(settings)
+        if (run_dir / OPTIONS_FILE).exists():  # another process had made the claim and used it
+            raise UserError(f"another process is training in {run_dir}")
+        write_text(run_dir / METADATA_FILE, metadata.to_json())
+        os.replace(claim, run_dir / OPTIONS_FILE)
+    except BaseException:
+        claim.unlink(missing_ok=True)
+        raise
 
 
 def default_name(options: TrainOptions) -> str:

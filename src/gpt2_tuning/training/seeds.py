@@ -15,7 +15,7 @@ import numpy as np
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.files import write_text
 from gpt2_tuning.metrics import title_of
-from gpt2_tuning.training import run_directory
+from gpt2_tuning.training import run_directory, run_files
 from gpt2_tuning.training.checkpoint import checkpoints
 from gpt2_tuning.training.evaluation import headline_names
 from gpt2_tuning.training.model_card import CARD_FILE, described
@@ -23,9 +23,8 @@ from gpt2_tuning.training.options import ClassifierOptions
 
 SEEDS_FILE = "seeds.json"
 SCORES_FILE = "validation.json"
-CHECKPOINTS = "checkpoints"
 
-Run = Callable[[ClassifierOptions, Path], None]
+Run = Callable[[ClassifierOptions, Path], Path]
 
 
 def train_seeds(
@@ -39,7 +38,8 @@ def train_seeds(
     Args:
         run: trains one seed in a directory.
         options: the flags of all.
-        parent: holds a directory for each seed, seeds.json and README.md.
+        parent: holds a directory for each seed, seeds.json and README.md; the caller has it to
+            itself (see run_directory.begun).
         metadata: the data.
         title: what the models do.
 
@@ -56,6 +56,7 @@ def train_seeds(
             continue
         print(f"\nseed {seed} ({len(directories)} of {options.seeds})")
         run(one, directory)
+        run_files.drop_aside(parent)
         gc.collect()  # a model and its traced steps refer to each other; the next one needs room
     figures = {
         seed: json.loads((directory / SCORES_FILE).read_text(encoding="utf-8"))
@@ -70,7 +71,7 @@ def options_of_seed(options: ClassifierOptions, seed: int, directory: Path) -> C
     one = dataclasses.replace(options, seed=seed, seeds=1, output_dir=directory, overwrite=False)
     if not options.resume:
         return one
-    if is_finished(directory) or checkpoints(directory / CHECKPOINTS):
+    if is_finished(directory) or checkpoints(directory / run_files.CHECKPOINTS):
         return one
     # Stopped before its first checkpoint, or never begun: from the start.
     return dataclasses.replace(one, resume=False, overwrite=True)

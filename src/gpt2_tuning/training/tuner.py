@@ -17,7 +17,7 @@ from gpt2_tuning.data.batches import Batch, BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.models.tunable import TunableModel
-from gpt2_tuning.training import checkpoint, run_directory
+from gpt2_tuning.training import checkpoint, run_directory, run_files
 from gpt2_tuning.training.checkpoint import Checkpoints, Progress
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
@@ -45,7 +45,8 @@ class Tuner:
         validation: batches that decide when to stop and which epoch's weights to keep.
         options: the flags.
         learning_rate: the schedule's peak.
-        run_dir: where checkpoints, metrics.csv and TensorBoard logs go.
+        run_dir: where checkpoints, metrics.csv and TensorBoard logs go; no other process may use it
+            meanwhile (see run_directory.begun).
         strategy: the devices.
         monitor: what decides: "val_loss" (lower is better) or "val_accuracy" (higher).
     """
@@ -112,8 +113,8 @@ class Tuner:
             resume: continue from the run directory's newest checkpoint.
 
         Raises:
-            UserError: there is nothing to resume from, a checkpoint cannot be written, a loss is
-                not finite, or another process trains here.
+            UserError: there is nothing to resume from, a checkpoint cannot be written, or a loss
+                is not finite.
             Stopped: by SIGTERM or Ctrl-C at any worker, once a checkpoint was saved.
         """
         with self.watched() as watcher:
@@ -129,11 +130,10 @@ class Tuner:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[EpochWatcher]:
-        """Inside the block signals wait for the end of a step; the chief has the run to itself."""
+        """Inside the block signals wait for the end of a step."""
         with contextlib.ExitStack() as stack:
             if self.chief:
                 self.run_dir.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(run_directory.training_in(self.run_dir))
                 self.store.remove_leftovers()
             stack.enter_context(self.stop)
             watching = EpochWatcher if self.chief else SilentWatcher
@@ -157,6 +157,8 @@ class Tuner:
             watcher.say("no checkpoint was written yet: starting from the beginning")
             return
         self.progress, path = self.store.restore()
+        if self.chief:
+            run_files.drop_aside(self.run_dir)
         watcher.record(self.progress)
         if self.finished:
             if self.chief:  # a kill may have come just after the last one was written
@@ -300,4 +302,7 @@ class Tuner:
     def save_checkpoint(self) -> Path:
         """Writes all that resuming needs; only the chief does."""
         done = self.progress.epoch * self.train.steps + self.progress.step
-        return self.store.save(self.progress, done)
+        path = self.store.save(self.progress, done)
+        if self.chief:
+            run_files.drop_aside(self.run_dir)
+        return path

@@ -1,0 +1,329 @@
+"""A run's directory is one process's alone, and nothing goes that no run wrote."""
+
+import concurrent.futures
+import fcntl
+import os
+import shutil
+import sys
+import threading
+
+import pytest
+from hostile import no_locks
+from prepared_sets import ROWS, header
+
+from gpt2_tuning import paths
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.training import run_directory, run_files
+from gpt2_tuning.training.options import ClassifierOptions
+
+METADATA = header(splits={name: {"files": []} for name in ROWS})
+OLD = {
+    "README.md": "card",
+    "adapter/adapter_config.json": "old",
+    "adapter/adapter_model.safetensors": "old",
+    "base/config.json": "old",
+    "checkpoints/best-0001.safetensors": "old",
+    "checkpoints/step-00000010/progress.json": "old",
+    "checkpoints/step-00000010/variables.safetensors": "old",
+    "confusion.png": "old",
+    "metrics.csv": "old",
+    "tensorboard/events.out.tfevents.1.host": "old",
+}
+
+
+def options(run_dir, **changes):
+    return ClassifierOptions(output_dir=run_dir, **changes)
+
+
+def begun(run_dir, **changes):
+    """What a training does before its first step: looks, then makes the directory."""
+    wanted = options(run_dir, **changes)
+    found = run_directory.check_run_dir("classification", wanted, METADATA)
+    return run_directory.begun(found, wanted, METADATA)
+
+
+def begin(run_dir, **changes):
+    with begun(run_dir, **changes):
+        pass
+
+
+def add(run_dir, files):
+    for name, text in files.items():
+        (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (run_dir / name).write_text(text)
+
+
+def add_checkpoint(run_dir):
+    """What the tuner does with its first checkpoint."""
+    add(run_dir, {"checkpoints/step-00000001/progress.json": "new"})
+    run_files.drop_aside(run_dir)
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    """A finished run of epochs 3."""
+    begin(tmp_path / "run")
+    add(tmp_path / "run", OLD)
+    return tmp_path / "run"
+
+
+def files(directory):
+    """Every file and link below a directory, with what it holds."""
+    return {
+        str(path.relative_to(directory)): os.readlink(path)
+        if path.is_symlink()
+        else path.read_text()
+        for path in directory.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def settings(run_dir):
+    return run_directory.read_settings(run_dir)
+
+
+# --- overwriting -----------------------------------------------------------------------------
+
+
+FOREIGN = {
+    "a file": "notes.txt",
+    "a hidden file": ".notes",
+    "among the checkpoints": "checkpoints/step-notes",
+    "in a checkpoint": "checkpoints/step-00000010/notes.txt",
+    "beside the adapter": "adapter/notes.txt",
+    "in TensorBoard's folder": "tensorboard/notes.txt",
+    "in a folder of one's own": "mine/notes.txt",
+    "in a seed's run": "seed-1/notes.txt",
+    "where a folder of ours should be": "model",
+    "where a file of ours should be": "test.json/notes.txt",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN.values(), ids=FOREIGN)
+def test_overwrite_refuses_what_no_run_wrote_and_names_it(old_run, name):
+    add(old_run, {name: "mine"})
+    before = files(old_run.parent)
+    wanted = name.removesuffix("/notes.txt") if name.startswith(("mine", "test")) else name
+    with pytest.raises(UserError, match=rf"run holds {wanted}, which no run wrote.*--overwrite"):
+        begin(old_run, overwrite=True)
+    assert files(old_run.parent) == before
+
+
+@pytest.mark.parametrize("name", ["notes", "checkpoints/step-00000011", "metrics.csv"])
+def test_overwrite_refuses_links(old_run, name):
+    (old_run / name).unlink(missing_ok=True)
+    (old_run / name).symlink_to(old_run.parent)
+    before = files(old_run)
+    with pytest.raises(UserError, match=rf"run holds {name}, which no run wrote"):
+        begin(old_run, overwrite=True)
+    assert files(old_run) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"options.yaml": "name: theirs\n"},
+        {"options.yaml": "name: theirs\n", "metadata.json": '{"schema_version": 1}'},
+        {"options.yaml": "model_size: tiny\nepochs: 1\nseed: 0\n"},
+        {"metadata.json": METADATA.to_json()},
+        {"checkpoints/step-00000001/progress.json": ""},
+    ],
+)
+def test_overwrite_takes_for_a_run_only_what_has_both_our_files(tmp_path, content):
+    add(tmp_path / "run", content)
+    with pytest.raises(UserError, match="is not a run, so --overwrite leaves it alone"):
+        begin(tmp_path / "run", overwrite=True)
+    assert files(tmp_path / "run") == content
+
+
+def test_an_overwritten_run_goes_with_the_first_checkpoint_of_the_new_one(old_run):
+    with begun(old_run, overwrite=True, epochs=7):
+        assert settings(old_run)["epochs"] == 7
+        assert files(old_run / ".replaced").items() >= OLD.items()
+        add_checkpoint(old_run)
+        assert not (old_run / ".replaced").exists()
+    assert set(files(old_run)) == {
+        "checkpoints/step-00000001/progress.json",
+        "metadata.json",
+        "options.yaml",
+    }
+
+
+def test_an_overwritten_run_comes_back_when_the_new_one_fails_before_that(old_run, capsys):
+    before = files(old_run)
+    new = {"tensorboard/events.out.tfevents.2.host": "new", "base/config.json": "new"}
+    with pytest.raises(IsADirectoryError), begun(old_run, overwrite=True, epochs=7):
+        add(old_run, {**new, "base": "fails"})
+    assert files(old_run) == before
+    assert "holds the run again that was to be overwritten" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_may_be_overwritten(old_run):
+    """What it had set aside stays until there is a checkpoint."""
+    killed(lambda: begin(old_run, overwrite=True, epochs=7), after=lambda: os._exit(0))
+    with begun(old_run, overwrite=True, epochs=8):
+        assert settings(old_run)["epochs"] == 8
+        assert files(old_run / ".replaced").items() >= OLD.items()
+        add_checkpoint(old_run)
+    assert not (old_run / ".replaced").exists()
+
+
+class Executioner:
+    """An audit hook that ends the process before its `place`-th operation on a file of a run."""
+
+    EVENTS = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"})
+
+    def __init__(self, place, run_dir):
+        self.left, self.run_dir = place, str(run_dir)
+
+    def __call__(self, event, arguments):
+        if event in self.EVENTS and str(arguments[0]).startswith(self.run_dir):
+            self.left -= 1
+            if self.left < 0:
+                os._exit(9)
+
+
+def killed(action, after=lambda: None):
+    """Runs an action in a process of its own; whether that was killed before its end."""
+    child = os.fork()
+    if not child:
+        try:
+            action()
+            after()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["begins", "fails and goes back"])
+def test_killed_at_any_moment_the_old_run_is_whole_or_set_aside_whole(old_run, tmp_path, fails):
+    def overwrite(place, run_dir):
+        sys.addaudithook(Executioner(place, run_dir))
+        with begun(run_dir, overwrite=True, epochs=7):
+            if fails:
+                raise ZeroDivisionError
+
+    before = files(old_run)
+    for place in range(1000):
+        run_dir = shutil.copytree(old_run, tmp_path / f"killed-{place}")
+        more = killed(lambda run_dir=run_dir, place=place: overwrite(place, run_dir))
+        if (run_dir / "options.yaml").exists() and settings(run_dir)["epochs"] == 7:
+            assert files(run_dir / ".replaced") == before
+        else:  # the next start puts all in its place
+            with pytest.raises(UserError, match="exists: use --resume, --overwrite"):
+                begin(run_dir)
+            found = {name: text for name, text in files(run_dir).items() if "partial" not in name}
+            assert found == before
+        with begun(run_dir, overwrite=True, epochs=9):
+            add_checkpoint(run_dir)
+        assert len(files(run_dir)) == 3
+        if not more:
+            break
+    assert place > 15
+
+
+def test_a_run_that_was_killed_as_it_began_can_be_begun(tmp_path):
+    def start(place, run_dir):
+        sys.addaudithook(Executioner(place, run_dir))
+        begin(run_dir)
+
+    for place in range(100):
+        run_dir = tmp_path / f"killed-{place}"
+        more = killed(lambda run_dir=run_dir, place=place: start(place, run_dir))
+        if not (run_dir / "options.yaml").exists():
+            begin(run_dir)
+        assert set(files(run_dir)) == {"metadata.json", "options.yaml"}
+        if not more:
+            break
+    assert place > 3
+
+
+# --- at the same time ------------------------------------------------------------------------
+
+
+def together(count, enter):
+    """Has so many threads begin at once and stay inside until all have tried.
+
+    Returns the directories of those that came in, and the messages of the others.
+    """
+    ready, tried = threading.Barrier(count, timeout=60), threading.Barrier(count, timeout=60)
+
+    def attempt(number):
+        ready.wait()
+        try:
+            with enter() as run_dir:
+                tried.wait()
+                return run_dir
+        except Exception as error:
+            tried.wait()
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        results = list(pool.map(attempt, range(count)))
+    refused = [result for result in results if isinstance(result, Exception)]
+    assert all(isinstance(error, UserError) for error in refused), refused
+    inside = [result for result in results if not isinstance(result, Exception)]
+    return inside, list(map(str, refused))
+
+
+@pytest.mark.parametrize("locks", [True, False], ids=["locks", "no locks"])
+def test_of_several_that_begin_in_one_directory_one_goes_on(tmp_path, monkeypatch, capsys, locks):
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    for number in range(20):
+        run_dir = tmp_path / str(number)
+        if number % 2:
+            run_dir.mkdir()
+        inside, refused = together(6, lambda run_dir=run_dir: begun(run_dir))
+        assert inside == [run_dir]
+        assert all("another process is training" in line or "exists" in line for line in refused)
+        assert set(files(run_dir)) == {"metadata.json", "options.yaml"}
+    notes = capsys.readouterr().err.count("is on a file system without locks")
+    assert notes == 0 if locks else notes >= 20
+
+
+def test_of_several_that_overwrite_one_run_one_goes_on(old_run):
+    for _ in range(20):
+        inside, refused = together(6, lambda: begun(old_run, overwrite=True))
+        assert len(inside) == 1
+        assert all("another process is training" in line for line in refused)
+
+
+def test_default_names_of_one_second_are_different(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "run_dir", lambda task, name: tmp_path / task / name)
+    monkeypatch.setattr(run_directory, "default_name", lambda options: "124M-full-20260102-030405")
+    inside, refused = together(6, lambda: begun(None))
+    assert not refused
+    names = sorted(path.name.removeprefix("124M-full-20260102-030405") for path in inside)
+    assert names == ["", "-2", "-3", "-4", "-5", "-6"]
+
+
+def test_nobody_else_may_use_a_run_under_way(old_run):
+    """Nor one of several seeds, whose parent is locked as a whole."""
+    with begun(old_run, resume=True):
+        begin(old_run / "seed-0")
+        for changes in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(UserError, match="another process is training in"):
+                begin(old_run, **changes)
+    begin(old_run, resume=True)
+
+
+def test_a_directory_that_appeared_meanwhile_is_not_replaced(tmp_path):
+    """Between the look at it and the first write: the model was loaded meanwhile."""
+    waiting = begun(tmp_path / "run")
+    add(tmp_path / "run", {"notes.txt": "mine"})
+    with pytest.raises(UserError, match="exists: use"):
+        waiting.__enter__()
+    assert files(tmp_path) == {"run/notes.txt": "mine"}
+
+
+def test_a_run_behind_a_link_is_begun_and_overwritten_there(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    begin(tmp_path / "link")
+    add(tmp_path / "there", OLD)
+    with begun(tmp_path / "link", overwrite=True, epochs=7):
+        add_checkpoint(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert settings(tmp_path / "there")["epochs"] == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
