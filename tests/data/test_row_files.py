@@ -257,7 +257,8 @@ def test_windows_line_ends_within_texts_are_read_as_unix_ones(suffix, tmp_path):
 
 
 def test_class_names_of_a_column_that_is_not_of_integers_are_ignored(tmp_path):
-    note = {"info": {"features": {"label": {"names": ["z", "a"], "_type": "ClassLabel"}}}}
+    features = {"text": {"_type": "Value"}, "label": {"names": ["z", "a"], "_type": "ClassLabel"}}
+    note = {"info": {"features": features}}
     table = pa.table({"text": ["x", "y"], "label": ["p", "q"]})
     table = table.replace_schema_metadata({"huggingface": json.dumps(note)})
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
