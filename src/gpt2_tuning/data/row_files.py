@@ -206,7 +206,7 @@ def stored_class_names(schema: pa.Schema) -> dict[str, list[str]]:
         noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = noted["info"]["features"]
         return {
-            name: list(features[name]["names"])
+            name: list(map(str, features[name]["names"]))
             for name in schema.names
             if features[name].get("_type") == "ClassLabel"
             and pa.types.is_integer(schema.field(name).type)
