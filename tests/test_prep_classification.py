@@ -133,6 +133,48 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(flags, message, tmp_path
     assert listing(tmp_path) == ["rows"]
 
 
+@pytest.mark.parametrize(
+    ("file", "names", "trimmed"),
+    [
+        ("label_blank/rows.csv", ["bad", "good"], 9),
+        ("label_float/rows.csv", ["0", "1"], 0),
+        ("label_float/rows.jsonl", ["0", "1"], 0),
+        ("label_float/rows.parquet", ["0", "1"], 0),
+        ("label_bool/rows.csv", ["false", "true"], 0),
+    ],
+)
+def test_labels_that_mean_the_same_are_one_class(file, names, trimmed, cases, tmp_path, capsys):
+    assert prepare(tmp_path / "set", "--train_file", cases / file) == 0
+    metadata = read(tmp_path / "set")
+    assert metadata["label_names"] == names
+    assert [len(split["labels"]) for split in metadata["splits"].values()] == [2, 2, 2]
+    counts = [split["labels_trimmed"] for split in metadata["splits"].values()]
+    assert sum(counts) == trimmed
+    shown = capsys.readouterr().out
+    assert ("labels trimmed of blanks" in shown) == bool(trimmed)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("label_nan/empty.csv", "row 6 of train has no label (column 'label'): give it one"),
+        ("label_nan/nan.csv", "row 6 of train has no label (column 'label' holds 'nan')"),
+        ("label_nan/nan.jsonl", "row 6 of train has no label (column 'label')"),
+        ("label_nan/nan_num.csv", "row 6 of train has no label (column 'label' holds 'nan')"),
+        ("label_bool/mixed.jsonl", "'label' holds a number in row 1 and true or false in row 2"),
+        ("label_bool/intstr.jsonl", "'label' holds a number in row 1 and text in row 2: give"),
+        ("one_class/rows.csv", "all rows of train have the label 'good' (column 'label')"),
+        ("dup_columns/rows.csv", "dup_columns/rows.csv has 2 columns called 'text'"),
+    ],
+)
+def test_rows_whose_labels_or_columns_are_unclear_are_refused(
+    file, message, cases, tmp_path, capsys
+):
+    flags = ["--output_dir", tmp_path / "set", "--train_file", cases / file]
+    assert message in refused(prep_dataset.main, capsys, *flags, silent=True)
+    assert listing(tmp_path) == []
+
+
 def test_foreign_output_dir_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
     (tmp_path / "thesis.txt").write_text("mine")
     monkeypatch.setattr("gpt2_tuning.data.sources.load_source", lambda *_, **__: 1 / 0)

@@ -215,7 +215,37 @@ def test_show_prints_the_three_parts_with_their_counts(tmp_path, capsys):
     assert out.count("--- supervised ---\nIt is ") == 2
     assert out.count("--- prompt ---\n### Instruction:\nSay ") == 2
     assert "example 2 of 8 in train: 13 prompt + 5 supervised + 12 padding tokens" in out
-    assert out.count("<|endoftext|>\n--- padding ---\n<|endoftext|> x 12\n") == 2
+    assert out.count(".⟦end of text⟧\n--- padding ---\n⟦end of text⟧ x 12\n") == 2
+    assert "<|endoftext|>" not in out
+
+
+def test_end_of_text_written_in_letters_is_counted_and_shown_apart_from_the_token(
+    cases, tmp_path, capsys
+):
+    path = cases / "instruction_columns" / "alpaca_eos.jsonl"
+    for name in ("one", "two"):
+        assert prepare(tmp_path / name, "--train_file", path, "--show", 1) == 0
+        out = " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "one" / "metadata.json").read_bytes() == (
+        tmp_path / "two" / "metadata.json"
+    ).read_bytes()
+    splits = read(tmp_path / "one")["splits"]
+    assert [split["end_of_text_written"] for split in splits.values()] == [48, 6, 6]
+    assert "texts with <|endoftext|> │ 48 │ 6 │ 6 │" in out
+    assert "<|endoftext|> written in a text is learnt as those letters" in out
+    assert "remove it from the texts" in out
+    assert "stone, number 0.<|endoftext|>⟦end of text⟧ --- padding" in out
+
+
+def test_line_ends_of_windows_within_cells_give_the_tokens_of_unix_ones(cases, tmp_path):
+    for name in ("crlf", "lf"):
+        path = cases / "crlf_cell" / f"{name}.csv"
+        assert prepare(tmp_path / name, "--train_file", path) == 0
+    for name in FILES[1:]:
+        assert (tmp_path / "crlf" / name).read_bytes() == (tmp_path / "lf" / name).read_bytes()
+    prints = {read(tmp_path / name)["dataset"]["fingerprint"] for name in ("crlf", "lf")}
+    assert len(prints) == 1
+    assert all("\r" not in "".join(pair) for pair in prepared(tmp_path / "crlf"))
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,43 @@ def test_default_output_dir_is_the_tasks_and_show_prints_examples(tmp_path, caps
     assert "--- prompt ---\nLine\n--- supervised ---\n 0 of the book.\nLine 1 of" in out
 
 
+def test_end_of_text_written_in_letters_is_counted_until_it_separates(cases, tmp_path, capsys):
+    flags = ["--train_file", cases / "text_files" / "eot.txt"]
+    assert prepare(tmp_path / "letters", *flags) == 0
+    splits = read(tmp_path / "letters")["splits"]
+    assert [split["end_of_text_written"] for split in splits.values()] == [1, 1, 1]
+    out = capsys.readouterr().out
+    assert "texts with" in out
+    assert "give --separator '<|endoftext|>'; elsewhere remove it" in out
+    assert prepare(tmp_path / "set", *flags, "--separator", "<|endoftext|>") == 0
+    splits = read(tmp_path / "set")["splits"]
+    assert [split["end_of_text_written"] for split in splits.values()] == [0, 0, 0]
+    assert "<|endoftext|>" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("separator", ["\\n%%\\n", "\r\n%%\r\n"])
+def test_line_ends_of_windows_are_read_as_unix_ones_and_a_lone_return_stays(tmp_path, separator):
+    text = "".join(f"Part {number}\rof it.\n%%\n" for number in range(40))
+    for name, written in {"unix": text, "windows": text.replace("\n", "\r\n")}.items():
+        path = tmp_path / f"{name}.txt"
+        path.write_bytes(written.encode())
+        assert prepare(tmp_path / name, "--train_file", path, "--separator", separator) == 0
+    assert documents(tmp_path / "unix") == documents(tmp_path / "windows")
+    assert "Part 0\rof it." in {
+        text for split in documents(tmp_path / "unix").values() for text in split
+    }
+    prints = {read(tmp_path / name)["dataset"]["fingerprint"] for name in ("unix", "windows")}
+    assert len(prints) == 1
+
+
+def test_book_with_line_ends_of_windows_has_no_return_in_its_tokens(cases, tmp_path):
+    path = cases / "text_files" / "crlf.txt"
+    assert b"\r\n" in path.read_bytes()
+    assert prepare(tmp_path / "set", "--train_file", path) == 0
+    whole = "".join("".join(texts(tmp_path / "set", split)) for split in SPLITS)
+    assert whole == path.read_bytes().decode().replace("\r\n", "\n")
+
+
 def test_preparing_twice_is_byte_identical(tmp_path):
     path = write(tmp_path / "book.txt", BOOK)
     for name in ("one", "two"):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 TASK = "text"
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
 SHORTEST = 3
+WRITTEN_END_ADVICE = (
+    "where it stands between documents, give --separator '<|endoftext|>'; elsewhere remove it"
+)
+"""What to do where texts hold the letters of the end of text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Options(DatasetOptions):
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
+    from gpt2_tuning.data.columns import unix_newlines
     from gpt2_tuning.data.documents import read_documents
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
     from gpt2_tuning.data.preview import show_examples
@@ -61,10 +66,17 @@ def prepare(options: Options) -> None:
 
     output_dir = checked_output_dir(TASK, options, SHORTEST)
     opened = open_rows(options, options.dataset or "", SAMPLE_FILE)
-    separator = options.separator and options.separator.replace("\\n", "\n")
+    separator = options.separator and unix_newlines(options.separator.replace("\\n", "\n"))
     source = read_documents(opened, options, options.text_column, separator)
     rows = functools.partial(examples, source=source, seq_len=options.seq_len)
-    metadata = prepare_source(TASK, options, source, rows, columns=["prompt_length"])
+    metadata = prepare_source(
+        TASK,
+        options,
+        source,
+        rows,
+        columns=["prompt_length"],
+        written_end_advice=WRITTEN_END_ADVICE,
+    )
     show_examples(output_dir, metadata, options.show)
 
 

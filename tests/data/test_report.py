@@ -52,12 +52,34 @@ def test_supervised_tokens_are_those_after_the_prompt():
     assert "labels" not in summary
 
 
-def test_table_shows_every_split_with_its_labels():
-    found = tally_of([labelled([1, 2], 0), labelled([3] * 1500, 1), None]).summary(["x", "y"])
-    splits = {"train": {"origin": "given", "rows": 3, **found}}
+def shown_table(splits):
     console = Console(width=100)
     with console.capture() as capture:
         console.print(report_table(splits))
-    text = capture.get()
+    return capture.get()
+
+
+def test_class_names_are_shown_as_they_are_and_with_quotes_where_they_hold_blanks():
+    names = ["plain", "very good", "[/x]", "[red]"]
+    found = tally_of([labelled([1], number) for number in range(4)]).summary(names)
+    shown = shown_table({"train": {"origin": "given", "rows": 4, **found}})
+    for name in ("│ plain ", '│ "very good" ', "│ [/x] ", "│ [red] "):
+        assert name in shown
+
+
+def test_counts_are_shown_for_all_splits_where_any_has_some():
+    found = {"origin": "given", "rows": 1, **tally_of([labelled([1], 0)]).summary(None)}
+    shown = shown_table({"train": {**found, "labels_trimmed": 1234}, "test": found})
+    line = next(line for line in shown.splitlines() if "labels trimmed of blanks" in line)
+    assert [cell.strip() for cell in line.split("│")[2:4]] == ["1,234", "0"]
+    assert "<|endoftext|>" not in shown
+    assert "texts with <|endoftext|>" in shown_table({"a": {**found, "end_of_text_written": 1}})
+    assert "trimmed" not in shown_table({"train": {**found, "labels_trimmed": 0}})
+
+
+def test_table_shows_every_split_with_its_labels():
+    found = tally_of([labelled([1, 2], 0), labelled([3] * 1500, 1), None]).summary(["x", "y"])
+    splits = {"train": {"origin": "given", "rows": 3, **found}}
+    text = shown_table(splits)
     for part in ("train", "given", "1,502", "1,500", "1 (50.0%)", "empty, dropped"):
         assert part in text

@@ -35,7 +35,9 @@ def test_text_arrives_as_it_was_written_in_every_format(suffix, tmp_path):
     path = write_rows(tmp_path / f"rows{suffix}", ODD_TEXTS, range(len(ODD_TEXTS)))
     rows = read_row_file(path, ["text"], "label")
     assert rows["text"][:] == ODD_TEXTS
-    assert rows["label"][:] == list(range(len(ODD_TEXTS)))
+    labels = range(len(ODD_TEXTS))
+    assert rows.untyped == (suffix in (".csv", ".tsv"))
+    assert rows["label"] == [str(label) if rows.untyped else label for label in labels]
 
 
 def test_only_the_wanted_columns_are_kept(tmp_path):
@@ -96,21 +98,9 @@ def test_missing_texts_are_none(tmp_path):
     assert read_row_file(path, ["text"], None)["text"][:] == ["a", None, None]
 
 
-@pytest.mark.parametrize(
-    ("cells", "labels"),
-    [
-        (["1", "-2", "10"], [1, -2, 10]),
-        (["1", "2.5", "3"], [1.0, 2.5, 3.0]),
-        (["True", "false", "TRUE"], [True, False, True]),
-        (["1", "x", "2"], ["1", "x", "2"]),
-        (["01", "02", "03"], ["01", "02", "03"]),
-        (["nan", "inf", "1"], ["nan", "inf", "1"]),
-        (["1", "", "3"], [1, None, 3]),
-    ],
-)
-def test_label_cells_of_csv_get_the_one_type_that_fits_all(cells, labels, tmp_path):
-    path = write_rows(tmp_path / "rows.csv", ["a"] * 3, cells)
-    assert read_row_file(path, ["text"], "label")["label"][:] == labels
+def test_label_cells_of_csv_are_text_as_it_was_written(tmp_path):
+    path = write_rows(tmp_path / "rows.csv", ["a"] * 4, ["1", " 2.0", "", "nan"])
+    assert read_row_file(path, ["text"], "label")["label"] == ["1", " 2.0", "", "nan"]
 
 
 def test_class_names_in_parquet_are_kept(tmp_path):
@@ -153,7 +143,31 @@ def test_categorical_columns_in_parquet_are_read_as_their_values(tmp_path):
         ("rows.csv", b"text,label\n\xff\xfe,b\n", r"is not UTF-8 text \(byte 12\)"),
         ("rows.jsonl", b'{"text": 5, "label": "a"}\n', "column 'text' holds int64, not text"),
         ("rows.jsonl", b'{"text": ["a"], "label": "a"}', "column 'text' holds lists, not text"),
-        ("rows.jsonl", b'{"text": "a", "label": 1}\n{"text": "a", "label": "b"}', "'label' mixes"),
+        (
+            "rows.jsonl",
+            b'{"text": "a", "label": 1}\n{"text": "a"}\n{"text": "a", "label": "b"}',
+            r"rows.jsonl: column 'label' holds a number in row 1 and text in row 3: give all rows "
+            "the same kind$",
+        ),
+        (
+            "rows.json",
+            b'[{"text": "a", "label": 1.0}, {"text": "a", "label": true}]',
+            "'label' holds a number in row 1 and true or false in row 2",
+        ),
+        (
+            "rows.json",
+            b'[{"text": "a", "label": false}, {"text": "a", "label": 0}]',
+            "'label' holds true or false in row 1 and a number in row 2",
+        ),
+        (
+            "rows.jsonl",
+            b'{"text": "a", "label": 100000000000000000000}',
+            "'label' holds numbers of more than 64 bits",
+        ),
+        ("rows.jsonl", b'{"text": "a"}\n{"text": "b", "text": "c"}', "line 2: .* key 'text' twice"),
+        ("rows.json", b'[{"text": "a", "x": 1, "x": 1}]', "rows.json: .* has the key 'x' twice"),
+        ("rows.csv", b"text,x,x\na,b,c\n", "rows.csv has 2 columns called 'x': rename or remove"),
+        ("rows.tsv", b"text\ttext\na\tb\n", "rows.tsv has 2 columns called 'text': rename"),
         ("rows.jsonl", b'{"text": "a\\ud83d"}', "row 1, column 'text': .*lone surrogate U.D83D"),
     ],
 )  # fmt: skip
@@ -183,6 +197,8 @@ def test_all_columns_of_every_format_can_be_read_as_plain_rows(suffix, tmp_path)
         ("rows.jsonl", b"{", "cannot parse"),
         ("rows.tsv", b"a\n\xff\n", "is not UTF-8"),
         ("rows.parquet", b"PAR1 not really", "cannot parse"),
+        ("rows.csv", b"a,b,a,a\n1,2,3,4\n", "rows.csv has 3 columns called 'a'"),
+        ("rows.jsonl", b'{"a": 1, "a": 2}', "rows.jsonl, line 1: an object has the key 'a' twice"),
     ],
 )
 def test_file_whose_columns_cannot_be_read_is_one_clear_line(name, content, message, tmp_path):
@@ -197,3 +213,53 @@ def test_missing_file_and_directory_are_named(tmp_path):
     (tmp_path / "directory.csv").mkdir()
     with pytest.raises(UserError, match=r"not a file: .*directory\.csv"):
         read_row_file(tmp_path / "directory.csv", ["text"], None)
+
+
+def test_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, ["text", "x", "x"])
+    pyarrow.parquet.write_table(twice, path)
+    for read in (lambda: read_row_file(path, ["text"], None), lambda: read_all_columns(path)):
+        with pytest.raises(UserError, match=r"rows\.parquet has 2 columns called 'x'"):
+            read()
+
+
+def test_columns_without_a_name_may_be_several_unless_one_is_wanted(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,,label,\na,1,x,2\n")
+    assert read_row_file(path, ["text"], "label")["label"] == ["x"]
+    assert read_all_columns(path) == [{"text": "a", "": "2", "label": "x"}]
+    with pytest.raises(UserError, match=r"rows\.csv has 2 columns called ''"):
+        read_row_file(path, [""], "label")
+
+
+def test_column_that_is_wanted_twice_is_read_once(tmp_path):
+    path = write_rows(tmp_path / "rows.csv", ["a", "b"], ["x", "y"])
+    assert read_row_file(path, ["text", "text"], "text")["text"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_nan_in_json_is_a_missing_value(suffix, tmp_path):
+    path = write_rows(tmp_path / f"rows{suffix}", ["a", float("nan")], [float("nan"), "x"])
+    rows = read_row_file(path, ["text"], "label")
+    assert (rows["text"], rows["label"]) == (["a", None], [None, "x"])
+    assert read_all_columns(path)[0] == {"text": "a", "label": None}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
+def test_windows_line_ends_within_texts_are_read_as_unix_ones(suffix, tmp_path):
+    path = write_rows(tmp_path / f"rows{suffix}", ["a\r\nb\r\n\r\n", "a\rb", "plain"], "xyz")
+    if suffix == ".csv":  # written with the line ends of the machine
+        path.write_bytes(b'text,label\r\n"a\r\nb\r\n\r\n",x\r\n"a\rb",y\r\nplain,z\r\n')
+    rows = read_row_file(path, ["text"], "label")
+    assert rows["text"] == ["a\nb\n\n", "a\rb", "plain"]
+    assert rows["label"] == ["x", "y", "z"]
+
+
+def test_class_names_of_a_column_that_is_not_of_integers_are_ignored(tmp_path):
+    features = {"text": {"_type": "Value"}, "label": {"names": ["z", "a"], "_type": "ClassLabel"}}
+    note = {"info": {"features": features}}
+    table = pa.table({"text": ["x", "y"], "label": ["p", "q"]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(note)})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    assert read_row_file(tmp_path / "rows.parquet", ["text"], "label").class_names == {}

@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -58,6 +59,20 @@ def test_column_that_is_replaced_has_the_new_class_names_alone():
 
 def test_renamed_column_keeps_its_values():
     assert numbered(2).renamed("text", "body")["body"] == ["t0", "t1"]
+
+
+def test_rows_that_hold_a_text_are_found_in_any_of_the_columns():
+    rows = Rows.of(
+        a=["x.y", None, "", "xzy"], b=[None, "x.y", "", "b"], c=[None] * 4, d=["x.y"] * 4
+    )
+    assert rows.holding("x.y", ["a", "b", "c"]).tolist() == [True, True, False, False]
+    assert rows.select([1, 3]).holding("x.y", ["a", "b"]).tolist() == [True, False]
+
+
+def test_values_for_the_table_are_cut_down_to_the_chosen_rows():
+    values = np.arange(10)
+    assert numbered(10).own(values).tolist() == list(range(10))
+    assert numbered(10).select([2, 5, 7]).select([1, 2]).own(values).tolist() == [5, 7]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from gpt2_tuning.data.sources import load_source, split_origins
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.training.options import PrepareOptions
 
+NO_COUNTS = {"end_of_text_written": 0, "labels_trimmed": 0}
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
 
 
@@ -48,9 +49,9 @@ def test_missing_splits_are_cut_from_train_and_said_to_be(tmp_path):
         "train": 80, "validation": 10, "test": 10,
     }  # fmt: skip
     assert split_origins(source) == {
-        "train": {"origin": "given", "rows": 80},
-        "validation": {"origin": "cut from train", "rows": 10, "share": 0.1},
-        "test": {"origin": "cut from train", "rows": 10, "share": 0.1},
+        "train": {"origin": "given", "rows": 80, **NO_COUNTS},
+        "validation": {"origin": "cut from train", "rows": 10, "share": 0.1, **NO_COUNTS},
+        "test": {"origin": "cut from train", "rows": 10, "share": 0.1, **NO_COUNTS},
     }
     assert (source.name, source.kind) == ("rows.jsonl", "files")
     assert source.label_names == ["a", "b"]
@@ -240,6 +241,47 @@ def test_label_of_validation_that_train_lacks_is_named(tmp_path):
     )
     with pytest.raises(UserError, match="label 'zorn' in row 2 of validation does not occur in tr"):
         load(options)
+
+
+def test_column_that_is_both_text_and_label_is_refused(tmp_path):
+    options = PrepareOptions(train_file=write_rows(tmp_path / "rows.jsonl", 9))
+    for columns in (["label"], ["text", "text"]):
+        with pytest.raises(UserError, match="texts and label need a column each, not "):
+            load(options, text_columns=columns)
+
+
+def test_counts_of_a_split_are_those_of_its_own_rows(tmp_path):
+    rows = [
+        {
+            "text": f"text {row}" + "<|endoftext|>" * (row % 3 == 0),
+            "label": "ab"[row % 2] + " " * (row % 5 == 0),
+        }
+        for row in range(200)
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(rows[:1] * 3))
+    source = load(PrepareOptions(train_file=path, test_file=other, limit=150))
+    assert len(source.splits["train"]) == 150
+    for split in ("train", "validation"):
+        numbers = [int(text[5:].split("<")[0]) for text, _ in pairs(source)[split]]
+        assert source.counts[split] == {
+            "end_of_text_written": sum(number % 3 == 0 for number in numbers),
+            "labels_trimmed": sum(number % 5 == 0 for number in numbers),
+        }
+    assert source.counts["test"] == {"end_of_text_written": 3, "labels_trimmed": 3}
+
+
+def test_windows_line_ends_of_the_hub_are_read_as_unix_ones(monkeypatch):
+    texts = {"unix": "a\nb", "windows": "a\r\nb"}
+    found = {}
+    for name, text in texts.items():
+        rows = [{"text": f"{row}{text}", "label": row % 2} for row in range(20)]
+        hub(monkeypatch, {"train": datasets.Dataset.from_list(rows)})
+        found[name] = load(PrepareOptions(dataset="a/b"))
+    assert pairs(found["unix"]) == pairs(found["windows"])
+    assert found["unix"].fingerprint == found["windows"].fingerprint
 
 
 def test_real_emotion_rows_are_cut_without_loss_leak_or_skew(real_data):

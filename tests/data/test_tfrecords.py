@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from prepared_sets import ROWS, read_split, write
+from prepared_sets import ROWS, header, read_split, write
 
 from gpt2_tuning.config import END_OF_TEXT
-from gpt2_tuning.data import writing
+from gpt2_tuning.data import tfrecords, writing
+from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import read_metadata
+from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.wire import serialized
+from gpt2_tuning.data.writing import write_dataset
 from gpt2_tuning.errors import UserError
 
 
@@ -128,12 +131,18 @@ def test_damaged_record_file_is_named_even_when_its_sha256_fits(damage, tmp_path
         read_split(tmp_path / "set")
 
 
+def as_language_data(content):
+    content.update(columns=["prompt_length"], label_names=None)
+    for split in content["splits"].values():
+        del split["labels"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda c: c["splits"]["train"].update(examples=5), "does not hold the 5 examples"),
         (lambda c: c.update(seq_len=5), r"train\.tfrecord\.gz is damaged"),
-        (lambda c: c.update(columns=["prompt_length"]), r"train\.tfrecord\.gz is damaged"),
+        (as_language_data, r"train\.tfrecord\.gz is damaged"),
     ],
 )
 def test_records_that_disagree_with_the_metadata_are_refused(change, message, tmp_path):
@@ -143,22 +152,80 @@ def test_records_that_disagree_with_the_metadata_are_refused(change, message, tm
         read_split(tmp_path / "set")
 
 
-@pytest.mark.parametrize(
-    ("ids", "length", "message"),
-    [([1, 2], 0, "length is outside"), ([1, 2], 7, "length is outside"), ([50257], 1, "token id")],
-)
-def test_impossible_values_are_refused(ids, length, message, tmp_path, monkeypatch):
+def write_wrong(directory, monkeypatch, row=0, ids=(), rows=ROWS, **values):
+    """A data set whose train split has other token ids or values in one row."""
+
     def wrong(examples, *rest):
-        records = []
-        for record in map(tf.train.Example.FromString, serialized(examples, *rest)):
-            record.features.feature["token_ids"].int64_list.value[: len(ids)] = ids
-            record.features.feature["length"].int64_list.value[:] = [length]
-            records.append(record.SerializeToString())
-        return records
+        records = list(map(tf.train.Example.FromString, serialized(examples, *rest)))
+        if len(records) == 4:
+            features = records[row].features.feature
+            features["token_ids"].int64_list.value[: len(ids)] = ids
+            for name, value in values.items():
+                features[name].int64_list.value[:] = [value]
+        return [record.SerializeToString() for record in records]
 
     monkeypatch.setattr(writing, "serialized", wrong)
-    write(tmp_path / "set")
+    write(directory, rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "ids", "values", "message"),
+    [
+        (0, [], {"length": 0}, r"row 1 has the length 0, outside 1\.\.6"),
+        (1, [], {"length": 7}, r"row 2 has the length 7, outside 1\.\.6"),
+        (3, [], {"length": 2**32 + 1}, r"row 4 has the length 4294967297, outside 1\.\.6"),
+        (2, [1, 50257], {}, r"row 3 has the token id 50257, outside 0\.\.50256"),
+        (2, [-1], {}, r"row 3 has the token id -1, outside"),
+        (3, [2**32], {}, r"row 4 has the token id 4294967296, outside"),
+        (1, [], {"label": 2}, r"row 2 has the label 2, outside 0\.\.1"),
+        (1, [], {"label": -1}, r"row 2 has the label -1, outside 0\.\.1"),
+        (3, [], {"label": 2**32}, r"row 4 has the label 4294967296, outside 0\.\.1"),
+    ],
+)
+def test_impossible_values_are_refused_with_their_row(
+    row, ids, values, message, tmp_path, monkeypatch
+):
+    write_wrong(tmp_path / "set", monkeypatch, row, ids, **values)
+    with pytest.raises(
+        UserError, match=rf"train\.tfrecord\.gz is damaged: {message}.*prep_dataset"
+    ):
+        read_split(tmp_path / "set")
+
+
+def test_row_of_an_impossible_value_is_counted_through_all_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecords, "READ_BATCH", 3)
+    write_wrong(tmp_path / "set", monkeypatch, 3, label=5)
+    with pytest.raises(UserError, match="row 4 has the label 5"):
+        read_split(tmp_path / "set")
+
+
+@pytest.mark.parametrize("prompt_length", [0, 3])
+def test_prompt_leaves_a_token_to_learn(prompt_length, tmp_path):
+    fields = {"task": "text", "columns": ["prompt_length"], "label_names": None}
+    rows = [Example([1, 2, 3], {"prompt_length": 2}), Example([1, 2], {"prompt_length": 1})]
+    directory = tmp_path / "set"
+    write_dataset(directory, header(**fields), {"train": rows})
+    found = read_records(directory, read_metadata(directory, "text"), "train")
+    assert found.columns["prompt_length"].tolist() == [2, 1]
+    rows.append(Example([4, 5, 6], {"prompt_length": prompt_length}))
+    write_dataset(directory, header(**fields), {"train": rows})
+    message = rf"row 3 has the prompt_length {prompt_length}, outside 1\.\.2: .*text_tuning/prep"
     with pytest.raises(UserError, match=message):
+        read_records(directory, read_metadata(directory, "text"), "train")
+
+
+def test_class_that_the_names_leave_out_is_refused_at_load(tmp_path):
+    write(
+        tmp_path / "set", label_names=["no", "perhaps", "yes"], rows={**ROWS, "train": [([1], 2)]}
+    )
+
+    def shorten(content):
+        content["label_names"].remove("yes")
+        for split in content["splits"].values():
+            del split["labels"]["yes"]
+
+    alter_metadata(tmp_path / "set", shorten)
+    with pytest.raises(UserError, match=r"row 1 has the label 2, outside 0\.\.1"):
         read_split(tmp_path / "set")
 
 

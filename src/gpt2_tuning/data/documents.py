@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from gpt2_tuning.data.columns import unix_newlines
 from gpt2_tuning.data.row_files import check_file, read_row_file
 from gpt2_tuning.data.rows import Rows
-from gpt2_tuning.data.sources import CUT, SPLITS, OpenedRows, Source, limited, with_all_splits
+from gpt2_tuning.data.sources import (
+    CUT,
+    SPLITS,
+    OpenedRows,
+    Source,
+    limited,
+    row_counts,
+    with_all_splits,
+)
 from gpt2_tuning.data.splits import SHARE, fingerprint
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.data.words import WordTokenizer
@@ -88,6 +97,7 @@ def read_documents(
         fingerprint=fingerprint(splits, [TEXT], None),
         origins={split: origins.get(split, CUT) for split in splits},
         label_names=None,
+        counts=row_counts(splits, [TEXT]),
     )
 
 
@@ -101,7 +111,8 @@ def read_texts(path: Path, text_column: str) -> list[str]:
     if path.suffix.lower() != PLAIN:
         return [text or "" for text in read_row_file(path, [text_column], None)[text_column]]
     try:
-        return [path.read_text(encoding="utf-8-sig")]
+        # Not read_text(): that takes a lone \r for a line end too.
+        return [unix_newlines(path.read_bytes().decode("utf-8-sig"))]
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
 

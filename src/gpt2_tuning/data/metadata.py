@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.data.metadata_fields import wrong_field
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import Tree, foreign_entry
@@ -49,7 +50,8 @@ def read_metadata(directory: Path, task: str) -> Metadata:
     """Reads the metadata.json of a prepared data set, or the copy of it in a run directory.
 
     Raises:
-        UserError: it is missing, is not ours, or is of another version, task or tokenizer.
+        UserError: it is missing, is not ours, is of another version, task or tokenizer, or a field
+            holds what it cannot.
     """
     remedy = prepare_command(task)
     if not directory.is_dir():
@@ -71,6 +73,9 @@ def read_metadata(directory: Path, task: str) -> Metadata:
             raise UserError(f"{directory} was prepared with {found}: {remedy}")
     if set(content) != FIELDS or not all(map(names_own_files, content["splits"].values())):
         raise UserError(f"{directory / METADATA_FILE} is incomplete or altered: {remedy}")
+    wrong = wrong_field(content)
+    if wrong:
+        raise UserError(f"{directory / METADATA_FILE} was altered: {wrong}: {remedy}")
     return Metadata(**content)
 
 

@@ -15,7 +15,7 @@ from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.report import report_table
 from gpt2_tuning.data.sources import Source, split_origins
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN, GPT2Tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.data.writing import Examples, check_output_dir, write_dataset
 from gpt2_tuning.errors import UserError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gpt2_tuning.training.options import DatasetOptions
 
 MAX_LENGTH = GPT2Config.n_positions
+WRITTEN_END_ADVICE = "remove it from the texts, as the token itself is put wherever it belongs"
+"""What to do where texts hold the letters of the end of text."""
 
 
 def checked_output_dir(task: str, options: "DatasetOptions", shortest: int = 1) -> Path:
@@ -48,6 +50,7 @@ def prepare_source(
     examples: Callable[[str], Examples],
     columns: Sequence[str],
     template: dict[str, str] | None = None,
+    written_end_advice: str = WRITTEN_END_ADVICE,
 ) -> Metadata:
     """Writes the data set and prints the report and the command that comes next.
 
@@ -58,6 +61,7 @@ def prepare_source(
         examples: gives the rows of a split, by its name, as examples.
         columns: what each example stores beside its tokens: `label` or `prompt_length`.
         template: `name` and `text` of the prompt, where the task has one.
+        written_end_advice: what to do where texts hold the letters of the end of text.
 
     Raises:
         UserError: a split has no row that gives an example.
@@ -78,6 +82,11 @@ def prepare_source(
     rows = {split: examples(split) for split in source.splits}
     metadata = write_dataset(output_dir, header, rows)
     Console().print(report_table(metadata.splits))
+    if any(counts["end_of_text_written"] for counts in source.counts.values()):
+        print(
+            f"note: {END_OF_TEXT_TOKEN} written in a text is learnt as those letters, not as the"
+            f" end of a text: {written_end_advice}"
+        )
     print(f"{output_dir} is ready. Next: python {task}_tuning/train.py", end="")
     print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
     return metadata

@@ -1,14 +1,19 @@
 """Prepared examples as people can read them: what is prompt, what is learnt, what is padding."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.metadata import Metadata
-from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN, GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 
 STYLES = {"prompt": "cyan", "supervised": "bold green", "padding": "bright_black"}
+END_MARK = "⟦end of text⟧"
+"""How the end of text is shown. Its own name would look as if a text had it in letters."""
 
 
 def show_examples(directory: Path, metadata: Metadata, count: int) -> None:
@@ -34,14 +39,23 @@ def example_text(token_ids: list[int], prompt_length: int, seq_len: int) -> Text
         prompt_length: how many of them come before the first that is learnt.
         seq_len: the length that the record is padded to.
     """
-    tokenizer = GPT2Tokenizer()
     padding = seq_len - len(token_ids)
     parts = {
-        "prompt": (prompt_length, tokenizer.decode(token_ids[:prompt_length])),
-        "supervised": (len(token_ids) - prompt_length, tokenizer.decode(token_ids[prompt_length:])),
-        "padding": (padding, f"{END_OF_TEXT_TOKEN} x {padding}" if padding else ""),
+        "prompt": (prompt_length, readable(token_ids[:prompt_length])),
+        "supervised": (len(token_ids) - prompt_length, readable(token_ids[prompt_length:])),
+        "padding": (padding, f"{END_MARK} x {padding}" if padding else ""),
     }
     shown = Text(" + ".join(f"{count} {name}" for name, (count, _) in parts.items()) + " tokens")
     for name, (_, text) in parts.items():
         shown.append(f"\n--- {name} ---\n", style="bold").append(text, style=STYLES[name])
+    return shown
+
+
+def readable(token_ids: Sequence[int]) -> str:
+    """The text of tokens, with the end of text shown as END_MARK."""
+    decode = GPT2Tokenizer().decode
+    shown = ""
+    for ends, stretch in itertools.groupby(token_ids, lambda token: token == END_OF_TEXT):
+        ids = list(stretch)
+        shown += END_MARK * len(ids) if ends else decode(ids)
     return shown

@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from gpt2_tuning.data.examples import Dropped, Example
+from gpt2_tuning.data.labels import shown_name
+from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN
 
 NO_TEXT = "empty"
 """Why a row is dropped of which nothing more is said."""
+COUNTED = {
+    "labels_trimmed": "labels trimmed of blanks",
+    "end_of_text_written": f"texts with {END_OF_TEXT_TOKEN}",
+}
+"""What the counts of a Source are called, which are shown where there are any."""
 PERCENTILES = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "max": 100}
 
 
@@ -97,7 +105,9 @@ def report_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(split, justify="right")
 
     def line(name: str, values: Sequence[object]) -> None:
-        table.add_row(name, *(f"{v:,}" if isinstance(v, int) else str(v) for v in values))
+        # As Text: what stands in brackets in a class's name is no markup.
+        shown = (f"{v:,}" if isinstance(v, int) else str(v) for v in values)
+        table.add_row(*map(Text, [name, *shown]))
 
     found = list(splits.values())
     line("origin", [split["origin"] for split in found])
@@ -105,6 +115,9 @@ def report_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
     reasons = {reason: None for split in found for reason in split["dropped_reasons"]}
     for reason in reasons or [NO_TEXT]:
         line(f"{reason}, dropped", [split["dropped_reasons"].get(reason, 0) for split in found])
+    for count, name in COUNTED.items():
+        if any(split.get(count) for split in found):
+            line(name, [split.get(count, 0) for split in found])
     line("examples", [split["examples"] for split in found])
     line("truncated", [split["truncated"] for split in found])
     line("repeated in the split", [split["duplicates_within"] for split in found])
@@ -119,7 +132,7 @@ def report_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
     if all("labels" in split for split in found):
         table.add_section()
         for name in found[0]["labels"]:
-            line(name, [with_share(s["labels"][name], s["examples"]) for s in found])
+            line(shown_name(name), [with_share(s["labels"][name], s["examples"]) for s in found])
     return table
 
 

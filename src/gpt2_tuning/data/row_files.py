@@ -7,44 +7,43 @@ read here with the standard library, straight from the file each time.
 
 import csv
 import json
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
+from gpt2_tuning.data.columns import as_table, with_unix_newlines
+from gpt2_tuning.data.json_files import json_rows
 from gpt2_tuning.data.rows import Rows
-from gpt2_tuning.data.tokenizer import check_encodable
 from gpt2_tuning.errors import UserError
 
-INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-DECIMAL = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+UNTYPED = (".csv", ".tsv")
+"""The formats whose cells are all text."""
 
 
 def read_row_file(path: Path, text_columns: Sequence[str], label_column: str | None) -> Rows:
-    """The rows of one file, with only the columns named.
+    r"""The rows of one file, with only the columns named.
 
-    Text columns are strings (or None where a row lacks one); the label column keeps its type. CSV
-    and TSV have no types, so there a label column is read as integers, floats or booleans if all
-    its cells look so, and an empty cell as missing.
+    Text columns are strings (or None where a row lacks one), with \n for \r\n; the label column
+    keeps its type. CSV and TSV have no types: there it is text, and the rows are marked `untyped`.
 
     Raises:
         UserError: the file is missing, empty, of an unknown format or cannot be parsed; a column
-            is missing; a text column holds something else.
+            is missing, or has the name of another; a text column holds something else.
     """
     check_file(path)
-    read = READERS[path.suffix.lower()]
-    wanted = [*text_columns, *([label_column] if label_column else [])]
+    suffix = path.suffix.lower()
+    wanted = list(dict.fromkeys([*text_columns, *([label_column] if label_column else [])]))
     try:
-        table = read(path, wanted, label_column)
+        table = with_unix_newlines(READERS[suffix](path, wanted))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
     if not table.num_rows:
         raise UserError(f"no rows in {path}")
-    rows = Rows(table, stored_class_names(table.schema))
+    rows = Rows(table, stored_class_names(table.schema), untyped=suffix in UNTYPED)
     check_text_columns(rows, text_columns, path.name)
     return rows
 
@@ -52,15 +51,18 @@ def read_row_file(path: Path, text_columns: Sequence[str], label_column: str | N
 def read_all_columns(path: Path) -> list[dict[str, Any]]:
     """The rows of one file with every column, as plain values; CSV and TSV hold only strings.
 
+    Of several columns without a name the last is kept.
+
     Raises:
-        UserError: the file is missing, empty, of an unknown format or cannot be parsed.
+        UserError: the file is missing, empty, of an unknown format or cannot be parsed, or two
+            columns have one name.
     """
     check_file(path)
     rows: list[dict[str, Any]]
     try:
         if path.suffix.lower() == ".parquet":
             rows = parquet_table(path, None).to_pylist()
-        elif path.suffix.lower() in (".csv", ".tsv"):
+        elif path.suffix.lower() in UNTYPED:
             header, *cells = separated_rows(path)
             rows = [dict(zip(header, row, strict=True)) for row in cells]
         else:
@@ -78,7 +80,7 @@ def column_names(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
         return parquet_columns(path)
     try:
-        if path.suffix.lower() in (".csv", ".tsv"):
+        if path.suffix.lower() in UNTYPED:
             return next(separated_rows(path))
         found: dict[str, None] = {}  # an ordered set
         for row in json_rows(path):
@@ -113,6 +115,20 @@ def check_columns(found: Sequence[str], wanted: Sequence[str], where: str) -> No
             raise UserError(f"{where} has no column {name!r}; its columns: {', '.join(found)}")
 
 
+def check_names(found: Sequence[str], path: Path, wanted: Sequence[str] = ()) -> None:
+    """Raises UserError when two columns have one name.
+
+    Columns without a name, as commas at the ends of lines make them, may be several if none is
+    wanted.
+    """
+    for name in dict.fromkeys(found):
+        if found.count(name) > 1 and (name.strip() or name in wanted):
+            raise UserError(
+                f"{path} has {found.count(name)} columns called {name!r}: rename or remove all"
+                " but one"
+            )
+
+
 def check_text_columns(rows: Rows, columns: Sequence[str], where: str) -> None:
     """Raises UserError when a column that should be text is of another type."""
     for name in columns:
@@ -121,50 +137,7 @@ def check_text_columns(rows: Rows, columns: Sequence[str], where: str) -> None:
             raise UserError(f"{where}: column {name!r} holds {kind}, not text")
 
 
-def as_table(columns: Mapping[str, Sequence[object]], path: Path) -> pa.Table:
-    """Columns of Python values as an Arrow table. Raises UserError when a column mixes types."""
-    arrays = {}
-    for name, values in columns.items():
-        try:
-            arrays[name] = pa.array(values)
-        except UnicodeEncodeError:
-            for number, value in enumerate(values, start=1):
-                check_value(value, f"{path}, row {number}, column {name!r}")
-            raise
-        except (pa.ArrowException, TypeError, OverflowError) as error:
-            raise UserError(f"{path}: column {name!r} mixes kinds of values ({error})") from error
-    return pa.table(arrays)
-
-
-def check_value(value: object, where: str) -> None:
-    """Raises UserError, saying where, when a string is not valid Unicode."""
-    if isinstance(value, str):
-        try:
-            check_encodable(value)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-
-
-def typed(cells: Sequence[str | None]) -> list[Any]:
-    """A label column of a format without types: its cells as the one type that fits them all."""
-    values = [cell or None for cell in cells]
-    present = [value for value in values if value is not None]
-    convert: Callable[[str], Any] = str
-    if all(INTEGER.fullmatch(value) for value in present):
-        convert = int
-    elif all(INTEGER.fullmatch(value) or DECIMAL.fullmatch(value) for value in present):
-        convert = float
-    elif all(value.lower() in ("false", "true") for value in present):
-        convert = is_true
-    return [None if value is None else convert(value) for value in values]
-
-
-def is_true(value: str) -> bool:
-    """Whether a cell says true."""
-    return value.lower() == "true"
-
-
-def read_json(path: Path, wanted: Sequence[str], label_column: str | None) -> pa.Table:
+def read_json(path: Path, wanted: Sequence[str]) -> pa.Table:
     """The wanted columns of a JSON array of objects, or of one object a line."""
     found: dict[str, None] = {}  # an ordered set
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
@@ -177,47 +150,17 @@ def read_json(path: Path, wanted: Sequence[str], label_column: str | None) -> pa
     return as_table(columns, path)
 
 
-def json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Each row. Either layout may have either suffix."""
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        for number, row in enumerate(parsed(text, path, 0), start=1):
-            yield checked_row(row, f"{path}, row {number}")
-        return
-    # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield checked_row(parsed(line, path, number), f"{path}, line {number}")
-
-
-def checked_row(row: object, where: str) -> dict[str, Any]:
-    """The row, if it is a JSON object. Raises UserError when it is anything else."""
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
-    return row
-
-
-def parsed(text: str, path: Path, line: int) -> Any:
-    """JSON parsed; `line` is that of a JSON-lines file, 0 for a whole file."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"line {line or error.lineno}, column {error.colno}"
-        raise UserError(f"cannot parse {path}: {error.msg} at {where}") from error
-
-
-def read_separated(path: Path, wanted: Sequence[str], label_column: str | None) -> pa.Table:
-    """The wanted columns of a CSV or TSV file."""
+def read_separated(path: Path, wanted: Sequence[str]) -> pa.Table:
+    """The wanted columns of a CSV or TSV file, as text."""
     rows = separated_rows(path)
     header = next(rows)
     check_columns(header, wanted, path.name)
+    check_names(header, path, wanted)
     positions = [header.index(name) for name in wanted]
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
     for row in rows:
         for name, position in zip(wanted, positions, strict=True):
             columns[name].append(row[position])
-    if label_column:
-        columns[label_column] = typed(columns[label_column])
     return as_table(columns, path)
 
 
@@ -233,6 +176,7 @@ def separated_rows(path: Path) -> Iterator[list[str]]:
             header = next(reader, [])
             if not header:
                 raise UserError(f"no rows in {path}")
+            check_names(header, path)
             yield header
             for row in reader:
                 if row and len(row) != len(header):
@@ -246,7 +190,7 @@ def separated_rows(path: Path) -> Iterator[list[str]]:
             raise UserError(f"cannot parse {path}: {error} (line {reader.line_num})") from error
 
 
-def read_parquet(path: Path, wanted: Sequence[str], label_column: str | None) -> pa.Table:
+def read_parquet(path: Path, wanted: Sequence[str]) -> pa.Table:
     """The wanted columns of a Parquet file; class names that `datasets` stored are kept."""
     table = parquet_table(path, wanted)
     for position, field in enumerate(table.schema):
@@ -262,9 +206,10 @@ def stored_class_names(schema: pa.Schema) -> dict[str, list[str]]:
         noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = noted["info"]["features"]
         return {
-            name: list(features[name]["names"])
+            name: list(map(str, features[name]["names"]))
             for name in schema.names
             if features[name].get("_type") == "ClassLabel"
+            and pa.types.is_integer(schema.field(name).type)
         }
     except (ValueError, LookupError, TypeError, AttributeError):  # no such note
         return {}
@@ -273,18 +218,20 @@ def stored_class_names(schema: pa.Schema) -> dict[str, list[str]]:
 def parquet_columns(path: Path) -> list[str]:
     """The columns of a Parquet file."""
     try:
-        return pyarrow.parquet.read_schema(path).names
+        names: list[str] = pyarrow.parquet.read_schema(path).names
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"cannot parse {path}: {error}") from error
+    check_names(names, path)
+    return names
 
 
 def parquet_table(path: Path, wanted: Sequence[str] | None) -> pa.Table:
     """A Parquet file, or the wanted columns of it."""
+    found = parquet_columns(path)
+    check_columns(found, wanted or [], path.name)
+    check_names(found, path, wanted or [])
     try:
-        if wanted is None:
-            return pyarrow.parquet.read_table(path)
-        check_columns(parquet_columns(path), wanted, path.name)
-        return pyarrow.parquet.read_table(path, columns=list(wanted))
+        return pyarrow.parquet.read_table(path, columns=None if wanted is None else list(wanted))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"cannot parse {path}: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 BATCH = 1000
 """Rows that are Python values at the same time."""
@@ -27,6 +28,8 @@ class Rows:
     """For a column whose numbers stand for classes the names of 0, 1, ..."""
     chosen: np.ndarray | None = None
     """The numbers of those rows of the table that count, ascending; None is all of them."""
+    untyped: bool = False
+    """Whether a label's type follows from its text alone, as in CSV."""
 
     @classmethod
     def of(cls, **columns: Any) -> Self:
@@ -64,6 +67,18 @@ class Rows:
                 stretch = table.slice(int(numbers[0]), int(numbers[-1] - numbers[0]) + 1)
                 part = stretch.take(pa.array(numbers - numbers[0]))
             yield {name: part.column(name).to_pylist() for name in part.column_names}
+
+    def own(self, values: np.ndarray) -> np.ndarray:
+        """Of values for all rows of the table, those for the rows that count."""
+        return values if self.chosen is None else values[self.chosen]
+
+    def holding(self, text: str, columns: Sequence[str]) -> np.ndarray:
+        """bool[rows]: whether a row has the text anywhere in one of these columns of strings."""
+        found = np.zeros(self.table.num_rows, bool)
+        for column in map(self.table.column, columns):
+            if not pa.types.is_null(column.type):
+                found |= pc.match_substring(column, text).fill_null(False).to_numpy()
+        return self.own(found)
 
     def select(self, numbers: Sequence[int]) -> Self:
         """Some of the rows, by their numbers, which must ascend."""

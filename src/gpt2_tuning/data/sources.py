@@ -4,14 +4,15 @@ Whatever the source, a task gets the same thing: three splits that hold only the
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from gpt2_tuning.data.hub import read_hub, rows_of
 from gpt2_tuning.data.labels import read_labels
 from gpt2_tuning.data.row_files import (
-    READERS,
     check_columns,
     check_text_columns,
     column_names,
@@ -26,6 +27,7 @@ from gpt2_tuning.data.splits import (
     row_digests,
     without_hidden_test,
 )
+from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class Source:
     """For each split `given`, `given as` another split, or `cut from train`."""
     label_names: list[str] | None
     """The classes, where there is a label column."""
+    counts: dict[str, dict[str, int]]
+    """For each split, of its rows as metadata.json counts them: `end_of_text_written`, those
+    whose texts hold the letters <|endoftext|>, and with classes `labels_trimmed`, those whose
+    label had blanks around it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,14 +152,17 @@ def read_source(
     splits = opened.read(text_columns, label_column)
     group_columns = group_columns or text_columns
     given = dict.fromkeys(splits, "given")
-    label_names = None
+    if label_column in text_columns or len(set(text_columns)) < len(text_columns):
+        named = [*text_columns, *([label_column] if label_column else [])]
+        raise UserError(f"texts and label need a column each, not {', '.join(named)}")
+    label_names, trimmed = None, None
     if label_column:
         if opened.hub:
             splits, given = without_hidden_test(splits, label_column, opened.split_names)
         # Before the cut, so that a class is known wherever its rows end up.
-        label_names, labels = read_labels(splits, label_column, signed_labels)
+        label_names, numbers, trimmed = read_labels(splits, label_column, signed_labels)
         splits = {
-            split: rows.with_column(label_column, labels[split], label_names)
+            split: rows.with_column(label_column, numbers[split], label_names)
             for split, rows in splits.items()
         }
     splits = with_all_splits(splits, group_columns, label_column, options.seed)
@@ -170,6 +179,7 @@ def read_source(
         fingerprint=fingerprint(splits, columns, label_names),
         origins={split: given.get(split, CUT) for split in splits},
         label_names=label_names,
+        counts=row_counts(splits, text_columns, trimmed),
     )
 
 
@@ -217,58 +227,9 @@ def open_rows(
     name = options.dataset or default_dataset
     called = "/".join(filter(None, [name, options.dataset_config]))
     split_names = split_names or {}
-    splits = read_hub(name, options.dataset_config, split_names)
+    wanted = {split: split_names.get(split, split) for split in SPLITS}
+    splits = read_hub(name, options.dataset_config, wanted)
     return OpenedRows(called, "hub", {}, splits, split_names)
-
-
-def read_hub(
-    name: str, config: str | None, split_names: Mapping[str, str]
-) -> dict[str, "datasets.Dataset"]:
-    """The splits of a data set on the Hub that serve as train, validation and test.
-
-    Raises:
-        UserError: it cannot be had, or has no train split.
-    """
-    if name.lower().endswith(tuple(READERS)) or Path(name).exists():
-        raise UserError(f"--dataset takes a name on the Hub; give the file {name} to --train_file")
-    # Imported here: it takes a second, and local files do without it.
-    import datasets
-    import huggingface_hub
-
-    # Without a network the client tries for half a minute, with a warning each time: say it once.
-    print(f"getting {name} from the Hugging Face Hub or its cache", file=sys.stderr)
-    datasets.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        found = datasets.load_dataset(name, config)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        meant = name if config is None else f"{name} (config {config})"
-        raise UserError(
-            f"cannot get {meant} from the Hugging Face Hub or its cache: {error};"
-            f" `--dataset {SAMPLE}` and --train_file FILE work without network"
-        ) from error
-    called = {split: split_names.get(split, split) for split in SPLITS}
-    splits = {split: found[called[split]] for split in SPLITS if called[split] in found}
-    if "train" not in splits:
-        raise UserError(f"{name} has no train split; its splits: {', '.join(found)}")
-    for split, rows in splits.items():
-        if not len(rows):
-            raise UserError(f"the {split} split of {name} holds no rows")
-    return splits
-
-
-def rows_of(found: "datasets.Dataset") -> Rows:
-    """The rows of a data set from the Hub, where they lie: nothing is copied."""
-    import datasets
-
-    names = {
-        name: list(feature.names)
-        for name, feature in found.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    return Rows(found.with_format("arrow")[:], names)
 
 
 def with_all_splits(
@@ -301,11 +262,34 @@ def limited(
     return rows.select(limited_rows(row_digests(rows, text_columns), labels, limit, seed))
 
 
+def row_counts(
+    splits: Mapping[str, Rows],
+    text_columns: Sequence[str],
+    trimmed: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, dict[str, int]]:
+    """The counts of a Source.
+
+    Args:
+        splits: all of them; those cut from train are some rows of its table.
+        text_columns: the columns of text.
+        trimmed: from `read_labels`, for the splits that were given.
+    """
+    counts = {}
+    for split, rows in splits.items():
+        written = rows.holding(END_OF_TEXT_TOKEN, text_columns)
+        counts[split] = {"end_of_text_written": int(written.sum())}
+        if trimmed is not None:
+            marked = rows.own(trimmed.get(split, trimmed["train"]))
+            counts[split]["labels_trimmed"] = int(marked.sum())
+    return counts
+
+
 def split_origins(source: Source) -> dict[str, dict[str, object]]:
-    """Where each split came from and how many rows it holds, as metadata.json says it."""
+    """What metadata.json says of each split beforehand: its origin, how many rows, and counts."""
     origins: dict[str, dict[str, object]] = {}
     for split, rows in source.splits.items():
         origins[split] = {"origin": source.origins[split], "rows": len(rows)}
         if not source.origins[split].startswith("given"):
             origins[split]["share"] = SHARE
+        origins[split].update(source.counts[split])
     return origins

@@ -63,7 +63,8 @@ def read_records(directory: Path, metadata: Metadata, split: str) -> Records:
     """Reads a split of a prepared data set, after checking each file's sha256.
 
     Raises:
-        UserError: there is no such split, or a file is missing, changed or damaged.
+        UserError: there is no such split, a file is missing, changed or damaged, or a row holds
+            what it cannot.
     """
     if split not in metadata.splits:
         raise UserError(f"{directory} has no {split} split")
@@ -101,16 +102,13 @@ def read_file(file: Path, metadata: Metadata) -> list[dict[str, np.ndarray]]:
         **dict.fromkeys(["length", *metadata.columns], single),
     }
     records = tf.data.TFRecordDataset(str(file), compression_type="GZIP").batch(READ_BATCH)
-    parts = []
+    parts: list[dict[str, np.ndarray]] = []
     try:
         for batch in records.map(lambda rows: tf.io.parse_example(rows, features)):
             arrays = {name: value.numpy() for name, value in batch.items()}
-            ids, length = arrays["token_ids"], arrays["length"]
-            if length.min() < 1 or length.max() > metadata.seq_len:
-                raise UserError(f"{file} is damaged: a length is outside 1..{metadata.seq_len}")
-            tokens = ids[np.arange(metadata.seq_len) < length[:, np.newaxis]]
-            if tokens.min() < 0 or tokens.max() > END_OF_TEXT:
-                raise UserError(f"{file} is damaged: a token id is outside 0..{END_OF_TEXT}")
+            check_values(arrays, metadata, f"{file} is damaged", len(parts) * READ_BATCH)
+            length = arrays["length"]
+            tokens = arrays["token_ids"][np.arange(metadata.seq_len) < length[:, np.newaxis]]
             columns = {name: arrays[name].astype(np.int32) for name in metadata.columns}
             parts.append({"tokens": tokens.astype(np.int32), "length": length, **columns})
     except tf.errors.OpError as error:
@@ -119,3 +117,42 @@ def read_file(file: Path, metadata: Metadata) -> list[dict[str, np.ndarray]]:
             f"{file} is damaged ({reason}): {prepare_command(metadata.task)}"
         ) from error
     return parts
+
+
+def check_values(
+    arrays: dict[str, np.ndarray], metadata: Metadata, what: str, rows_before: int
+) -> None:
+    """Checks values as the file holds them, int64, where none is yet cut to fit int32.
+
+    Args:
+        arrays: `token_ids` [rows, seq_len], `length` and the task's columns [rows].
+        metadata: of the data set.
+        what: the beginning of the message.
+        rows_before: how many rows of the file come before these.
+
+    Raises:
+        UserError: a value is one that preparation never writes; names its row.
+    """
+    length = arrays["length"]
+    most: dict[str, int | np.ndarray] = {"length": metadata.seq_len}
+    least = {"length": 1, "prompt_length": 1, "label": 0}
+    if "prompt_length" in metadata.columns:
+        most["prompt_length"] = length - 1  # at least one token is learnt
+    if "label" in metadata.columns:
+        most["label"] = len(metadata.label_names or []) - 1
+    for name, highest in most.items():
+        outside = (arrays[name] < least[name]) | (arrays[name] > highest)
+        if outside.any():
+            row = int(outside.argmax())
+            limit = int(np.broadcast_to(highest, outside.shape)[row])
+            raise UserError(
+                f"{what}: row {rows_before + row + 1} has the {name} {arrays[name][row]}, outside"
+                f" {least[name]}..{limit}: {prepare_command(metadata.task)}"
+            )
+    ids = arrays["token_ids"]
+    if ids.min() < 0 or ids.max() > END_OF_TEXT:
+        row, place = np.argwhere((ids < 0) | (ids > END_OF_TEXT))[0]
+        raise UserError(
+            f"{what}: row {rows_before + row + 1} has the token id {ids[row, place]}, outside"
+            f" 0..{END_OF_TEXT}: {prepare_command(metadata.task)}"
+        )

@@ -1,0 +1,68 @@
+"""Rows from the Hugging Face Hub, or from its cache on this machine."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2_tuning.data.columns import with_unix_newlines
+from gpt2_tuning.data.row_files import READERS
+from gpt2_tuning.data.rows import Rows
+from gpt2_tuning.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def read_hub(
+    name: str, config: str | None, called: Mapping[str, str]
+) -> dict[str, "datasets.Dataset"]:
+    """The splits of a data set on the Hub that serve as train, validation and test.
+
+    Args:
+        name: the data set's.
+        config: its configuration, where it has several.
+        called: for each split that is wanted what the Hub calls it; all but train may be missing.
+
+    Raises:
+        UserError: it cannot be had, or has no train split.
+    """
+    if name.lower().endswith(tuple(READERS)) or Path(name).exists():
+        raise UserError(f"--dataset takes a name on the Hub; give the file {name} to --train_file")
+    # Imported here: it takes a second, and local files do without it.
+    import datasets
+    import huggingface_hub
+
+    # Without a network the client tries for half a minute, with a warning each time: say it once.
+    print(f"getting {name} from the Hugging Face Hub or its cache", file=sys.stderr)
+    datasets.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        found = datasets.load_dataset(name, config)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        meant = name if config is None else f"{name} (config {config})"
+        raise UserError(
+            f"cannot get {meant} from the Hugging Face Hub or its cache: {error};"
+            " `--dataset sample` and --train_file FILE work without network"
+        ) from error
+    splits = {split: found[given] for split, given in called.items() if given in found}
+    if "train" not in splits:
+        raise UserError(f"{name} has no train split; its splits: {', '.join(found)}")
+    for split, rows in splits.items():
+        if not len(rows):
+            raise UserError(f"the {split} split of {name} holds no rows")
+    return splits
+
+
+def rows_of(found: "datasets.Dataset") -> Rows:
+    r"""The rows of a data set from the Hub, where they lie: only text with \r\n in it is copied."""
+    import datasets
+
+    names = {
+        name: list(feature.names)
+        for name, feature in found.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+    return Rows(with_unix_newlines(found.with_format("arrow")[:]), names)
