@@ -6,10 +6,11 @@ import sys
 import chaos
 
 
-def test_killed_preparation_and_training_lose_nothing():
-    flags = ["--tasks", "classification", "--prep_kills", "1", "--train_kills", "2"]
+def test_stopped_preparation_and_training_lose_nothing():
+    jobs = ["classification prep", "classification train"]
+    flags = ["--jobs", *jobs, "--prep_stops", "1", "--train_stops", "2"]
     command = [sys.executable, chaos.__file__, *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "3 kills in " in done.stdout
+    assert "3 stops in " in done.stdout
     assert ": 0 differences" in done.stdout

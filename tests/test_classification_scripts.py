@@ -165,9 +165,14 @@ def test_an_existing_run_is_kept_unless_told(home, full_run, capsys):
 
 def test_overwrite_replaces_a_run(home):
     assert run(home, "twice") == 0
-    (home / "twice" / "stale.txt").write_text("old")
+    before = snapshot(home / "twice")
+    (home / "twice" / "notes.txt").write_text("mine")
+    assert run(home, "twice", "--overwrite", "--epochs", 1) == 2
+    (home / "twice" / "notes.txt").unlink()
+    assert snapshot(home / "twice") == before
     assert run(home, "twice", "--overwrite", "--epochs", 1) == 0
     assert names(home / "twice") == RUN_FILES | {"model"}
+    assert not before.items() & snapshot(home / "twice").items()
 
 
 @pytest.mark.parametrize(
