@@ -1,7 +1,7 @@
 """Arrays to and from safetensors files, the one format of weights here: no code runs on reading."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
 from gpt2_tuning.checkpoints import huggingface
+from gpt2_tuning.checkpoints.directory import WEIGHTS_FILE
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
@@ -34,7 +35,7 @@ def same_weights(one, other):
 
 
 def rewrite(directory, change):
-    path = directory / huggingface.WEIGHTS_FILE
+    path = directory / WEIGHTS_FILE
     arrays = load_file(path)
     change(arrays)
     save_file(arrays, path, metadata={"format": "pt"})
@@ -205,7 +206,7 @@ def test_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(huggingface, "save_file", full_disk)
+    monkeypatch.setattr(huggingface, "save_arrays", full_disk)
     with pytest.raises(OSError, match="No space"):
         model.save_pretrained(tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []

@@ -18,12 +18,9 @@ import numpy as np
 
 from gpt2_tuning import arrays
 from gpt2_tuning.checkpoints import peft_config
-from gpt2_tuning.checkpoints.huggingface import (
-    as_float32,
-    base_arrays,
-    read_json,
-    sha256_of_weights,
-)
+from gpt2_tuning.checkpoints.classifier_head import HEAD, unnamed
+from gpt2_tuning.checkpoints.directory import read_json
+from gpt2_tuning.checkpoints.huggingface import as_float32, base_arrays, sha256_of_weights
 from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, refuse_foreign_files
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PEFT_PREFIX = "base_model.model."
-HEAD = "score.weight"
 
 METADATA_KEY = "gpt2_tuning"
 """The only key of the metadata, since safetensors writes several in random order: a JSON object
@@ -281,10 +277,10 @@ def agreed_labels(model: "TunableModel", names: list[str] | None) -> list[str] |
         UserError: both have names of their own, and they differ.
     """
     mine = list(getattr(model, "label_names", []))
-    unnamed = [f"LABEL_{index}" for index in range(len(mine))]
-    if names is None or names in (mine, unnamed):
+    generic = unnamed(len(mine))
+    if names is None or names in (mine, generic):
         return None
-    if mine != unnamed:
+    if mine != generic:
         raise UserError(
             f"the adapter's classes are {', '.join(names)}; the model's are {', '.join(mine)}"
         )

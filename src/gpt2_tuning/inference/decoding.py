@@ -120,7 +120,7 @@ class Decoder:
     def _prepare_weights(self) -> Weights:
         model = self._model
         dtype = model.compute_dtype
-        table = model.transformer.wte.embeddings.value[:vocabulary(model)]
+        table = model.transformer.wte.embeddings.value[: vocabulary(model)]
         head = tf.transpose(tf.cast(table, dtype))
         head = tf.cast(head, product_type(dtype))
         if dtype == model.variable_dtype:
