@@ -43,6 +43,17 @@ def real_data():
     return REAL_DATA
 
 
+CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
+
+
+@pytest.fixture
+def cases():
+    """Small files of the kinds that people bring, beside the repository."""
+    if not CASES.is_dir():
+        pytest.skip(f"no cases in {CASES}")
+    return CASES
+
+
 @pytest.fixture
 def small_config():
     """A GPT-2 small enough for a test, with dropout off and weights large enough to matter."""
