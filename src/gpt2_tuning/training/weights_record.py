@@ -45,8 +45,8 @@ def is_recorded(run_dir: Path, part: str) -> bool:
         sums = read(run_dir)
     except UserError:
         return False
-    found = sums_of(run_dir, part)
-    return bool(found) and found.items() <= sums.items()
+    recorded = {name: sum_ for name, sum_ in sums.items() if name.startswith(f"{part}/")}
+    return bool(recorded) and recorded == sums_of(run_dir, part)
 
 
 def check(run_dir: Path) -> None:
