@@ -193,6 +193,13 @@ def test_a_model_computed_differently_is_refused(saved):
         GPT2Model.from_pretrained(saved)
 
 
+def test_configs_have_the_older_name_of_n_positions_which_converters_ask_for(model, saved):
+    fields = json.loads((saved / "config.json").read_text())
+    assert fields["n_ctx"] == fields["n_positions"] == model.config.n_positions
+    (saved / "config.json").write_text(json.dumps({**fields, "n_ctx": 7, "n_inner": 4 * 32}))
+    assert GPT2Model.from_pretrained(saved).config == model.config
+
+
 def test_weights_that_cannot_be_had_are_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     message = r"cannot get model.safetensors of 'openai-community/gpt2'.*--pretrained DIR"
