@@ -18,6 +18,7 @@ RUN_FILES = {
     "options.yaml",
     "tensorboard",
     "validation.json",
+    "weights.json",
 }
 """What every classifier's run leaves, beside its model or adapter."""
 

@@ -10,6 +10,9 @@ from gpt2_tuning.errors import UserError
 END_OF_TEXT = 50256
 """`<|endoftext|>`: ends a document, separates a pair, and fills padding (which masks hide)."""
 
+TOKENIZER_IDS = END_OF_TEXT + 1
+"""How many ids the tokenizer has; a model may have rows for more, which no text leads to."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GPT2Config:
@@ -32,11 +35,17 @@ class GPT2Config:
 
     def __post_init__(self) -> None:
         for name in ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
         for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not is_number(value) or not 0 <= value < 1:
+                raise UserError(f"{name} must be a number in [0, 1), not {value!r}")
+        for name in ("layer_norm_epsilon", "initializer_range"):
+            value = getattr(self, name)
+            if not is_number(value) or not 0 <= value < math.inf:
+                raise UserError(f"{name} must be a number of at least 0, not {value!r}")
         if self.n_embd % self.n_head:
             raise UserError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
 
@@ -59,11 +68,15 @@ class GPT2Config:
         Raises:
             UserError: the file describes a model that this code would compute differently.
         """
-        for name, expected in FIXED_FIELDS.items():
-            if fields.get(name, expected) != expected:
-                raise UserError(f"config.json has {name}={fields[name]!r}; only {expected!r} works")
         known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in fields.items() if name in known})
+        config = cls(**{name: value for name, value in fields.items() if name in known})
+        # Other words for the same computation.
+        same = {"n_inner": 4 * config.n_embd, "activation_function": "gelu_pytorch_tanh"}
+        for name, expected in FIXED_FIELDS.items():
+            found = fields.get(name, expected)
+            if found not in (expected, same.get(name, expected)):
+                raise UserError(f"config.json has {name}={found!r}; only {expected!r} works")
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict; `from_dict` reads it back."""

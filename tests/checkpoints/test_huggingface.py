@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
 from gpt2_tuning.checkpoints import huggingface
+from gpt2_tuning.checkpoints.directory import WEIGHTS_FILE
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
@@ -34,7 +35,7 @@ def same_weights(one, other):
 
 
 def rewrite(directory, change):
-    path = directory / huggingface.WEIGHTS_FILE
+    path = directory / WEIGHTS_FILE
     arrays = load_file(path)
     change(arrays)
     save_file(arrays, path, metadata={"format": "pt"})
@@ -192,6 +193,13 @@ def test_a_model_computed_differently_is_refused(saved):
         GPT2Model.from_pretrained(saved)
 
 
+def test_configs_have_the_older_name_of_n_positions_which_converters_ask_for(model, saved):
+    fields = json.loads((saved / "config.json").read_text())
+    assert fields["n_ctx"] == fields["n_positions"] == model.config.n_positions
+    (saved / "config.json").write_text(json.dumps({**fields, "n_ctx": 7, "n_inner": 4 * 32}))
+    assert GPT2Model.from_pretrained(saved).config == model.config
+
+
 def test_weights_that_cannot_be_had_are_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     message = r"cannot get model.safetensors of 'openai-community/gpt2'.*--pretrained DIR"
@@ -205,7 +213,7 @@ def test_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(huggingface, "save_file", full_disk)
+    monkeypatch.setattr(huggingface, "save_arrays", full_disk)
     with pytest.raises(OSError, match="No space"):
         model.save_pretrained(tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []

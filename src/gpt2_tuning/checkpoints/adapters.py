@@ -14,18 +14,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
-import ml_dtypes  # noqa: F401 - lets numpy hold the bfloat16 of a file
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from gpt2_tuning import arrays
 from gpt2_tuning.checkpoints import peft_config
-from gpt2_tuning.checkpoints.huggingface import (
-    as_float32,
-    base_arrays,
-    read_json,
-    sha256_of_weights,
-)
+from gpt2_tuning.checkpoints.classifier_head import HEAD, unnamed
+from gpt2_tuning.checkpoints.directory import read_json
+from gpt2_tuning.checkpoints.huggingface import as_float32, base_arrays, sha256_of_weights
 from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
@@ -36,7 +31,6 @@ if TYPE_CHECKING:
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PEFT_PREFIX = "base_model.model."
-HEAD = "score.weight"
 
 METADATA_KEY = "gpt2_tuning"
 """The only key of the metadata, since safetensors writes several in random order: a JSON object
@@ -79,17 +73,18 @@ def save_adapter(model: "TunableModel", directory: Path) -> None:
         UserError: the directory holds other files.
     """
     inner = "" if model.base is model else "transformer."
-    arrays = {}
+    weights = {}
     for name, variable in adapter_variables(model).items():
         stored = PEFT_PREFIX + (name if name == HEAD else inner + name)
-        arrays[stored] = np.ascontiguousarray(as_float32(variable).T)
+        weights[stored] = np.ascontiguousarray(as_float32(variable).T)
     recorded: dict[str, Any] = {"base_sha256": base_fingerprint(model)}
     if HEAD in model.head_weights():
         recorded["label_names"] = list(model.label_names)
     fields = json.dumps(peft_config.to_fields(model), indent=2, sort_keys=True)
     with atomic_directory(directory, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
         (partial / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8")
-        save_file(arrays, partial / WEIGHTS_FILE, metadata={METADATA_KEY: json.dumps(recorded)})
+        metadata = {METADATA_KEY: json.dumps(recorded)}
+        arrays.save_arrays(partial / WEIGHTS_FILE, weights, metadata)
 
 
 def adapter_variables(model: "TunableModel") -> dict[str, keras.Variable]:
@@ -165,16 +160,15 @@ def read_header(directory: Path) -> Header:
     path = directory / WEIGHTS_FILE
     if not path.is_file():
         raise UserError(f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)")
+    with arrays.opened(path) as file:
+        metadata = file.metadata() or {}
+        slices = {stored: file.get_slice(stored) for stored in file.keys()}  # noqa: SIM118
+        stored_shapes = {stored: tuple(part.get_shape()) for stored, part in slices.items()}
+        dtypes = {stored: part.get_dtype() for stored, part in slices.items()}
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            slices = {stored: file.get_slice(stored) for stored in file.keys()}  # noqa: SIM118
-            stored_shapes = {stored: tuple(part.get_shape()) for stored, part in slices.items()}
-            dtypes = {stored: part.get_dtype() for stored, part in slices.items()}
         recorded = json.loads(metadata.get(METADATA_KEY, "{}"))
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} is not a readable safetensors file: {reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata {METADATA_KEY} is not JSON") from error
     inner = PEFT_PREFIX + "transformer."
     prefix = inner if any(stored.startswith(inner) for stored in stored_shapes) else PEFT_PREFIX
     shapes: dict[str, tuple[int, ...]] = {}
@@ -216,9 +210,9 @@ def load_adapter(model: "TunableModel", directory: Path) -> None:
             raise UserError(f"the adapter's base{base} has other weights than the model's base")
     except UserError as error:
         raise UserError(f"{directory}: {error}") from error
-    arrays = read_arrays(header)
+    weights = read_weights(header)
     for name, variable in variables.items():
-        variable.assign(arrays[name].T)
+        variable.assign(weights[name].T)
     if label_names:
         model.label_names = label_names
     model.pretrained_name = model.pretrained_name or extra.base_name
@@ -282,22 +276,25 @@ def agreed_labels(model: "TunableModel", names: list[str] | None) -> list[str] |
         UserError: both have names of their own, and they differ.
     """
     mine = list(getattr(model, "label_names", []))
-    unnamed = [f"LABEL_{index}" for index in range(len(mine))]
-    if names is None or names in (mine, unnamed):
+    generic = unnamed(len(mine))
+    if names is None or names in (mine, generic):
         return None
-    if mine != unnamed:
+    if mine != generic:
         raise UserError(
             f"the adapter's classes are {', '.join(names)}; the model's are {', '.join(mine)}"
         )
     return names
 
 
-def read_arrays(header: Header) -> dict[str, np.ndarray]:
-    """Every weight as float32, by its name without prefix."""
-    with safe_open(header.path, framework="numpy") as file:
-        return {
-            name: file.get_tensor((PEFT_PREFIX if name == HEAD else header.prefix) + name).astype(
-                np.float32
-            )
-            for name in header.shapes
-        }
+def read_weights(header: Header) -> dict[str, np.ndarray]:
+    """Every weight as float32, by its name without prefix.
+
+    Raises:
+        UserError: one is not finite.
+    """
+    weights = {}
+    for name in header.shapes:
+        prefix = PEFT_PREFIX if name == HEAD else header.prefix
+        weights[name] = arrays.read_array(header.path, prefix + name).astype(np.float32)
+        arrays.check_finite(weights[name], f"{header.path}: {name}")
+    return weights

@@ -6,27 +6,23 @@ Kernels are (in, out) on both sides, so nothing is transposed but a classifier's
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from gpt2_tuning.config import ALIASES, END_OF_TEXT, FIXED_FIELDS, HUB_NAMES, SIZES, GPT2Config
+from gpt2_tuning.arrays import check_finite, save_arrays
+from gpt2_tuning.checkpoints.classifier_head import HEAD
+from gpt2_tuning.checkpoints.directory import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, Stored
+from gpt2_tuning.config import END_OF_TEXT, FIXED_FIELDS, TOKENIZER_IDS, GPT2Config
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel
-
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-CONFIG_FILE = "config.json"
-CLASSIFIER = "GPT2ForSequenceClassification"
 
 EMBEDDING_NAMES = (("wte.weight", "wte.embeddings"), ("wpe.weight", "wpe.embeddings"))
 BLOCK_NAMES = (
@@ -45,9 +41,8 @@ BLOCK_NAMES = (
 )
 FINAL_NAMES = (("ln_f.weight", "ln_f.gamma"), ("ln_f.bias", "ln_f.beta"))
 
-HEADS = ("score.weight", "lm_head.weight")
-MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")
-"""Constants that old checkpoints carry; the causal mask is computed here."""
+TIED_HEAD = "lm_head.weight"
+"""A language model's head, which is its token embedding."""
 
 
 def name_table(n_layer: int) -> Iterator[tuple[str, str]]:
@@ -93,121 +88,66 @@ def sha256_of_weights(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-# --- finding ---------------------------------------------------------------------------------
-
-
-def find_checkpoint(pretrained: str) -> Path:
-    """The directory of a checkpoint: a local one as it is, a size or Hub name through the cache.
-
-    Raises:
-        UserError: neither is there; the message names the file, the cache and what else works.
-    """
-    if Path(pretrained).is_dir():
-        return Path(pretrained)
-    size = ALIASES.get(pretrained, pretrained)
-    if size in SIZES and size not in HUB_NAMES:
-        raise UserError(
-            f"there are no published weights of size {size}: "
-            f"use --pretrained none (random weights) or --pretrained DIR"
-        )
-    return download(public_name(pretrained))
-
-
-def public_name(pretrained: str) -> str:
-    """The Hub's name of a size or of an old name such as "gpt2"; a directory is its own name."""
-    if Path(pretrained).is_dir():
-        return pretrained
-    old_names = {name.rpartition("/")[2]: name for name in HUB_NAMES.values()}
-    size = ALIASES.get(pretrained, pretrained)
-    return HUB_NAMES.get(size) or old_names.get(pretrained, pretrained)
-
-
-def download(hub_name: str) -> Path:
-    """The Hub's copy of a checkpoint, from the local cache where it is already there."""
-    from huggingface_hub import constants, snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                hub_name,
-                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"],
-            )
-        )
-    except Exception as error:  # the Hub's client raises errors of several libraries
-        raise UserError(
-            f"cannot get {WEIGHTS_FILE} of {hub_name!r} ({type(error).__name__}): it is not a "
-            f"directory here, not in the cache {constants.HF_HUB_CACHE}, and could not be "
-            f"downloaded; use --pretrained DIR (config.json and {WEIGHTS_FILE}) or "
-            "--pretrained none (random weights)"
-        ) from error
-
-
-def read_json(path: Path, kind: str = "a Hugging Face model") -> dict[str, Any]:
-    """A JSON object. Raises UserError when the file is missing or is something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"no {path.name} in {path.parent}: not {kind}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} does not hold a JSON object")
-    return content
-
-
 # --- reading ---------------------------------------------------------------------------------
 
 
-def load_directory(model: "TunableModel", directory: Path) -> None:
+def load(model: "TunableModel", checkpoint: Checkpoint) -> None:
     """Takes a directory's weights, memory-mapped and one at a time, all or none of them.
 
-    A head is taken where the model has it; a checkpoint without one (a plain GPT-2) leaves the
-    model's head as it is, unless its config.json promises one.
+    A head is taken where the model has it and its classes are the model's (`classifier_head`);
+    else the model's head stays as it is. What is said of it is in the model's `loading_notes`.
 
     Raises:
-        UserError: a weight is missing, unexpected or of another shape, or a file is damaged.
+        UserError: a weight is missing, unexpected, of another shape or not finite.
     """
-    files = [directory / name for name in weight_files(directory)]
-    shapes: dict[str, tuple[int, ...]] = {}
-    readers: dict[str, Callable[[], np.ndarray]] = {}
-    for path in files:
-        try:
-            with safe_open(path, framework="numpy") as file:
-                for stored in file.keys():  # noqa: SIM118 - the file is not a mapping
-                    name = stored.removeprefix("transformer.")
-                    if not name.endswith(MASK_BUFFERS):
-                        shapes[name] = tuple(file.get_slice(stored).get_shape())
-                        readers[name] = functools.partial(read_tensor, path, stored)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is not a readable safetensors file: {error}") from error
-    config = read_json(directory / CONFIG_FILE)
-    check_computation(model, config, str(directory))
-    promised = config.get("architectures") or []
-    optional = set() if CLASSIFIER in promised else set(model.head_weights())
-    assign_weights(model, shapes, lambda name: readers[name](), str(directory), optional)
+    directory = checkpoint.directory
+    check_computation(model, checkpoint.fields, str(directory))
+    match = model.match_head(checkpoint)
+    taken, optional = dict(checkpoint.weights), set[str]()
+    if match is None or match.rows is None:
+        taken.pop(HEAD, None)
+        optional = set(model.head_weights())
+    else:
+        taken[HEAD] = taken[HEAD].with_rows(match.rows)
+    check_weights(model, taken, str(directory), optional)
+    check_tied(taken)
+    assign_weights(model, taken)
+    notes = unused_parts(model, checkpoint)
+    if match is not None:
+        model.label_names = match.label_names
+        notes += [match.note] if match.note else []
+    model.loading_notes = [f"{directory}: {note}" for note in notes]
 
 
-def weight_files(directory: Path) -> list[str]:
-    """Names of the files that hold the weights: one, or those of an index."""
-    if (directory / WEIGHTS_FILE).is_file():
-        return [WEIGHTS_FILE]
-    if (directory / INDEX_FILE).is_file():
-        weight_map = read_json(directory / INDEX_FILE).get("weight_map", {})
-        return sorted({Path(name).name for name in weight_map.values()})
-    raise UserError(f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, never pickles)")
+def check_tied(weights: Mapping[str, Stored]) -> None:
+    """Raises UserError where a language model's head is not the token embedding."""
+    head, table = weights.get(TIED_HEAD), weights.get("wte.weight")
+    if head and table and not np.array_equal(head.read(), table.read()):
+        raise UserError(f"{head.where} differs from wte.weight; GPT-2's are tied")
 
 
-def read_tensor(path: Path, name: str) -> np.ndarray:
-    """One array of a safetensors file."""
-    with safe_open(path, framework="numpy") as file:
-        return file.get_tensor(name)
+def unused_parts(model: "TunableModel", checkpoint: Checkpoint) -> list[str]:
+    """What of a checkpoint the model has no use for, a line each."""
+    heads = {HEAD: "a classifier's head", TIED_HEAD: "a language model's head"}
+    notes = [
+        f"{name}, {what}, is not used"
+        for name, what in heads.items()
+        if name in checkpoint.weights and name not in model.used_heads()
+    ]
+    size = model.config.vocab_size
+    if size > TOKENIZER_IDS:
+        notes.append(
+            f"{size - TOKENIZER_IDS} of its {size:,} token ids are not among the tokenizer's "
+            f"{TOKENIZER_IDS:,}: no text leads to them, and they are never generated"
+        )
+    return notes
 
 
 def load_tf_gpt2(model: "TunableModel", tf_model: Any) -> None:
     """Takes the base's weights from a live TFGPT2Model, TFGPT2LMHeadModel or the like.
 
     Raises:
-        UserError: it is no such model, or a weight is missing or of another shape.
+        UserError: it is no such model, or a weight is missing, of another shape or not finite.
     """
     where = f"the {type(tf_model).__name__} given"
     try:
@@ -222,13 +162,15 @@ def load_tf_gpt2(model: "TunableModel", tf_model: Any) -> None:
         raise UserError(
             f"{where} is not a TF GPT-2 with weights (is it built?): {error}"
         ) from error
-    # Conv1D's biases have shape (1, n).
-    arrays = {
-        name: np.squeeze(value.numpy(), 0) if value.shape[0] == 1 else value.numpy()
-        for name, value in variables.items()
-    }
-    shapes = {name: array.shape for name, array in arrays.items()}
-    assign_weights(model, shapes, arrays.__getitem__, where, optional=set(model.head_weights()))
+    weights = {}
+    for name, variable in variables.items():
+        # Conv1D's biases have shape (1, n).
+        array = np.squeeze(variable.numpy(), 0) if variable.shape[0] == 1 else variable.numpy()
+        read = functools.partial(np.asarray, array)
+        weights[name] = Stored(f"{where}: {name}", array.shape, read)
+    check_weights(model, weights, where, optional=set(model.head_weights()))
+    assign_weights(model, weights)
+    model.loading_notes = []
 
 
 def check_computation(model: "TunableModel", fields: dict[str, Any], where: str) -> None:
@@ -242,41 +184,48 @@ def check_computation(model: "TunableModel", fields: dict[str, Any], where: str)
             )
 
 
-def assign_weights(
+def check_weights(
     model: "TunableModel",
-    shapes: dict[str, tuple[int, ...]],
-    read: Callable[[str], np.ndarray],
+    weights: Mapping[str, Stored],
     where: str,
     optional: set[str],
 ) -> None:
-    """Checks every name and shape against the model's, then assigns.
+    """Compares every name and shape with the model's, and looks at every number.
 
     Raises:
-        UserError: naming the first key that is missing, unexpected or of another shape.
+        UserError: naming the first weight that is missing, unexpected, of another shape or not
+            finite.
     """
     heads = model.head_weights()
     variables = {**base_weights(model), **heads}
     for name, variable in variables.items():
-        if name not in shapes:
+        if name not in weights:
             if name in optional:
                 continue
             raise UserError(f"{where}: {name} is missing")
         expected = tuple(variable.shape)[::-1] if name in heads else tuple(variable.shape)
-        if shapes[name] != expected:
-            raise UserError(f"{where}: {name} has shape {shapes[name]}, not {expected}")
-    for name in shapes:
-        if name not in variables and name not in HEADS:
+        if weights[name].shape != expected:
+            raise UserError(f"{where}: {name} has shape {weights[name].shape}, not {expected}")
+    for name in weights:
+        if name not in variables and name != TIED_HEAD:
             raise UserError(f"{where}: {name} is unexpected")
-    if "lm_head.weight" in shapes and not np.array_equal(
-        read("lm_head.weight"), read("wte.weight")
-    ):
-        raise UserError(f"{where}: lm_head.weight differs from wte.weight; GPT-2's are tied")
     for name, variable in variables.items():
-        if name in shapes:
-            variable.assign(read(name).T if name in heads else read(name))
+        if name in weights:
+            check_finite(weights[name].read(), weights[name].where, variable.dtype)
+
+
+def assign_weights(model: "TunableModel", weights: Mapping[str, Stored]) -> None:
+    """Gives the model those of its weights that there are, which `check_weights` let pass."""
+    heads = model.head_weights()
+    for name, variable in {**base_weights(model), **heads}.items():
+        if name in weights:
+            array = weights[name].read()
+            variable.assign(array.T if name in heads else array)
     model.exact_base_sha256 = None
     if holds_rounded(model):
-        model.exact_base_sha256 = sha256_of_weights(map(read, base_weights(model)))
+        model.exact_base_sha256 = sha256_of_weights(
+            weights[name].read() for name in base_weights(model)
+        )
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -304,14 +253,16 @@ def save_directory(
     for name, variable in model.head_weights().items():
         arrays[name] = np.ascontiguousarray(as_float32(variable).T)
     config = {**FIXED_FIELDS, **model.config.to_dict(), **model.hf_config()}
-    config |= {"bos_token_id": END_OF_TEXT, "eos_token_id": END_OF_TEXT, "torch_dtype": "float32"}
+    # Converters to GGUF ask for n_ctx, the older name of n_positions.
+    config |= {"n_ctx": model.config.n_positions, "torch_dtype": "float32"}
+    config |= {"bos_token_id": END_OF_TEXT, "eos_token_id": END_OF_TEXT}
     own = files_named(CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
     with atomic_directory(directory, own) as partial:
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
-        if model.config.vocab_size == END_OF_TEXT + 1:
+        if model.config.vocab_size == TOKENIZER_IDS:
             GPT2Tokenizer().save(partial)
-        save_file(arrays, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_arrays(partial / WEIGHTS_FILE, arrays, {"format": "pt"})
 
 
 def as_float32(value: keras.Variable | np.ndarray) -> np.ndarray:

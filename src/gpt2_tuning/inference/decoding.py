@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.config import END_OF_TEXT, TOKENIZER_IDS
 from gpt2_tuning.inference.sampling import Sampler
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
@@ -29,7 +29,7 @@ STEPS = 2**20
 class Weights(NamedTuple):
     """What one call of generation computes from the model's weights once, not at every step."""
 
-    head: tf.Tensor  # [n_embd, vocab_size], the token embedding, transposed, as products take it
+    head: tf.Tensor  # [n_embd, V], the token embedding, transposed, as products take it
     matrices: tuple[tf.Tensor, ...]  # `matrices` in the compute type; none where that is theirs
 
 
@@ -120,7 +120,8 @@ class Decoder:
     def _prepare_weights(self) -> Weights:
         model = self._model
         dtype = model.compute_dtype
-        head = tf.transpose(tf.cast(model.transformer.wte.embeddings.value, dtype))
+        table = model.transformer.wte.embeddings.value[: vocabulary(model)]
+        head = tf.transpose(tf.cast(table, dtype))
         head = tf.cast(head, product_type(dtype))
         if dtype == model.variable_dtype:
             return Weights(head, ())
@@ -156,7 +157,7 @@ class Decoder:
         return tf.transpose(chosen.stack()[: state.step - first]), state
 
     def _logits(self, weights: Weights, inputs, cache: Cache) -> tuple[tf.Tensor, Cache]:
-        """Float32 [B, vocab_size] for the last position, and the new cache."""
+        """Float32 [B, V] for the last position, and the new cache."""
         model = self._model
         with keras.StatelessScope() as scope:
             if weights.matrices:
@@ -167,7 +168,7 @@ class Decoder:
 
 
 def choose(sampler: Sampler, logits, state: State) -> State:
-    """The state with the next token of every row, from logits float32 [B, vocab_size]."""
+    """The state with the next token of every row, from logits float32 [B, V]."""
     numbers = state.rows * STEPS + tf.cast(state.step, tf.int64)
     seeds = tf.stack([tf.fill(tf.shape(numbers), state.seed), numbers], axis=1)
     tokens = tf.where(state.finished, state.tokens, sampler.choose(logits, seeds))
@@ -184,7 +185,7 @@ def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSp
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
     weights = Weights(
-        spec([config.n_embd, config.vocab_size], product_type(dtype)),
+        spec([config.n_embd, vocabulary(model)], product_type(dtype)),
         tuple(spec(shape, dtype) for shape in shapes),
     )
     ids = spec([None, None], tf.int32)
@@ -199,6 +200,11 @@ def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSp
         rows=spec([None], tf.int64),
     )
     return weights, {"token_ids": ids, "attention_mask": ids}, state
+
+
+def vocabulary(model: GPT2LanguageModel) -> int:
+    """How many ids may be chosen, V: the model's, but for those that the tokenizer has not."""
+    return min(model.config.vocab_size, TOKENIZER_IDS)
 
 
 def matrices(model: GPT2LanguageModel) -> list[keras.Variable]:

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.checkpoints.huggingface import CLASSIFIER
+from gpt2_tuning.checkpoints import classifier_head
+from gpt2_tuning.checkpoints.directory import Checkpoint
 from gpt2_tuning.config import END_OF_TEXT, GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -36,7 +37,7 @@ class GPT2Classifier(TunableModel):
     ):
         super().__init__(config, lora, **kwargs)
         if label_names is None:
-            label_names = [f"LABEL_{index}" for index in range(num_classes or 0)]
+            label_names = classifier_head.unnamed(num_classes or 0)
         self.label_names = list(label_names)
         self.num_classes = len(self.label_names)
         if self.num_classes < 2 or self.num_classes != (num_classes or self.num_classes):
@@ -105,20 +106,25 @@ class GPT2Classifier(TunableModel):
 
     def head_weights(self) -> dict[str, keras.Variable]:
         """`score.weight`, which files hold as (num_classes, n_embd)."""
-        return {"score.weight": self.score.kernel}
+        return {classifier_head.HEAD: self.score.kernel}
 
     @classmethod
-    def head_arguments(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The label names, from the config.json of a classifier."""
-        if CLASSIFIER not in (fields.get("architectures") or []):
+    def head_arguments(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The checkpoint's label names, unless the classes are given."""
+        if given.get("label_names") is not None or given.get("num_classes") is not None:
             return {}
-        names = {int(index): name for index, name in fields.get("id2label", {}).items()}
-        return {"label_names": [names[index] for index in sorted(names)]} if names else {}
+        names = classifier_head.label_names(checkpoint)
+        return {"label_names": names} if names else {}
+
+    def match_head(self, checkpoint: Checkpoint) -> classifier_head.Match | None:
+        """How this model takes a checkpoint's head; None where the checkpoint has none."""
+        theirs = classifier_head.label_names(checkpoint)
+        return classifier_head.match(self.label_names, theirs) if theirs else None
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as GPT2ForSequenceClassification."""
         return {
-            "architectures": [CLASSIFIER],
+            "architectures": [classifier_head.ARCHITECTURE],
             "id2label": {str(index): name for index, name in enumerate(self.label_names)},
             "label2id": {name: index for index, name in enumerate(self.label_names)},
             "pad_token_id": END_OF_TEXT,

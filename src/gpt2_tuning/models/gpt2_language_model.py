@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gpt2_tuning.checkpoints.huggingface import TIED_HEAD
 from gpt2_tuning.models import chunked_loss
 from gpt2_tuning.models.gpt2_model import Cache, GPT2Model, gathered
 from gpt2_tuning.models.lora import project
@@ -68,6 +69,10 @@ class GPT2LanguageModel(TunableModel):
     def table(self):
         """The token embedding, [vocab_size, n_embd] in the compute type."""
         return tf.cast(tf.convert_to_tensor(self.transformer.wte.embeddings), self.compute_dtype)
+
+    def used_heads(self) -> set[str]:
+        """`lm_head.weight`, which is the token embedding."""
+        return {TIED_HEAD}
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as GPT2LMHeadModel."""

@@ -26,7 +26,7 @@ class MergedKernels(NamedTuple):
 
 
 class LoRASwitch:
-    """One number, 1 or 0, that every low-rank update of a model is multiplied by.
+    """One number, 1 or 0: whether the low-rank updates of a model are computed.
 
     It is a variable, because a Python flag would be frozen into functions traced before it
     changed; and it is held in this plain object, because Keras would otherwise count it as a
@@ -48,7 +48,7 @@ class LoRASwitch:
 
 
 class LoRADense(keras.layers.Layer):
-    """x W + b + switch * scaling * dropout(x) A B over the last axis of x.
+    """x W + b + scaling * dropout(x) A B over the last axis of x; without A B when switched off.
 
     A is (inputs, rank) and random, B is (rank, units) and zero: training starts at the base model.
     Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685.
@@ -110,11 +110,14 @@ class LoRADense(keras.layers.Layer):
         outputs = project(inputs, self.kernel, self.bias)
         if self.update is None or self._switch is None:
             return outputs
-        scaling = self._switch.variable.value * self.update.scaling
         a, b = (tf.cast(factor, self.compute_dtype) for factor in (self.lora_A, self.lora_B))
+        scaling = tf.cast(tf.constant(self.update.scaling, tf.float32), b.dtype)
+        # Chosen, not multiplied by 0, which would leave NaN and infinity as NaN.
+        on = self._switch.variable.value > 0
+        a, b = tf.where(on, a, tf.zeros_like(a)), tf.where(on, scaling * b, tf.zeros_like(b))
         if seed is not None and self.update.dropout:
             inputs = kernels.dropout(inputs, seed, rate=self.update.dropout, compiled=True)
-        return outputs + project(project(inputs, a), tf.cast(scaling, b.dtype) * b)
+        return outputs + project(project(inputs, a), b)
 
     def lora_delta(self):
         """What the update adds to the kernel when it is on: float32 [inputs, units].

@@ -1,6 +1,7 @@
 """What the base and the models with heads have in common: weights from elsewhere, and LoRA."""
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +10,9 @@ from typing import Any, Self, cast
 import keras
 import numpy as np
 
-from gpt2_tuning.checkpoints import adapters, huggingface
+from gpt2_tuning.checkpoints import adapters, hub, huggingface
+from gpt2_tuning.checkpoints.classifier_head import Match
+from gpt2_tuning.checkpoints.directory import Checkpoint, read_checkpoint
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import merging, parameters
@@ -40,6 +43,8 @@ class TunableModel(keras.Model):
         self.pretrained_name: str | None = None  # where the base came from, for adapters to record
         self.exact_base_sha256: str | None = None  # of weights that were rounded when loaded
         self.kept_adapter_fields: Mapping[str, Any] = MappingProxyType({})
+        self.loading_notes: list[str] = []
+        """What a user should know of how the last checkpoint was taken, a line each."""
 
     @property
     def base(self) -> "TunableModel":
@@ -50,6 +55,8 @@ class TunableModel(keras.Model):
     def from_pretrained(cls, pretrained: str | Path, **kwargs) -> Self:
         """A built model with weights from a size, a Hub name or a local directory.
 
+        What of the checkpoint is not taken as it is, is said on standard error.
+
         Args:
             pretrained: "124M", "openai-community/gpt2", or a directory with config.json and
                 model.safetensors. Only Hub names and sizes use the network, unless cached.
@@ -58,20 +65,39 @@ class TunableModel(keras.Model):
         Raises:
             UserError: the weights cannot be had, or do not fit; random ones never stand in.
         """
-        directory = huggingface.find_checkpoint(str(pretrained))
-        fields = huggingface.read_json(directory / huggingface.CONFIG_FILE)
-        model = cls(GPT2Config.from_dict(fields), **{**cls.head_arguments(fields), **kwargs})
+        model = cls.from_pretrained_silently(pretrained, **kwargs)
+        model.say_loading_notes()
+        return model
+
+    @classmethod
+    def from_pretrained_silently(cls, pretrained: str | Path, **kwargs) -> Self:
+        """As `from_pretrained`; what there is to say is in `loading_notes` only."""
+        checkpoint = read_checkpoint(hub.find_checkpoint(str(pretrained)))
+        arguments = {**kwargs, **cls.head_arguments(checkpoint, kwargs)}
+        model = cls(GPT2Config.from_dict(checkpoint.fields), **arguments)
         with random_values_left_out():
             model.built_now()
-        model.load_weights_from(directory)
-        model.pretrained_name = huggingface.public_name(str(pretrained))
+        huggingface.load(model, checkpoint)
+        model.pretrained_name = hub.public_name(str(pretrained))
         return model
 
     def load_weights_from(self, directory: str | Path) -> None:
-        """Takes the weights of a Hugging Face directory (safetensors), all or none of them."""
+        """Takes the weights of a Hugging Face directory (safetensors), all or none of them.
+
+        What of it is not taken as it is, is said on standard error.
+
+        Raises:
+            UserError: the weights cannot be had, or do not fit.
+        """
         self._require_unmerged("loading weights")
-        huggingface.load_directory(self.built_now(), Path(directory))
+        huggingface.load(self.built_now(), read_checkpoint(Path(directory)))
         self.pretrained_name = str(directory)
+        self.say_loading_notes()
+
+    def say_loading_notes(self) -> None:
+        """Prints `loading_notes` on standard error."""
+        for note in self.loading_notes:
+            print(f"note: {note}", file=sys.stderr)
 
     def load_tf_gpt2(self, tf_model) -> None:
         """Takes the weights of a live transformers TFGPT2Model or TFGPT2LMHeadModel.
@@ -100,9 +126,17 @@ class TunableModel(keras.Model):
         return self
 
     @classmethod
-    def head_arguments(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What config.json says of the head, as arguments of the constructor."""
+    def head_arguments(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a checkpoint says of its head that is not given: arguments of the constructor."""
         return {}
+
+    def match_head(self, checkpoint: Checkpoint) -> Match | None:
+        """How the model takes a checkpoint's classifier head; None where either has none."""
+        return None
+
+    def used_heads(self) -> set[str]:
+        """The heads, by their Hugging Face names, that the model computes with."""
+        return set(self.head_weights())
 
     def hf_config(self) -> dict[str, Any]:
         """What config.json says of this model beyond the base's shape."""

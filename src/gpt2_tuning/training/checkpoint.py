@@ -17,8 +17,9 @@ from typing import Any
 import keras
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from gpt2_tuning.arrays import save_arrays
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import (
     LEFTOVER_NAME,
@@ -307,7 +308,7 @@ def save_variables(path: Path, variables: list[keras.Variable]) -> None:
     """Writes the variables' values, in their order."""
     # A scalar variable's value is a NumPy scalar, which safetensors takes for no array.
     arrays = {f"{index:05d}": np.asarray(value) for index, value in enumerate(variables)}
-    save_file(arrays, path)
+    save_arrays(path, arrays)
 
 
 def load_variables(path: Path, variables: list[keras.Variable]) -> None:

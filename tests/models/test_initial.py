@@ -1,0 +1,25 @@
+"""What the weights of a model from nothing begin as."""
+
+import keras
+import numpy as np
+import pytest
+
+from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+
+
+def test_kernels_begin_with_gpt2s_spreads():
+    """initializer_range, and 1 / sqrt(2 n_layer) of it where a kernel writes into the stream."""
+    keras.utils.set_random_seed(0)
+    config = GPT2Config(
+        n_layer=3, n_embd=96, n_head=2, n_positions=64, vocab_size=97, initializer_range=0.05
+    )
+    model = GPT2Classifier(config, 50).built_now()
+    spreads = {variable.path.split("/", 1)[1]: np.std(variable) for variable in model.weights}
+    kernels = {path: spread for path, spread in spreads.items() if path.endswith("kernel")}
+    assert len(kernels) == 4 * 3 + 1
+    for path, spread in kernels.items():
+        expected = 0.05 / np.sqrt(2 * 3) if "c_proj" in path else 0.05
+        assert spread == pytest.approx(expected, rel=0.05), path
+    for name in ("wte", "wpe"):
+        assert spreads[f"transformer/{name}/embeddings"] == pytest.approx(0.05, rel=0.05)
