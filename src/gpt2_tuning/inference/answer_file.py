@@ -7,16 +7,14 @@ of work is gone on with by the same work alone.
 import contextlib
 import dataclasses
 import fcntl
-import json
-import math
 import os
 import re
 import signal
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
@@ -112,9 +110,8 @@ class PartialFile:
 
 
 def write_all(descriptor: int, lines: Sequence[str]) -> None:
-    """Writes lines, with half a surrogate pair as JSON escapes it. Raises OSError."""
-    text = "".join(line + "\n" for line in lines)
-    rest = memoryview(text.encode("utf-8", "backslashreplace"))
+    """Writes lines at once, without a buffer that could hold some back. Raises OSError."""
+    rest = memoryview("".join(line + "\n" for line in lines).encode("utf-8"))
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
@@ -205,8 +202,8 @@ def opened(
     with descriptor_of(partial, os.O_RDWR | os.O_CREAT) as descriptor:
         lock(descriptor, partial)
         file = PartialFile(target, partial, descriptor, total, 0)
+        file.done = kept_lines(file, resume, rows_at_once)
         try:
-            file.done = kept_lines(file, resume, rows_at_once)
             with told_how_to_go_on(file):
                 yield file
         finally:
@@ -267,8 +264,8 @@ def refuse_others(target: Path, partial: Path, resume: bool) -> None:
         return
     others = [path for path in found if path != partial]
     for path in others:
-        with descriptor_of(path, os.O_RDONLY) as descriptor:
-            lock(descriptor, path)
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            lock(file.fileno(), path)
     if resume and others and partial not in found:
         raise UserError(
             f"--resume: {others[0]} was begun with other flags, another input or another run: "
@@ -303,32 +300,3 @@ def kept_lines(file: PartialFile, resume: bool, rows_at_once: int) -> int:
     os.ftruncate(file.descriptor, ends[kept])
     os.lseek(file.descriptor, 0, os.SEEK_END)
     return kept
-
-
-# --- lines -----------------------------------------------------------------------------------
-
-
-def json_line(row: Mapping[str, Any], added: Mapping[str, Any]) -> str:
-    """A row with the columns added to it, as JSON; may hold half surrogate pairs.
-
-    A NaN or an infinite number of the row's own, which JSON has not, is written as null. One in
-    `added` is a defect: ValueError.
-    """
-    try:
-        return strict_json({**row, **added})
-    except ValueError:
-        return strict_json({**without_nan(row), **added})
-
-
-def strict_json(row: Mapping[str, Any]) -> str:
-    """JSON in one line; what it has no type for, such as a date, is written as text."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False, default=str)
-
-
-def without_nan(value: Any) -> Any:
-    """A value of JSON with None for numbers that JSON has not."""
-    if isinstance(value, Mapping):
-        return {name: without_nan(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(without_nan, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,6 +17,7 @@ from gpt2_tuning.data.tokenizer import check_encodable
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import answer_file
 from gpt2_tuning.inference.answer_digest import answer_digest, directories_of_run
+from gpt2_tuning.inference.json_lines import json_line, without_nan
 from gpt2_tuning.training.options import TestOptions
 
 Fields = tuple[str, ...]
@@ -61,8 +62,8 @@ class FileToAnswer:
                 rows, lines = self.rows[part], []
                 for row, added in zip(rows, answer(self.examples[part], first), strict=True):
                     named = {self.names[name]: value for name, value in added.items()}
-                    lines.append(answer_file.json_line(row, named))
-                if not said_null and any(answer_file.without_nan(row) != row for row in rows):
+                    lines.append(json_line(row, named))
+                if not said_null and any(without_nan(row) != row for row in rows):
                     said_null = True
                     note(f"{self.source.name} holds NaN or infinite numbers: written as null")
                 self.sink.append(lines)
@@ -121,7 +122,7 @@ def example_of(row: dict[str, Any], columns: InputColumns, where: str) -> Fields
     fields = [row[name] for name in columns.needed]
     if not all(isinstance(field, str) and field.strip() for field in fields):
         raise UserError(f"{where}: {' or '.join(columns.needed)} holds no text")
-    others = (answer_file.without_nan(row.get(name)) for name in columns.optional)
+    others = (without_nan(row.get(name)) for name in columns.optional)
     return readable((*fields, *(str(other or "") for other in others)), where)
 
 
