@@ -94,7 +94,9 @@ def test_wherever_a_kill_cuts_the_file_whole_parts_are_gone_on_with(target, size
 
 
 def test_what_a_power_failure_left_of_a_line_is_none(begun, target):
-    begun.write_bytes(WHOLE.encode()[:60] + bytes(40) + b"\n" + WHOLE.encode())
+    begun.write_bytes(WHOLE.encode()[:60] + bytes(40) + WHOLE.encode()[60:])
+    with opened(target, resume=True) as sink:
+        assert sink.done == 4
     write(target, resume=True)
     assert target.read_text() == WHOLE
 

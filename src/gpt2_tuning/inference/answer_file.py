@@ -283,7 +283,8 @@ def kept_lines(file: PartialFile, resume: bool, rows_at_once: int) -> int:
     with file.partial.open("rb") as lines:
         for line in lines:
             # A kill cuts the last line short, a power failure may leave zeros.
-            if not (line.startswith(b"{") and line.endswith(b"}\n")) or len(ends) > file.total:
+            whole = line.endswith(b"}\n") and b"\0" not in line  # JSON escapes one of a text
+            if not whole or len(ends) > file.total:
                 break
             ends.append(ends[-1] + len(line))
     count = len(ends) - 1
