@@ -1,10 +1,13 @@
 """Scores against hand-counted cases, and pictures that are really drawn."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from gpt2_tuning.metrics import bootstrap_figures, classification_scores
+from gpt2_tuning.metrics import bootstrap_figures, classification_scores, scores_as_json
 from gpt2_tuning.plots import plot_confusion, plot_curves
 
 
@@ -85,6 +88,23 @@ def test_intervals_repeat_whatever_the_chunks(monkeypatch):
     monkeypatch.setattr("gpt2_tuning.metrics.CELLS_AT_ONCE", 16 * 300)
     assert classification_scores(labels, predicted, "abcd").to_dict() == once
     assert once["intervals"]["accuracy"][0] < once["accuracy"] < once["intervals"]["accuracy"][1]
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+@pytest.mark.parametrize("count", [1, 5])
+def test_every_figure_of_a_split_of_one_class_is_a_number(answer, count):
+    """MCC of one class is 0, as scikit-learn has it, be all answers right or wrong."""
+    labels, predicted = np.zeros(count, int), np.full(count, answer)
+    scores = classification_scores(labels, predicted, ["a", "b"]).to_dict()
+    text = scores_as_json(scores)
+    assert json.loads(text) == scores
+    assert (scores["mcc"], scores["accuracy"]) == (0.0, 1.0 - answer)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_figure_that_json_has_not_is_not_written(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        scores_as_json({"intervals": {"mcc": [0.0, value]}})
 
 
 def test_pictures_are_png_files_with_content(tmp_path):

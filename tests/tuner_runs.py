@@ -30,9 +30,16 @@ def rows(count, seed):
     return Records.of(ids, label=np.array([row[0] for row in ids], np.int32))
 
 
-def make_tuner(run_dir, options=OPTIONS, lora=None, learning_rate=1e-2, train_rows=(30, 0)):
+def make_tuner(
+    run_dir,
+    options=OPTIONS,
+    lora=None,
+    learning_rate=1e-2,
+    train_rows=(30, 0),
+    dtype="float32",
+):
     keras.utils.set_random_seed(options.seed)
-    model = GPT2Classifier(CONFIG, 3, lora=lora).built_now()
+    model = GPT2Classifier(CONFIG, 3, lora=lora, dtype=dtype).built_now()
     if lora:
         model.freeze_all_but_lora()
     return Tuner(
@@ -79,9 +86,9 @@ def die():
     raise KeyboardInterrupt
 
 
-def killed_run(run_dir, part, call, number, lora=None, resume=False):
+def killed_run(run_dir, part, call, number, lora=None, resume=False, dtype="float32"):
     """Trains until just before the `number`-th call of a part's method, such as a step; dies."""
-    tuner = make_tuner(run_dir, lora=lora)
+    tuner = make_tuner(run_dir, lora=lora, dtype=dtype)
     before_call(getattr(tuner, part), call, number, die)
     with pytest.raises(KeyboardInterrupt):
         tuner.fit(resume)

@@ -5,7 +5,8 @@ often each cell is drawn is multinomial, and thousands of resamples are one arra
 """
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,11 @@ class ClassificationScores:
             },
             "confusion": self.confusion.tolist(),
         }
+
+
+def scores_as_json(scores: Mapping[str, Any]) -> str:
+    """The text of a JSON file of figures; a NaN among them, which JSON has not, is a ValueError."""
+    return json.dumps(scores, indent=2, allow_nan=False) + "\n"
 
 
 def classification_scores(

@@ -190,6 +190,64 @@ def test_a_classifiers_last_block_computes_one_place_a_row(small_config, monkeyp
     assert [shape[1] for shape in seen] == [9] * (small_config.n_layer - 1) + [1]
 
 
+RATES = {"embd_pdrop": 0.2, "attn_pdrop": 0.5, "resid_pdrop": 0.3}
+
+
+@pytest.fixture
+def dropping(small_config, monkeypatch):
+    """A config with a rate of its own for every kind of dropout, and LayerNorms that do nothing."""
+    monkeypatch.setattr(gpt2_model.LayerNorm, "call", lambda self, x, compiled=False: x)
+    return dataclasses.replace(small_config, n_layer=1, **RATES)
+
+
+def test_each_dropout_of_a_block_has_its_own_rate(dropping):
+    """Embeddings add 1 to the stream, attention 10 and the MLP 100, as far as they are kept."""
+    model = GPT2Model(dropping).built_now()
+    for weight in model.weights:
+        weight.assign(tf.zeros_like(weight))
+    width = dropping.n_embd
+    block = model.h[0]
+    model.wte.embeddings.assign(tf.ones_like(model.wte.embeddings))
+    block.attn.c_attn.bias.assign([0.0] * 2 * width + [10.0] * width)
+    block.attn.c_proj.kernel.assign(tf.eye(width))
+    block.mlp.c_proj.bias.assign([100.0] * width)
+    # Of the first token, which sees itself alone: its weight in attention is there or not.
+    stream = model(inputs_of([[1, 2]] * 1000), training=True).numpy()[:, 0]
+    embeddings = 1 / (1 - RATES["embd_pdrop"])
+    mlp = 100 / (1 - RATES["resid_pdrop"])
+    attended = 10 / (1 - RATES["attn_pdrop"]) / (1 - RATES["resid_pdrop"])
+    of_mlp = stream > 50
+    rest = stream - of_mlp * mlp
+    of_attention = rest > 5
+    rest -= of_attention * attended
+    of_embeddings = rest > 0.5
+    np.testing.assert_allclose(rest, of_embeddings * embeddings, atol=1e-3)
+    # A head's weight is dropped for all of its channels, what it writes into the stream for one.
+    by_head = of_attention.reshape(-1, dropping.n_head, dropping.head_size)
+    heads = by_head.any(axis=2)
+    dropped = {
+        "embeddings": (1 - of_embeddings.mean(), RATES["embd_pdrop"]),
+        "attention's weights": (1 - heads.mean(), RATES["attn_pdrop"]),
+        "attention's result": (1 - by_head[heads].mean(), RATES["resid_pdrop"]),
+        "the MLP's result": (1 - of_mlp.mean(), RATES["resid_pdrop"]),
+    }
+    for place, (found, rate) in dropped.items():
+        assert found == pytest.approx(rate, abs=0.04), place
+
+
+def test_the_classifiers_dropout_has_the_rate_of_the_residual_ones(dropping):
+    """Nothing but embeddings of 1 reaches it, and an identity for the scores shows what it left."""
+    config = dataclasses.replace(dropping, embd_pdrop=0.0)
+    model = GPT2Classifier(config, config.n_embd).built_now()
+    for weight in model.weights:
+        weight.assign(tf.zeros_like(weight))
+    model.base.wte.embeddings.assign(tf.ones_like(model.base.wte.embeddings))
+    model.score.kernel.assign(tf.eye(config.n_embd))
+    scores = model(inputs_of([[1, 2]] * 1000), training=True).numpy()
+    assert (scores == 0).mean() == pytest.approx(RATES["resid_pdrop"], abs=0.02)
+    np.testing.assert_allclose(scores[scores > 0], 1 / (1 - RATES["resid_pdrop"]), rtol=1e-5)
+
+
 def test_too_many_tokens_are_refused(model):
     with pytest.raises(UserError, match="65 tokens are more than the model's 64"):
         model(inputs_of(random_rows([65])))

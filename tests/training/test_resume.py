@@ -25,7 +25,7 @@ from tuner_runs import (
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
-from gpt2_tuning.training import checkpoint, run_directory
+from gpt2_tuning.training import checkpoint, loss_scale, run_directory
 from gpt2_tuning.training import tuner as loop
 from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions
 
@@ -83,6 +83,23 @@ def test_a_resumed_lora_run_ends_bit_identical(tmp_path):
     whole.fit()
     killed_run(tmp_path / "killed", "steps", "train", 15, lora=LORA)
     assert_same_run(whole, resumed(tmp_path / "killed", LORA))
+
+
+def test_a_resumed_float16_run_keeps_the_scale_that_its_overflows_left(tmp_path, monkeypatch):
+    """It begins with a loss scale that overflows, and would leave steps out again without it."""
+    monkeypatch.setattr(loss_scale, "FIRST", 2.0**24)
+    whole = make_tuner(tmp_path / "whole", dtype="mixed_float16")
+    whole.fit()
+    assert float(whole.steps.loss_scale.value) < loss_scale.FIRST
+    killed_run(tmp_path / "killed", "steps", "train", 15, dtype="mixed_float16")
+    again = make_tuner(tmp_path / "killed", dtype="mixed_float16")
+    again.fit(resume=True)
+    assert_same_run(whole, again)
+    scales = [
+        [float(variable) for variable in tuner.steps.loss_scale.variables]
+        for tuner in (whole, again)
+    ]
+    assert scales[0] == scales[1]
 
 
 def test_the_best_weights_are_those_of_the_checkpoint_resumed_from(full, tmp_path):

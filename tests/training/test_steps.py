@@ -104,6 +104,20 @@ def test_batches_of_all_lengths_share_one_trace(text_config, records):
         assert function.traced.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.parametrize("max_grad_norm", [0.05, 1000.0], ids=["clipped", "small enough"])
+def test_gradients_are_scaled_down_to_the_norm_and_never_up(text_config, records, max_grad_norm):
+    """Plain descent at a rate of 1 moves each weight by its gradient after clipping."""
+    steps = steps_of(text_config, make_strategy("one"), max_grad_norm=max_grad_norm)
+    steps.optimizer = keras.optimizers.SGD(1.0)
+    steps.optimizer.build(steps.model.trainable_variables)
+    before = [weight.numpy() for weight in steps.model.trainable_variables]
+    norm = steps.train(next(BatchSource(records, 5).epoch(0, 0))).numpy()[3]
+    pairs = zip(steps.model.trainable_variables, before, strict=True)
+    moved = np.sqrt(sum(np.square(weight.numpy() - old).sum() for weight, old in pairs))
+    assert 0.05 < norm < 1000
+    assert moved == pytest.approx(min(norm, max_grad_norm), rel=1e-3)
+
+
 def test_places_without_a_row_change_nothing(text_config, records):
     planned = PlannedBatch(np.arange(3), 19)
     ends = []

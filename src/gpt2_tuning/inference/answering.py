@@ -1,77 +1,213 @@
-"""Where questions to a model come from, and where its answers go: files and the terminal."""
+"""Where questions to a model come from, and how a file of them is answered: part by part."""
 
-import json
+import contextlib
+import dataclasses
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2_tuning.data.row_files import check_columns, read_all_columns
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.data.row_files import check_columns, check_file, read_all_columns
+from gpt2_tuning.data.tokenizer import check_encodable
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import write_text
+from gpt2_tuning.inference import answer_file
+from gpt2_tuning.inference.answer_digest import answer_digest, directories_of_run
+from gpt2_tuning.inference.json_lines import json_line, without_nan
+from gpt2_tuning.training.options import TestOptions
 
 Fields = tuple[str, ...]
 """The texts of one example: one, the two of a pair, or an instruction and its context."""
-Answer = Callable[[Sequence[Fields]], list[dict[str, Any]]]
+Answer = Callable[[Sequence[Fields], int], list[dict[str, Any]]]
+"""From some examples, and the number of the file's examples before them, to what is added."""
+
+LINE_SECONDS = 30.0
+"""Between two lines of progress where no terminal can show a moving one."""
 
 
-def answer_file(
-    source: Path,
-    output: Path | None,
-    columns: Sequence[str],
-    answer: Answer,
-    optional: Sequence[str] = (),
-) -> None:
-    """Adds the model's answer to every row of a file, and writes the rows as JSON lines.
+@dataclasses.dataclass(frozen=True)
+class InputColumns:
+    """Which columns of --input hold an example's texts; it is also what people are asked for."""
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FileToAnswer:
+    """A file of questions that were found usable, and the place of the answers, which is open."""
+
+    source: Path
+    rows: list[dict[str, Any]]
+    examples: list[Fields]
+    names: dict[str, str]
+    """What an answer's columns are called in the file."""
+    sink: answer_file.Sink
+    rows_at_once: int
+
+    def answer(self, answer: Answer) -> None:
+        """Adds the answers to the rows and writes these as JSON lines, part by part.
+
+        Raises:
+            UserError: the rows cannot be written, or `answer` raises it.
+        """
+        said_null = False
+        with progress_to(len(self.rows), self.sink) as advance:
+            for first in range(self.sink.done, len(self.rows), self.rows_at_once):
+                part = slice(first, first + self.rows_at_once)
+                rows, lines = self.rows[part], []
+                for row, added in zip(rows, answer(self.examples[part], first), strict=True):
+                    named = {self.names[name]: value for name, value in added.items()}
+                    lines.append(json_line(row, named))
+                if not said_null and any(without_nan(row) != row for row in rows):
+                    said_null = True
+                    note(f"{self.source.name} holds NaN or infinite numbers: written as null")
+                self.sink.append(lines)
+                advance(self.sink.done)
+        self.sink.finish()
+
+
+@contextlib.contextmanager
+def file_to_answer(
+    options: TestOptions,
+    run_dir: Path,
+    metadata: Metadata,
+    columns: InputColumns,
+    added: Sequence[str],
+    batches_at_once: int,
+) -> Iterator[FileToAnswer | None]:
+    """Yields the file of --input once it is sure that it can be answered; None without --input.
+
+    To be entered before the model is made, so that no mistake shows after long work alone.
 
     Args:
-        source: rows in any format that preparation reads.
-        output: where the rows go, whole or not at all; None prints them.
+        options: the flags.
+        run_dir: the run that answers.
+        metadata: the run's copy.
         columns: those that hold the texts of an example.
-        answer: from examples to what is added to their rows.
-        optional: columns that follow, and may be missing or empty.
+        added: what an answer's columns are called, unless the file has such columns itself.
+        batches_at_once: how many batches make a part, in which rows of like length go together.
 
     Raises:
-        UserError: a column or a text is missing, or `output` is `source` itself.
+        UserError: a column or a text is missing or cannot be read, or --output cannot be written.
+        Stopped: the block was interrupted; it says how to go on.
     """
-    if output is not None and output.absolute() == source.absolute():
-        raise UserError("--output would overwrite --input: give it another name")
-    rows = read_all_columns(source)
-    examples = []
-    for number, row in enumerate(rows, start=1):
-        check_columns(list(row), columns, f"{source.name}, row {number},")
-        fields = tuple(row[name] for name in columns)
-        if not all(isinstance(field, str) and field.strip() for field in fields):
-            raise UserError(f"{source.name}, row {number}: {' or '.join(columns)} holds no text")
-        examples.append((*fields, *(str(row.get(name) or "") for name in optional)))
-    lines = [
-        json.dumps({**row, **added}, ensure_ascii=False, default=str)
-        for row, added in zip(rows, answer(examples), strict=True)
-    ]
-    if output is None:
-        print("\n".join(lines))
+    if options.input is None:
+        yield None
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, "".join(line + "\n" for line in lines))
-    print(f"{output}: {len(lines):,} rows answered")
+    source, target = options.input, None
+    check_file(source)
+    if options.output is not None:
+        kept = directories_of_run(options, run_dir, metadata)
+        target = answer_file.check_output(options.output, source, kept)
+    rows = read_all_columns(source)
+    examples = [
+        example_of(row, columns, f"{source.name}, row {number}")
+        for number, row in enumerate(rows, start=1)
+    ]
+    at_once = batches_at_once * options.batch_size
+    digest = answer_digest(options, source, run_dir) if target else ""
+    with answer_file.opened(target, digest, options.resume, len(rows), at_once) as sink:
+        names = free_names(rows, added, source.name)
+        yield FileToAnswer(source, rows, examples, names, sink, at_once)
 
 
-def asked(prompts: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Fields]:
+def example_of(row: dict[str, Any], columns: InputColumns, where: str) -> Fields:
+    """The texts of a row. Raises UserError, saying where, when one is missing or not readable."""
+    check_columns(list(row), columns.needed, f"{where},")
+    fields = [row[name] for name in columns.needed]
+    if not all(isinstance(field, str) and field.strip() for field in fields):
+        raise UserError(f"{where}: {' or '.join(columns.needed)} holds no text")
+    others = (without_nan(row.get(name)) for name in columns.optional)
+    return readable((*fields, *(str(other or "") for other in others)), where)
+
+
+def readable(fields: Sequence[str], where: str) -> Fields:
+    """Texts as the model is to read them: with the newlines of its training, not Windows's.
+
+    Raises:
+        UserError: a text holds half a surrogate pair; it says where.
+    """
+    for field in fields:
+        try:
+            check_encodable(field)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    return tuple(field.replace("\r\n", "\n") for field in fields)
+
+
+def free_names(rows: Sequence[dict[str, Any]], added: Sequence[str], where: str) -> dict[str, str]:
+    """What the columns added to rows are called: `name`, or `name_2` and so on where one is taken.
+
+    All get the same number, and it is said.
+    """
+    taken: set[str] = set().union(*rows)
+    names, number = {name: name for name in added}, 1
+    while not taken.isdisjoint(names.values()):
+        number += 1
+        names = {name: f"{name}_{number}" for name in added}
+    if number > 1:
+        own = next(name for name in added if name in taken)
+        ours = " and ".join(map(repr, names.values()))
+        note(f"{where} has a column {own!r} of its own: the model's answers are in {ours}")
+    return names
+
+
+def note(line: str) -> None:
+    """Says something beside the answers."""
+    print(f"note: {line}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def progress_to(total: int, sink: answer_file.Sink) -> Iterator[Callable[[int], None]]:
+    """Yields a function that shows how many rows are done: a moving line, or one now and then."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    crossing = isinstance(sink, answer_file.Printed) and sys.stdout.isatty()
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(
+        TextColumn("answering"),
+        *columns,
+        console=console,
+        transient=True,
+        disable=crossing or not console.is_terminal,
+    )
+    task = bar.add_task("", total=total, completed=sink.done)
+    begun, started = sink.done, time.monotonic()
+    said = started
+
+    def advance(done: int) -> None:
+        nonlocal said
+        bar.update(task, completed=done)
+        now = time.monotonic()
+        if not console.is_terminal and now - said >= LINE_SECONDS:
+            said = now
+            left = round((now - started) / (done - begun) * (total - done))
+            time_left = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
+            console.print(f"{done:,} of {total:,} rows answered  {time_left}", markup=False)
+
+    with bar:
+        yield advance
+
+
+def asked(columns: InputColumns) -> Iterator[Fields]:
     """What is typed at the terminal, example by example, until an empty line or Ctrl-D.
 
-    Args:
-        prompts: the texts to ask for; an empty one ends.
-        optional: those that follow, and may stay empty.
+    An empty text ends, unless its column is optional.
     """
     print("an empty line or Ctrl-D ends")
     while True:
         fields = []
-        for prompt in (*prompts, *optional):
+        for name in (*columns.needed, *columns.optional):
             try:
-                text = input(f"{prompt}> ")
+                text = input(f"{name}> ")
             except EOFError:
                 print()
                 return
-            if not text.strip() and prompt in prompts:
+            if not text.strip() and name in columns.needed:
                 return
             fields.append(text)
-        yield tuple(fields)
+        yield readable(fields, "the text that was typed")

@@ -67,15 +67,23 @@ def classify(
     examples: Sequence[tuple[str, ...]],
     batch_size: int = 32,
     seq_len: int | None = None,
+    first_row: int = 0,
 ) -> list[Prediction]:
-    """Labels examples of one text each, or of two each; see `classify_text`, `classify_pairs`."""
+    """Labels examples of one text each, or of two each; see `classify_text`, `classify_pairs`.
+
+    Where they are part of a file, `first_row` is how many of its rows come before them.
+
+    Raises:
+        UserError: a text is empty, or the scores of a row are not finite.
+    """
     for number, texts in enumerate(examples, start=1):
         if not all(text.strip() for text in texts):
             raise UserError(f"{'text' if len(texts) == 1 else 'a text of pair'} {number} is empty")
     limit = seq_len or model.config.n_positions
     encoded = [GPT2Tokenizer().encode_batch(texts) for texts in zip(*examples, strict=True)]
     rows = [joined(ids, limit) for ids in zip(*encoded, strict=True)]
-    return as_predictions(model, predict_probabilities(model, Records.of(rows), batch_size))
+    probabilities = predict_probabilities(model, Records.of(rows), batch_size, first_row)
+    return as_predictions(model, probabilities)
 
 
 def joined(ids: Sequence[list[int]], limit: int) -> list[int]:
@@ -98,17 +106,33 @@ def as_predictions(model: GPT2Classifier, probabilities: np.ndarray) -> list[Pre
 
 
 def predict_probabilities(
-    model: GPT2Classifier, records: Records, batch_size: int = 32
+    model: GPT2Classifier, records: Records, batch_size: int = 32, first_row: int = 0
 ) -> np.ndarray:
-    """The classes' probabilities for every row, float32 [N, classes], in the rows' order."""
+    """The classes' probabilities for every row, float32 [N, classes], in the rows' order.
+
+    Raises:
+        UserError: the scores of a row are not finite; rows are counted from `first_row` + 1.
+    """
     result = np.zeros((len(records), model.num_classes), np.float32)
     if not len(records):
         return result
     buckets = choose_buckets(records.lengths)
     for planned in plan_in_order(records.lengths, buckets, batch_size):
         inputs = padded(records, planned, len(planned.rows))
-        result[planned.rows] = softmax(model.forward(inputs).numpy())
+        logits = model.forward(inputs).numpy()
+        check_finite(logits, planned.rows + first_row + 1)
+        result[planned.rows] = softmax(logits)
     return result
+
+
+def check_finite(logits: np.ndarray, numbers: np.ndarray) -> None:
+    """Raises UserError, naming the first of the rows, where scores [B, classes] are not finite."""
+    wrong = numbers[~np.isfinite(logits).all(axis=1)]
+    if len(wrong):
+        raise UserError(
+            f"the model's scores of row {wrong.min()} are not finite: its weights are damaged or "
+            "its training went wrong, so train it again, with a lower --learning_rate"
+        )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -50,6 +50,7 @@ def generate_text(
     seed: int = 0,
     stop: Sequence[str] = (),
     batch_size: int = 8,
+    first_number: int = 0,
 ) -> list[str]:
     """Continues every prompt: the new text only, in the prompts' order. `generate` says more.
 
@@ -62,11 +63,12 @@ def generate_text(
             any size, up to the last bits of the scores, which may decide a near tie otherwise.
         stop: texts before which a continuation ends.
         batch_size: how many prompts are computed together.
+        first_number: the first prompt's number, where those of one list come in several calls.
 
     Raises:
         UserError: a prompt or a stop string is empty, or something is too long or out of range.
     """
-    done = generate(model, prompts, max_new_tokens, sampler, seed, stop, batch_size)
+    done = generate(model, prompts, max_new_tokens, sampler, seed, stop, batch_size, first_number)
     return [continuation.text for continuation in done]
 
 
@@ -78,6 +80,7 @@ def generate(
     seed: int = 0,
     stop: Sequence[str] = (),
     batch_size: int = 8,
+    first_number: int = 0,
 ) -> list[Continuation]:
     """As `generate_text`, with the text, the token ids and the reason of the end."""
     stop = checked_stop(stop)
@@ -94,7 +97,8 @@ def generate(
         rows = [Row(stop) for _ in numbers]
         chunk = STOP_CHUNK if stop else CHUNK
         batch = [ids[number] for number in numbers]
-        for _ in decode(model, batch, numbers, rows, max_new_tokens, sampler, seed, chunk):
+        own = [first_number + number for number in numbers]
+        for _ in decode(model, batch, own, rows, max_new_tokens, sampler, seed, chunk):
             pass
         done.update((number, row.continuation()) for number, row in zip(numbers, rows, strict=True))
     return [done[number] for number in range(len(ids))]

@@ -1,13 +1,23 @@
 """Labels for people and for files: printed, asked for one after another, or row by row."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from gpt2_tuning.inference.answering import Fields, answer_file, asked
+from gpt2_tuning.inference.answering import Fields, FileToAnswer, InputColumns, asked
 from gpt2_tuning.inference.classification import Prediction
 
-Predict = Callable[[Sequence[Fields]], list[Prediction]]
+ADDED = ("prediction", "probabilities")
+"""The columns that labelling adds to a file."""
+BATCHES_AT_ONCE = 16
+"""Batches that are labelled, and written down, together."""
+
+
+class Predict(Protocol):
+    """A function that labels examples; `first_row` is the number of those before them."""
+
+    def __call__(self, examples: Sequence[Fields], *, first_row: int = 0) -> list[Prediction]:
+        """A prediction for each."""
 
 
 def print_predictions(examples: Sequence[Fields], predict: Predict) -> None:
@@ -18,19 +28,20 @@ def print_predictions(examples: Sequence[Fields], predict: Predict) -> None:
         print(f"{' | '.join(fields)}\n  {prediction.label}  ({shares})")
 
 
-def label_file(source: Path, output: Path | None, columns: Sequence[str], predict: Predict) -> None:
-    """Adds `prediction` and `probabilities` to every row of a file: see `answer_file`."""
-
-    def answers(examples: Sequence[Fields]) -> list[dict[str, Any]]:
-        return [
-            {"prediction": found.label, "probabilities": found.probabilities}
-            for found in predict(examples)
-        ]
-
-    answer_file(source, output, columns, answers)
+def label_file(file: FileToAnswer, predict: Predict) -> None:
+    """Adds the columns of ADDED to every row of a file."""
+    file.answer(functools.partial(labels, predict))
 
 
-def ask(prompts: Sequence[str], predict: Predict) -> None:
+def labels(predict: Predict, examples: Sequence[Fields], first_row: int) -> list[dict[str, Any]]:
+    """What is added to the rows of a file."""
+    return [
+        {"prediction": found.label, "probabilities": found.probabilities}
+        for found in predict(examples, first_row=first_row)
+    ]
+
+
+def ask(columns: InputColumns, predict: Predict) -> None:
     """Labels what is typed at the terminal, until an empty line or Ctrl-D."""
-    for fields in asked(prompts):
+    for fields in asked(columns):
         print_predictions([fields], predict)

@@ -9,11 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2_tuning.data.prompts import Template
-from gpt2_tuning.inference.answering import Fields
-from gpt2_tuning.inference.generation import Prompt, generate_text, stream_text
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.inference.answering import Fields, FileToAnswer
+from gpt2_tuning.inference.generation import Prompt, generate_text, prompt_ids, stream_text
 from gpt2_tuning.inference.sampling import make_sampler
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.training.options import GenerationOptions
+
+ADDED = ("generated",)
+"""The column that responding adds to a file."""
+BATCHES_AT_ONCE = 4
+"""Batches that are responded to, and written down, together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +39,37 @@ class Responder:
         """The responses, in order."""
         return self.continue_prompts([self.prompt(fields) for fields in examples])
 
-    def continue_prompts(self, prompts: Sequence[Prompt]) -> list[str]:
-        """The same for what the model reads, as texts or token ids."""
+    def continue_prompts(self, prompts: Sequence[Prompt], first_number: int = 0) -> list[str]:
+        """The same for what the model reads, as texts or token ids.
+
+        Where these are part of a list, `first_number` is how many of it come before them.
+        """
         done = generate_text(
-            self.model, prompts, batch_size=self.options.batch_size, **self.settings()
+            self.model,
+            prompts,
+            batch_size=self.options.batch_size,
+            first_number=first_number,
+            **self.settings(),
         )
         return [text.strip() if self.template else text for text in done]
 
-    def rows(self, examples: Sequence[Fields]) -> list[dict[str, Any]]:
-        """What is added to the rows of a file."""
-        return [{"generated": response} for response in self.respond(examples)]
+    def answer_file(self, file: FileToAnswer) -> None:
+        """Adds the columns of ADDED to every row of a file.
+
+        Raises:
+            UserError: a prompt is too long; this is found out before the first is responded to.
+        """
+        prompts = [self.prompt(fields) for fields in file.examples]
+        try:
+            prompt_ids(self.model, prompts, self.options.max_new_tokens)
+        except UserError as error:
+            raise UserError(f"{file.source.name}: {error}") from error
+        file.answer(self.rows)
+
+    def rows(self, examples: Sequence[Fields], first_row: int) -> list[dict[str, Any]]:
+        """What is added to the rows of a file, of which `first_row` come before these."""
+        prompts = [self.prompt(fields) for fields in examples]
+        return [{"generated": text} for text in self.continue_prompts(prompts, first_row)]
 
     def stream(self, fields: Fields) -> Iterator[str]:
         """One response, piece by piece."""

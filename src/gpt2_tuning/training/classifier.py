@@ -16,6 +16,7 @@ from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import labelling
+from gpt2_tuning.inference.answering import InputColumns, file_to_answer, readable
 from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
@@ -117,6 +118,8 @@ def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None
 def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> None:
     """Rebuilds a run's model and does what the flags of a test.py ask for.
 
+    Whatever is wrong with the flags, the texts or the files is found out before the model is made.
+
     Args:
         options: the flags; `texts()` has what is to be labelled.
         task: the task the run must be of.
@@ -129,22 +132,27 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     if (run_dir / seeds.SEEDS_FILE).is_file():
         raise UserError(f"{run_dir} holds a run for each seed: give --run_dir one of them")
     metadata = read_metadata(run_dir, task)
-    with make_strategy(options.strategy).scope():
-        model = base_model.load_tuned(GPT2Classifier, run_dir, label_names=metadata.label_names)
-    predict = functools.partial(
-        classify, model, batch_size=options.batch_size, seq_len=metadata.seq_len
-    )
     texts = options.texts()
-    examples = list(zip(*texts.values(), strict=True))
-    if examples:
-        labelling.print_predictions(examples, predict)
-    if options.input:
-        labelling.label_file(options.input, options.output, columns, predict)
+    flags = " and ".join(f"--{name}" for name in texts)
+    examples = [readable(fields, flags) for fields in zip(*texts.values(), strict=True)]
+    records = None
     if options.evaluate:
         records = run_directory.split_of_run(run_dir, metadata, "test", options.dataset_dir)
+    in_file, added = InputColumns(tuple(columns)), (labelling.ADDED, labelling.BATCHES_AT_ONCE)
+    with file_to_answer(options, run_dir, metadata, in_file, *added) as file:
+        with make_strategy(options.strategy).scope():
+            model = base_model.load_tuned(GPT2Classifier, run_dir, label_names=metadata.label_names)
+        predict = functools.partial(
+            classify, model, batch_size=options.batch_size, seq_len=metadata.seq_len
+        )
+        if examples:
+            labelling.print_predictions(examples, predict)
+        if file:
+            labelling.label_file(file, predict)
+    if records is not None:
         evaluation.evaluate_classifier(
             model, records, metadata, run_dir, "test", options.batch_size
         )
         print(f"figures: {run_dir / 'test.json'}")
     if options.interactive:
-        labelling.ask(list(texts), predict)
+        labelling.ask(InputColumns(tuple(texts)), predict)

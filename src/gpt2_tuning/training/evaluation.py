@@ -1,6 +1,5 @@
 """What a classifier's evaluation leaves for people: an honest scorecard and a picture."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,12 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.files import write_text
 from gpt2_tuning.inference.classification import predict_probabilities
-from gpt2_tuning.metrics import ClassificationScores, Figure, classification_scores
+from gpt2_tuning.metrics import (
+    ClassificationScores,
+    Figure,
+    classification_scores,
+    scores_as_json,
+)
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.plots import plot_confusion
 
@@ -40,7 +44,7 @@ def evaluate_classifier(
         baseline_class=int(np.argmax([in_train[name] for name in model.label_names])),
     )
     print_scorecard(scores, metadata, split)
-    write_text(run_dir / f"{split}.json", json.dumps(scores.to_dict(), indent=2) + "\n")
+    write_text(run_dir / f"{split}.json", scores_as_json(scores.to_dict()))
     plot_confusion(scores.confusion, model.label_names, run_dir / CONFUSION_FILE)
     return scores
 

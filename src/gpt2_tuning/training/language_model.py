@@ -1,7 +1,5 @@
 """A language model's whole run: trained, saved, scored. Instructions and plain text share it."""
 
-import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +17,16 @@ from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import write_text
-from gpt2_tuning.inference.answering import Fields, answer_file, asked
-from gpt2_tuning.inference.responding import (
-    Responder,
-    print_compared,
-    print_responses,
-    print_stream,
+from gpt2_tuning.inference import responding
+from gpt2_tuning.inference.answering import (
+    Fields,
+    InputColumns,
+    asked,
+    file_to_answer,
+    readable,
 )
+from gpt2_tuning.inference.responding import Responder
+from gpt2_tuning.metrics import scores_as_json
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
@@ -36,14 +37,6 @@ from gpt2_tuning.training.run import card_of, tuned
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
-
-
-@dataclasses.dataclass(frozen=True)
-class InputColumns:
-    """Which columns of --input hold an example's texts; it is also what people are asked for."""
-
-    needed: tuple[str, ...]
-    optional: tuple[str, ...] = ()
 
 
 @lost_workers_reported()
@@ -84,7 +77,7 @@ def report(
     """Saves what was tuned and writes the model card."""
     run_dir = tuner.run_dir
     base_model.save_tuned(tuner.model, run_dir)
-    write_text(run_dir / "validation.json", json.dumps(scores, indent=2) + "\n")
+    write_text(run_dir / "validation.json", scores_as_json(scores))
     card_of(tuner, metadata, title, example).write(run_dir, score_section(scores))
     print(f"\nvalidation: {in_words(scores)}")
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
@@ -103,6 +96,9 @@ def try_language_model(
 ) -> None:
     """Rebuilds a run's model and does what the flags of a test.py ask for.
 
+    Whatever is wrong with the flags, the texts or the files is found out before the model is made,
+    but for the length of a prompt.
+
     Args:
         options: the flags.
         task: the task the run must be of.
@@ -114,24 +110,29 @@ def try_language_model(
     """
     run_dir = options.run_dir or run_directory.newest_run(task)
     metadata = read_metadata(run_dir, task)
-    strategy = make_strategy(options.strategy)
-    with strategy.scope():
-        model = base_model.load_tuned(GPT2LanguageModel, run_dir)
-        base = base_of(model, run_dir) if options.compare_base else None
-    template = Template.from_metadata(metadata.template) if metadata.template else None
-    responder = Responder(model, template, options)
-    if base is not None:
-        print_compared(responder, base, examples)
-    elif examples:
-        print_responses(responder, examples)
-    if options.input:
-        answer_file(options.input, options.output, columns.needed, responder.rows, columns.optional)
+    examples = [readable(fields, "--prompt") for fields in examples]
+    records = None
     if options.evaluate:
         records = run_directory.split_of_run(run_dir, metadata, "test", options.dataset_dir)
+    added = (responding.ADDED, responding.BATCHES_AT_ONCE)
+    with file_to_answer(options, run_dir, metadata, columns, *added) as file:
+        strategy = make_strategy(options.strategy)
+        with strategy.scope():
+            model = base_model.load_tuned(GPT2LanguageModel, run_dir)
+            base = base_of(model, run_dir) if options.compare_base else None
+        template = Template.from_metadata(metadata.template) if metadata.template else None
+        responder = responding.Responder(model, template, options)
+        if base is not None:
+            responding.print_compared(responder, base, examples)
+        elif examples:
+            responding.print_responses(responder, examples)
+        if file:
+            responder.answer_file(file)
+    if records is not None:
         evaluate_run(responder, records, run_dir, strategy)
     if options.interactive:
-        for fields in asked(columns.needed, columns.optional):
-            print_stream(responder, fields)
+        for fields in asked(columns):
+            responding.print_stream(responder, fields)
 
 
 def base_of(model: GPT2LanguageModel, run_dir: Path) -> GPT2LanguageModel:
@@ -168,7 +169,7 @@ def evaluate_run(
             f"(95 % interval {scores['rouge_l_interval'][0]:.4f} to "
             f"{scores['rouge_l_interval'][1]:.4f})"
         )
-    write_text(run_dir / "test.json", json.dumps(scores, indent=2) + "\n")
+    write_text(run_dir / "test.json", scores_as_json(scores))
     print(f"figures: {run_dir / 'test.json'}")
 
 
@@ -199,7 +200,16 @@ def rouge_scores(responder: Responder, records: Records) -> dict[str, Any]:
 
 
 def language_model_scores(means: dict[str, float]) -> dict[str, float]:
-    """Loss, perplexity and token accuracy of a split, from its token-weighted means."""
+    """Loss, perplexity and token accuracy of a split, from its token-weighted means.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    if not math.isfinite(means["loss"]):
+        raise UserError(
+            "the loss is not finite: the model's weights are damaged or its training went wrong, "
+            "so train it again, with a lower --learning_rate"
+        )
     return {
         "loss": means["loss"],
         "perplexity": math.exp(min(means["loss"], 700)),

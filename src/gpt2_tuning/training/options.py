@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -154,6 +154,15 @@ class LanguageModelOptions(TrainOptions):
     """Rows in one update, over all devices: packed ones, or with --no_packing examples."""
 
 
+NOT_DECIDING = (
+    *("run_dir", "dataset_dir", "input", "output", "resume", "strategy", "config"),
+    *("evaluate", "rouge_rows", "interactive", "compare_base"),
+    *("text", "premise", "hypothesis", "prompt", "context"),
+)
+"""Flags of test.py that do not decide on the answers to a file: where things lie, how to begin, and
+what to do beside them. Run and input count by their content."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TestOptions:
     """Flags that every test.py shares."""
@@ -166,6 +175,8 @@ class TestOptions:
     """Rows to label: JSON lines, or any format that preparation reads."""
     output: Path | None = None
     """Where the labelled rows go, as JSON lines."""
+    resume: bool = False
+    """Go on with an --output that was interrupted: needs the same flags, input and run."""
     evaluate: bool = False
     """Score the run on its test split."""
     interactive: bool = False
@@ -182,6 +193,13 @@ class TestOptions:
         require(self.batch_size >= 1, "batch_size", "at least 1", self)
         if self.output and not self.input:
             raise UserError("--output needs --input")
+        if self.resume and not self.output:
+            raise UserError("--resume needs --output")
+
+    def deciding(self) -> dict[str, Any]:
+        """The flags that decide on the answers to a file: all but those known not to."""
+        every = dataclasses.asdict(self)
+        return {name: value for name, value in every.items() if name not in NOT_DECIDING}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,303 @@
+"""Answers on their way into a file: they gather beside it, and take its place once all are there.
+
+The gathering file's name ends in a digest of what decides on the answers, so an interrupted piece
+of work is gone on with by the same work alone.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import re
+import signal
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.interrupts import Stopped
+
+PARTIAL = ".partial-"
+DIGITS = 12
+"""Of the digest, in a partial file's name."""
+
+
+class Sink(Protocol):
+    """Where lines go, in order."""
+
+    done: int
+    """Lines that are there already."""
+
+    def append(self, lines: Sequence[str]) -> None:
+        """Adds lines. Raises UserError where they cannot be written."""
+
+    def finish(self) -> None:
+        """To be called after the last line."""
+
+
+class Printed:
+    """Lines on standard output."""
+
+    done = 0
+
+    def append(self, lines: Sequence[str]) -> None:
+        """Prints them at once."""
+        print("\n".join(lines), flush=True)
+        self.done += len(lines)
+
+    def finish(self) -> None:
+        """There is nothing to do."""
+
+
+class Stream:
+    """Lines into a device or a pipe, which nothing can take the place of."""
+
+    def __init__(self, descriptor: int, path: Path):
+        self.descriptor, self.path, self.done = descriptor, path, 0
+
+    def append(self, lines: Sequence[str]) -> None:
+        """As Sink's."""
+        try:
+            write_all(self.descriptor, lines)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path}: {error.strerror}") from error
+        self.done += len(lines)
+
+    def finish(self) -> None:
+        """Says how many there were; not on standard output, which the stream may be."""
+        print(f"{self.path}: {self.done:,} rows answered", file=sys.stderr)
+
+
+@dataclasses.dataclass
+class PartialFile:
+    """Lines that gather in `partial` until they are all there."""
+
+    target: Path
+    partial: Path
+    descriptor: int
+    total: int
+    done: int
+    finished: bool = False
+
+    def append(self, lines: Sequence[str]) -> None:
+        """As Sink's."""
+        try:
+            write_all(self.descriptor, lines)
+        except OSError as error:
+            raise UserError(f"cannot write {self.partial}: {error.strerror}") from error
+        self.done += len(lines)
+
+    def finish(self) -> None:
+        """Moves the lines to their place, with the permissions of the file that was there."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(self.descriptor, stat.S_IMODE(self.target.stat().st_mode))
+            os.fsync(self.descriptor)
+            os.replace(self.partial, self.target)
+        except OSError as error:
+            raise UserError(f"cannot write {self.target}: {error.strerror}") from error
+        self.finished = True
+        print(f"{self.target}: {self.done:,} rows answered")
+
+    def rest(self) -> str:
+        """What to say of the answers so far when the work ends before its time."""
+        if self.finished or not self.done:
+            return ""
+        count = f"{self.done:,} of {self.total:,} rows are answered"
+        return f": {count}; the same flags and --resume go on from there"
+
+
+def write_all(descriptor: int, lines: Sequence[str]) -> None:
+    """Writes lines at once, without a buffer that could hold some back. Raises OSError."""
+    rest = memoryview("".join(line + "\n" for line in lines).encode("utf-8"))
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+# --- before the work -------------------------------------------------------------------------
+
+
+def check_output(output: Path, source: Path, kept: Sequence[Path]) -> Path:
+    """Where `--output` leads, once it is sure that answers may go there; writes nothing.
+
+    Args:
+        output: as the user gave it. Links are followed.
+        source: the file of questions, which is never replaced, under whatever name.
+        kept: directories in which no file is replaced.
+
+    Returns:
+        The path without links; of a device or a pipe, `output` itself.
+
+    Raises:
+        UserError: answers may not go there, or cannot.
+    """
+    target = Path(os.path.realpath(output))
+    try:
+        mode = output.stat().st_mode
+    except FileNotFoundError:
+        check_place(target)
+        return target
+    except OSError as error:
+        raise UserError(f"cannot write to --output {output}: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"--output {output} is a directory: give it the name of a file")
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        # The path without links of a pipe behind /dev/stdout is none that could be opened.
+        return output
+    if not stat.S_ISREG(mode):
+        raise UserError(f"--output {output} is neither a file nor a stream: give another name")
+    if source.exists() and os.path.samefile(output, source):
+        raise UserError("--output would overwrite --input: give it another name")
+    for directory in kept:
+        if target.is_relative_to(os.path.realpath(directory)):
+            raise UserError(
+                f"--output would overwrite {target.name} in {directory}: give it another name"
+            )
+    if not os.access(target, os.W_OK):
+        raise UserError(f"--output {output} is read-only: give it another name")
+    check_place(target)
+    return target
+
+
+def check_place(target: Path) -> None:
+    """Raises UserError where no file could be made beside `target`."""
+    nearest = target.parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {nearest}: give another --output")
+
+
+@contextlib.contextmanager
+def opened(
+    target: Path | None, digest: str, resume: bool, total: int, rows_at_once: int
+) -> Iterator[Sink]:
+    """Yields where the lines go, having found out how many of them are there already.
+
+    Args:
+        target: from `check_output`; None is standard output.
+        digest: hexadecimal, of all that decides on the lines.
+        resume: whether to go on with those that an interrupted process left.
+        total: how many lines there will be.
+        rows_at_once: how many are appended together: of what was left, whole such parts count.
+
+    Raises:
+        UserError: another process writes there, what was left may not be gone on with or is in
+            the way; in the block, with how many lines are done.
+        Stopped: the block was interrupted; with how many lines are done.
+    """
+    if target is None:
+        yield Printed()
+        return
+    if target.exists() and not target.is_file():
+        if resume:
+            raise UserError(f"--resume needs a file as --output: {target} keeps no answers")
+        with descriptor_of(target, os.O_WRONLY) as descriptor:
+            yield Stream(descriptor, target)
+        return
+    partial = target.with_name(f"{target.name}{PARTIAL}{digest[:DIGITS]}")
+    refuse_others(target, partial, resume)
+    with descriptor_of(partial, os.O_RDWR | os.O_CREAT) as descriptor:
+        lock(descriptor, partial)
+        file = PartialFile(target, partial, descriptor, total, 0)
+        file.done = kept_lines(file, resume, rows_at_once)
+        try:
+            with told_how_to_go_on(file):
+                yield file
+        finally:
+            if not file.done and not file.finished:
+                partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def descriptor_of(path: Path, flags: int) -> Iterator[int]:
+    """Opens a file, and makes the directories above it. Raises UserError where it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def told_how_to_go_on(file: PartialFile) -> Iterator[None]:
+    """Adds to what ends the block early how much is done, and how the rest can be."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}{file.rest()}") from error
+    except Stopped as stop:
+        raise Stopped(stop.code - 128, file.rest()) from None
+    except KeyboardInterrupt:
+        raise Stopped(signal.SIGINT, file.rest()) from None
+
+
+def lock(descriptor: int, partial: Path) -> None:
+    """Keeps other processes from a partial file, where the file system has locks.
+
+    Raises:
+        UserError: another process has locked it, or has just moved it to its place.
+    """
+    busy = UserError(f"another process is writing {partial}: wait for it, or give another --output")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise busy from error
+    except OSError:  # no locks here
+        return
+    if not partial.exists() or not os.path.samestat(os.fstat(descriptor), partial.stat()):
+        raise busy
+
+
+def refuse_others(target: Path, partial: Path, resume: bool) -> None:
+    """Raises UserError where other work on the same file is under way, or is what is left."""
+    name = re.compile(re.escape(target.name + PARTIAL) + f"[0-9a-f]{{{DIGITS}}}")
+    try:
+        found = [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
+    except OSError:  # the directory is not there yet
+        return
+    others = [path for path in found if path != partial]
+    for path in others:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            lock(file.fileno(), path)
+    if resume and others and partial not in found:
+        raise UserError(
+            f"--resume: {others[0]} was begun with other flags, another input or another run: "
+            "give the same, or leave --resume out"
+        )
+
+
+def kept_lines(file: PartialFile, resume: bool, rows_at_once: int) -> int:
+    """How many lines of a partial file stay; it is cut after them.
+
+    Raises:
+        UserError: there are some, and `resume` is not set.
+    """
+    ends = [0]
+    with file.partial.open("rb") as lines:
+        for line in lines:
+            # A kill cuts the last line short, a power failure may leave zeros.
+            whole = line.endswith(b"}\n") and b"\0" not in line  # JSON escapes one of a text
+            if not whole or len(ends) > file.total:
+                break
+            ends.append(ends[-1] + len(line))
+    count = len(ends) - 1
+    kept = count if count == file.total else count - count % rows_at_once
+    if kept and not resume:
+        raise UserError(
+            f"{file.partial} holds {kept:,} answers of an interrupted run: --resume goes on from "
+            "them; to start again, remove it"
+        )
+    if resume:
+        begun = f"going on after {kept:,} of {file.total:,} rows"
+        nothing = "nothing was left to resume from: starting from the beginning"
+        print(f"note: {begun if kept else nothing}", file=sys.stderr)
+    os.ftruncate(file.descriptor, ends[kept])
+    os.lseek(file.descriptor, 0, os.SEEK_END)
+    return kept

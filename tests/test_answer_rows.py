@@ -1,0 +1,215 @@
+"""test.py --input as a user runs it: on rows of every kind, and on models that are damaged."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from answer_runs import (
+    CONFIG,
+    LABELS,
+    TEXTS,
+    classifier_run,
+    flags_of,
+    label,
+    lines_of,
+    no_model,
+    rows_file,
+    run_of,
+    ten_rows,
+)
+from samples import randomize
+from script_runs import names, refused
+
+import classification_tuning.test
+import text_tuning.prep_dataset
+import text_tuning.test
+from gpt2_tuning.inference import labelling, responding
+from gpt2_tuning.inference.generation import generate_text
+from gpt2_tuning.inference.sampling import Temperature
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.training import base_model
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("answers")
+
+
+@pytest.fixture(scope="module")
+def run_dir(home):
+    return classifier_run(home)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return ten_rows(tmp_path)
+
+
+@pytest.fixture
+def without_model(monkeypatch):
+    """Nothing may make a model."""
+    monkeypatch.setattr(base_model, "load_tuned", no_model)
+
+
+@pytest.fixture(scope="module")
+def writer():
+    return randomize(GPT2LanguageModel(CONFIG).built_now())
+
+
+@pytest.fixture(scope="module")
+def text_run(home, writer):
+    (home / "text.txt").write_text("The tide comes in and the tide goes out again. " * 40)
+    flags = ["--train_file", str(home / "text.txt"), "--seq_len", "32"]
+    assert text_tuning.prep_dataset.main([*flags, "--output_dir", str(home / "text")]) == 0
+    return run_of(home / "text-run", writer, home / "text")
+
+
+@pytest.fixture
+def parts_of_four(monkeypatch):
+    """Rows that are answered and written down together."""
+    monkeypatch.setattr(labelling, "BATCHES_AT_ONCE", 2)
+    monkeypatch.setattr(responding, "BATCHES_AT_ONCE", 2)
+
+
+@pytest.mark.usefixtures("parts_of_four")
+def test_answers_do_not_depend_on_the_parts_they_come_in(run_dir, source, tmp_path, monkeypatch):
+    parts, once = tmp_path / "parts.jsonl", tmp_path / "once.jsonl"
+    assert label(run_dir, source, parts) == 0
+    monkeypatch.setattr(labelling, "BATCHES_AT_ONCE", 100)
+    assert label(run_dir, source, once) == 0
+    for one, other in zip(lines_of(parts), lines_of(once), strict=True):
+        assert one.pop("probabilities") == pytest.approx(other.pop("probabilities"), abs=1e-6)
+        assert one == other
+
+
+@pytest.mark.usefixtures("parts_of_four")
+def test_a_row_is_drawn_the_same_text_in_whatever_part_it_comes(text_run, writer, source, tmp_path):
+    output, column = tmp_path / "out.jsonl", ["--prompt_column", "text"]
+    sampling = ["--sampling_method", "temperature", "--seed", 5, "--max_new_tokens", 6]
+    flags = flags_of(text_run, source, output, *column, *sampling)
+    assert text_tuning.test.main(flags) == 0
+    drawn = generate_text(writer, TEXTS, 6, Temperature(1.0), seed=5, batch_size=10)
+    assert [row["generated"] for row in lines_of(output)] == drawn
+    assert len(set(drawn)) == 10
+
+
+# --- what rows may hold ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("without_model")
+def test_a_text_that_cannot_be_read_is_named_before_the_work(run_dir, tmp_path, capsys):
+    source = rows_file(tmp_path / "rows.jsonl", [{"text": "a"}, {"text": "x \ud83d"}])
+    flags = flags_of(run_dir, source, tmp_path / "new" / "out.jsonl")
+    line = refused(classification_tuning.test.main, capsys, *flags)
+    assert "rows.jsonl, row 2: a text holds the lone surrogate U+D83D" in line
+    line = refused(
+        classification_tuning.test.main, capsys, "--run_dir", run_dir, "--text", "\ud83d"
+    )
+    assert "--text: a text holds the lone surrogate U+D83D" in line
+    assert names(tmp_path) == {"rows.jsonl"}
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_what_nobody_reads_goes_through_as_valid_json(run_dir, tmp_path, capsys, to_file):
+    rows = [
+        {"text": "a", "half": "\ud83d", "n": math.nan},
+        {"text": "b", "half": "", "n": math.inf},
+    ]
+    source, output = rows_file(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl"
+    flags = flags_of(run_dir, source, output)
+    if not to_file:
+        flags = [flag for flag in flags if flag not in ("--output", str(output))]
+    assert classification_tuning.test.main(flags) == 0
+    shown = capsys.readouterr()
+    text = output.read_text(encoding="utf-8") if to_file else shown.out
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    found = [json.loads(line) for line in text.splitlines()]
+    assert [(row["half"], row["n"]) for row in found] == [("\ud83d", None), ("", None)]
+    assert shown.err == "note: rows.jsonl holds NaN or infinite numbers: written as null\n"
+
+
+def test_columns_of_the_same_name_are_the_users(run_dir, text_run, tmp_path, capsys):
+    rows: list[dict] = [{"text": "a", "prediction": "mine", "generated": 1}, {"text": "b"}]
+    source, output = rows_file(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl"
+    assert label(run_dir, source, output) == 0
+    assert "note: rows.jsonl has a column 'prediction' of its own" in capsys.readouterr().err
+    for row, found in zip(rows, lines_of(output), strict=True):
+        assert {name: found[name] for name in row} == row
+        assert set(found) - set(row) == {"prediction_2", "probabilities_2"}
+    flags = flags_of(text_run, source, output, "--prompt_column", "text", "--max_new_tokens", 2)
+    assert text_tuning.test.main(flags) == 0
+    assert [set(row) - {"text", "prediction"} for row in lines_of(output)] == [
+        {"generated", "generated_2"},
+        {"generated_2"},
+    ]
+
+
+def test_windows_newlines_change_no_answer(run_dir, tmp_path, capsys):
+    rows = [{"text": "one\r\ntwo"}, {"text": "one\ntwo"}]
+    source, output = rows_file(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl"
+    assert label(run_dir, source, output) == 0
+    found = lines_of(output)
+    assert found[0]["probabilities"] == pytest.approx(found[1]["probabilities"], abs=1e-5)
+    assert [row["text"] for row in found] == [row["text"] for row in rows]
+    capsys.readouterr()
+    flags = [part for row in rows for part in ("--text", row["text"])]
+    assert classification_tuning.test.main(["--run_dir", str(run_dir), *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == lines[3:]
+
+
+# --- scores and prompts ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("parts_of_four")
+def test_scores_that_are_not_finite_name_their_row_and_keep_what_is_done(run_dir, tmp_path, capsys):
+    """One token of the model is damaged, and the seventh text holds it."""
+    rows = [{"text": "F" if number == 7 else text} for number, text in enumerate(TEXTS, start=1)]
+    source = rows_file(tmp_path / "rows.jsonl", rows)
+    flags = flags_of(run_dir, source, tmp_path / "out.jsonl")
+    line = refused(classification_tuning.test.main, capsys, *flags)
+    assert "the model's scores of row 7 are not finite" in line
+    assert "4 of 10 rows are answered" in line
+    line = refused(classification_tuning.test.main, capsys, "--run_dir", run_dir, "--text", "F")
+    assert "the model's scores of row 1 are not finite" in line
+
+
+def test_an_evaluation_of_scores_that_are_not_finite_writes_no_file(
+    home, run_dir, text_run, tmp_path, capsys
+):
+    damaged = GPT2Classifier(CONFIG, label_names=LABELS).built_now()
+    damaged.score.kernel.assign(np.full(damaged.score.kernel.shape, math.nan))
+    run_dir = run_of(tmp_path / "run", damaged, home / "data")
+    line = refused(classification_tuning.test.main, capsys, "--run_dir", run_dir, "--evaluate")
+    assert "the model's scores of row 1 are not finite" in line
+    assert not (run_dir / "test.json").exists()
+    damaged = randomize(GPT2LanguageModel(CONFIG).built_now())
+    damaged.base.ln_f.gamma.assign(np.full([CONFIG.n_embd], math.nan))
+    run_dir = run_of(tmp_path / "text-run", damaged, home / "text")
+    line = refused(text_tuning.test.main, capsys, "--run_dir", run_dir, "--evaluate")
+    assert "the loss is not finite" in line
+    assert not (run_dir / "test.json").exists()
+
+
+def test_a_prompt_that_is_too_long_is_named_before_the_first_response(
+    text_run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(responding, "generate_text", None)
+    source = rows_file(tmp_path / "rows.jsonl", [{"prompt": "a"}] * 9 + [{"prompt": "b " * 120}])
+    flags = flags_of(text_run, source, tmp_path / "out.jsonl")
+    line = refused(text_tuning.test.main, capsys, *flags, "--max_new_tokens", 20)
+    assert "rows.jsonl: prompt 10 has" in line
+    assert names(tmp_path) == {"rows.jsonl"}
+
+
+@pytest.mark.usefixtures("without_model")
+@pytest.mark.parametrize("task", ["classification", "text"])
+def test_data_that_is_not_there_is_said_before_the_work(run_dir, text_run, source, capsys, task):
+    place = {"classification": run_dir, "text": text_run}[task]
+    main = {"classification": classification_tuning.test, "text": text_tuning.test}[task].main
+    flags = ["--input", source, "--evaluate", "--dataset_dir", "nowhere"]
+    line = refused(main, capsys, "--run_dir", place, *flags)
+    assert "no such directory: nowhere" in line
