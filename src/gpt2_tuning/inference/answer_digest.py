@@ -9,12 +9,10 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of
-from gpt2_tuning.training.base_model import ADAPTER, BASE, MODEL
 from gpt2_tuning.training.options import TestOptions
-from gpt2_tuning.training.run_directory import OPTIONS_FILE, read_settings
-
-WEIGHTS_FILE = "weights.json"
-"""The sums of a run's weights, where the run has written them down."""
+from gpt2_tuning.training.run_directory import read_settings
+from gpt2_tuning.training.run_files import ADAPTER, BASE, MODEL, OPTIONS_FILE
+from gpt2_tuning.training.weights_record import RECORD_FILE
 
 
 def answer_digest(options: TestOptions, source: Path, run_dir: Path) -> str:
@@ -29,8 +27,8 @@ def answer_digest(options: TestOptions, source: Path, run_dir: Path) -> str:
 
 def run_files(run_dir: Path) -> Iterator[Path]:
     """The files of a run that decide on its model; of its weights, their sums where it has them."""
-    summed = (run_dir / WEIGHTS_FILE).is_file()
-    names = (METADATA_FILE, OPTIONS_FILE, WEIGHTS_FILE)
+    summed = (run_dir / RECORD_FILE).is_file()
+    names = (METADATA_FILE, OPTIONS_FILE, RECORD_FILE)
     yield from (run_dir / name for name in names if (run_dir / name).is_file())
     for part in (MODEL, ADAPTER, BASE):
         for file in sorted((run_dir / part).glob("*")):

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gpt2_tuning.data.columns import unix_newlines
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.row_files import check_columns, check_file, read_all_columns
 from gpt2_tuning.data.tokenizer import check_encodable
@@ -137,7 +138,7 @@ def readable(fields: Sequence[str], where: str) -> Fields:
             check_encodable(field)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-    return tuple(field.replace("\r\n", "\n") for field in fields)
+    return tuple(unix_newlines(field) for field in fields)
 
 
 def free_names(rows: Sequence[dict[str, Any]], added: Sequence[str], where: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.files import write_text
-from gpt2_tuning.metrics import title_of
+from gpt2_tuning.metrics import scores_as_json, title_of
 from gpt2_tuning.training import run_directory, run_files
 from gpt2_tuning.training.checkpoint import checkpoints
 from gpt2_tuning.training.evaluation import headline_names
@@ -115,7 +115,7 @@ def report(
     titles = {name: title_of(name, metadata.label_names or []) for name in names}
     found = spread(figures, names)
     content = {"seeds": list(figures), "validation": found}
-    write_text(parent / SEEDS_FILE, json.dumps(content, indent=2) + "\n")
+    write_text(parent / SEEDS_FILE, scores_as_json(content))
     print(f"\nvalidation over {len(figures)} seeds, mean ± standard deviation:")
     for name, row in found.items():
         print(f"  {titles[name]} {row['mean']:.4f} ± {row['standard_deviation']:.4f}")
