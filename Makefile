@@ -29,10 +29,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py
 	@touch $@
 
 demo: install  ## prepare, tune, test and try a tiny classifier on the bundled sample; no network
-	@rm -rf $(DEMO)
 	@$(RUN) classification_tuning/prep_dataset.py --dataset sample --output_dir $(DEMO)/data
 	@$(RUN) classification_tuning/train.py --config ../experiments/classification_demo.yaml \
-	  --dataset_dir $(DEMO)/data --output_dir $(DEMO)/run
+	  --dataset_dir $(DEMO)/data --output_dir $(DEMO)/run --overwrite
 	@$(RUN) classification_tuning/test.py --run_dir $(DEMO)/run --evaluate \
 	  --text "i feel thrilled because i finally passed my driving test" \
 	  --text "i was furious when someone stole my bike from the yard" \
@@ -83,6 +82,5 @@ format: install  ## put the code into the house format
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) $(PARITY) $(PEERS) benchmarks/work experiments/runs
-	find tfrecords -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+clean:  ## remove the environments and caches; prepared data and runs stay
+	rm -rf $(VENV) $(PARITY) $(PEERS) benchmarks/work .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,6 @@
 """A classifier's run made without training, and how test.py is run on files of rows."""
 
 import json
-import math
 import shutil
 
 from samples import randomize
@@ -10,10 +9,13 @@ import classification_tuning.prep_dataset
 import classification_tuning.test
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.training import weights_record
 
-LABELS = ["sadness", "joy", "love", "anger", "fear", "surprise"]
+LABELS = ["anger", "fear", "joy", "love", "sadness", "surprise"]
 TEXTS = [f"i feel {'very ' * (number * 7 % 5)}fine number {number}" for number in range(10)]
 CONFIG = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=128)
+OVERFLOWS = 3e38
+"""A number that is finite, so that it may be loaded, and whose square is not."""
 BAD_TOKEN = 37
 """The token of "F", which none of TEXTS holds."""
 
@@ -22,18 +24,19 @@ def run_of(directory, model, data):
     """A run as training leaves it, without the training."""
     directory.mkdir()
     model.save_pretrained(directory / "model")
+    weights_record.record(directory, "model")
     shutil.copy(data / "metadata.json", directory)
     (directory / "options.yaml").write_text(f"dataset_dir: {data}\n")
     return directory
 
 
 def classifier_run(home):
-    """A run on the data it makes beside itself; its model is damaged at BAD_TOKEN alone."""
+    """A run on the data it makes beside itself; its model's numbers overflow at BAD_TOKEN alone."""
     flags = ["--dataset", "sample", "--limit", "12", "--output_dir", str(home / "data")]
     assert classification_tuning.prep_dataset.main(flags) == 0
     model = randomize(GPT2Classifier(CONFIG, label_names=LABELS).built_now())
     table = model.base.wte.embeddings.numpy()
-    table[BAD_TOKEN] = math.nan
+    table[BAD_TOKEN] = OVERFLOWS
     model.base.wte.embeddings.assign(table)
     return run_of(home / "run", model, home / "data")
 

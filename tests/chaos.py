@@ -42,8 +42,6 @@ PRELOADED = (
     "gpt2_tuning.training.language_model",
 )
 TIMEOUT = 300
-LEAST_ROOM = 2**16
-"""The least bytes that files may have on a disk that is full: the process's own log needs some."""
 TOGETHER = 3
 """Processes that start the same training at once."""
 
@@ -56,7 +54,7 @@ class Chaos:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(list(PRELOADED))
         self.log = home / "log.txt"
-        self.stops = self.in_checkpoints = self.cut_short = 0
+        self.plans = self.stops = self.in_checkpoints = self.cut_short = 0
         self.wrong: list[str] = []
         self.earlier: set[Path] = set()  # left by a process that was killed before
 
@@ -94,7 +92,7 @@ class Chaos:
         """Starts the job again and again until one process comes to its end."""
         code = None
         while code != 0:
-            kill = self.plan(job, seconds, wanted) if self.stops < wanted else None
+            kill = self.plan(job, seconds) if self.stops < wanted else None
             code, lived = self.process(job, output, kill)
             if kill and code == CODES.get(kill.kind, -signal.SIGKILL) and self.in_one_line(kill):
                 self.count(job, output, kill, lived, content(output) == expected)
@@ -125,15 +123,17 @@ class Chaos:
         print(f"{job.name}: {TOGETHER} at once ended with {', '.join(codes)}", flush=True)
         self.compare(job, output, expected, before)
 
-    def plan(self, job: Job, seconds: float, wanted: int) -> Kill:
-        """A moment to stop: the kinds in turn, the first one last; the place at random."""
-        kind = job.kinds[(wanted - self.stops) % len(job.kinds)]
+    def plan(self, job: Job, seconds: float) -> Kill:
+        """A moment to stop: the kinds in turn, the place at random."""
+        self.plans += 1
+        kind = job.kinds[self.plans % len(job.kinds)]
         if kind in ("time", "interrupt"):
             return Kill(kind, round(self.random.uniform(0.2, 0.9) * seconds, 2))
         if kind == "disk":
             clean = self.home / "clean" / job.name.replace(" ", "-")
             most = max(path.stat().st_size for path in clean.rglob("*") if path.is_file())
-            return Kill(kind, self.random.randint(LEAST_ROOM, max(most - 1, LEAST_ROOM)))
+            # As often a small file that does not fit as a large one.
+            return Kill(kind, round(most ** self.random.uniform(0.5, 1)) - 1)
         return Kill(kind, self.random.randint(1, PLACES.get(kind, {}).get(job.stage, 1)))
 
     def started(self, job: Job, output: Path, kill: Kill | None, log: Path) -> BaseProcess:

@@ -8,6 +8,7 @@ import pytest
 from answer_runs import (
     CONFIG,
     LABELS,
+    OVERFLOWS,
     TEXTS,
     classifier_run,
     flags_of,
@@ -181,13 +182,13 @@ def test_an_evaluation_of_scores_that_are_not_finite_writes_no_file(
     home, run_dir, text_run, tmp_path, capsys
 ):
     damaged = GPT2Classifier(CONFIG, label_names=LABELS).built_now()
-    damaged.score.kernel.assign(np.full(damaged.score.kernel.shape, math.nan))
+    damaged.score.kernel.assign(np.full(damaged.score.kernel.shape, OVERFLOWS))
     run_dir = run_of(tmp_path / "run", damaged, home / "data")
     line = refused(classification_tuning.test.main, capsys, "--run_dir", run_dir, "--evaluate")
     assert "the model's scores of row 1 are not finite" in line
     assert not (run_dir / "test.json").exists()
     damaged = randomize(GPT2LanguageModel(CONFIG).built_now())
-    damaged.base.ln_f.gamma.assign(np.full([CONFIG.n_embd], math.nan))
+    damaged.base.ln_f.gamma.assign(np.full([CONFIG.n_embd], OVERFLOWS))
     run_dir = run_of(tmp_path / "text-run", damaged, home / "text")
     line = refused(text_tuning.test.main, capsys, "--run_dir", run_dir, "--evaluate")
     assert "the loss is not finite" in line

@@ -229,7 +229,8 @@ def test_64_pairs_are_learnt_by_heart(home, tmp_path):
 def seeds_run(home):
     """Two seeds, in the place of an older run of three."""
     (home / "seeds" / "seed-2").mkdir(parents=True)
-    (home / "seeds" / "options.yaml").write_text("seeds: 3\n")
+    (home / "seeds" / "options.yaml").write_text("model_size: tiny\nepochs: 1\nseed: 0\nseeds: 3\n")
+    shutil.copy(home / "data" / "metadata.json", home / "seeds")
     assert run(home, "seeds", "--seeds", 2, "--overwrite") == 0
     return home / "seeds"
 

@@ -9,6 +9,7 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ TROUBLE = "When something goes wrong"
 NOT_TRIGGERED = {
     "the loss or its gradient is not finite at epoch …": "tests/training/test_tuner.py",
     "the run was started with --epochs …": "tests/training/test_resume.py",
+    "another process is training in …": "tests/training/test_run_directory.py",
     "ResourceExhaustedError": "needs a full memory",
     "OOM when allocating tensor": "needs a full memory",
     "cannot import name 'TFGPT2LMHeadModel'": "needs another transformers",
@@ -246,10 +248,12 @@ WRONG = [
     "classification_tuning/train.py --dataset_dir emotion",
     "classification_tuning/train.py --output_dir run",
     "classification_tuning/train.py --output_dir emotion --overwrite",
+    "text_tuning/train.py --output_dir mixed --overwrite",
+    "text_tuning/test.py --run_dir damaged --prompt a",
     "entailment_tuning/test.py --evaluate",
     "text_tuning/test.py --run_dir run --prompt '" + "word " * 1010 + "'",
 ]
-"""Commands that a user gets wrong; the data of both tasks and a text run are there."""
+"""Commands that a user gets wrong; the data of both tasks and text runs are there."""
 
 
 def test_messages_are_those_of_the_readme(in_home, capsys, monkeypatch):
@@ -263,6 +267,11 @@ def test_messages_are_those_of_the_readme(in_home, capsys, monkeypatch):
     ):
         module, flags = module_and_flags(shlex.split(line))
         assert module.main(flags) == 0
+    for name in ("mixed", "damaged"):
+        shutil.copytree("run", name)
+    Path("mixed/notes.txt").touch()
+    with open("damaged/model/config.json", "a", encoding="utf-8") as file:
+        file.write(" ")
     met = set()
     for line in WRONG:
         module, flags = module_and_flags(["python", *shlex.split(line)])

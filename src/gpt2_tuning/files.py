@@ -88,6 +88,10 @@ def workplace_beside(target: Path) -> Iterator[Path]:
             yield workplace
     except SafetensorError as error:  # what safetensors makes of a full disk
         raise OSError(f"cannot write {target}: {error}") from error
+    except OSError as error:
+        if error.strerror and not error.filename:  # of a write, which does not know the file's name
+            raise OSError(f"cannot write {target}: {error.strerror}") from error
+        raise
     finally:
         clear(workplace)
 
@@ -234,11 +238,17 @@ def sync(directory: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a small text file in one step."""
+    """Replaces a small text file in one step.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
 

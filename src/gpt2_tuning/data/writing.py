@@ -118,6 +118,5 @@ def write_records(
                     writer.write(record)
                 progress.advance(task, len(batch))
     except tf.errors.OpError as error:
-        raise OSError(
-            f"cannot write {file.name} in {file.parent.parent}: {error.message}"
-        ) from error
+        reason = error.message.rpartition("; ")[2]  # before it the place of a hidden file
+        raise OSError(f"cannot write {file.name} in {file.parents[2]}: {reason}") from error

@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from gpt2_tuning.arrays import save_arrays
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import (
     LEFTOVER_NAME,
@@ -30,8 +27,8 @@ from gpt2_tuning.files import (
     sha256_of,
     sync,
 )
-from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training.run_files import BEST_NAME, CHECKPOINT_NAME
+from gpt2_tuning.training.variables import load_variables, save_variables
 
 KEPT = 2
 ARRAYS_FILE = "variables.safetensors"
@@ -238,24 +235,8 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             whole = checkpoints(self.directory)
             rest = f"{whole[-1].name} is left to --resume from" if whole else "there is none yet"
-            raise UserError(f"cannot write the checkpoint {path}: {error}; {rest}") from error
-
-
-def changing_variables(
-    model: TunableModel, optimizer: keras.optimizers.Optimizer
-) -> list[keras.Variable]:
-    """What training changes: tuned weights, dropout's seed states, the optimizer's variables.
-
-    Frozen weights are left out: they come back with the base.
-    """
-    frozen = {id(weight) for weight in frozen_weights(model)}
-    own = [variable for variable in model.variables if id(variable) not in frozen]
-    return [*own, *optimizer.variables]
-
-
-def frozen_weights(model: TunableModel) -> list[keras.Variable]:
-    """What training leaves as it is."""
-    return [weight for weight in model.weights if not weight.trainable]
+            reason = error.__cause__ or error
+            raise UserError(f"cannot write the checkpoint {path}: {reason}; {rest}") from error
 
 
 def sum_of(content: Mapping[str, Any]) -> str:
@@ -302,23 +283,3 @@ def read_content(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.pop("sha256", None) != sum_of(content):
         raise Damaged(f"{PROGRESS_FILE} is damaged")
     return content
-
-
-def save_variables(path: Path, variables: list[keras.Variable]) -> None:
-    """Writes the variables' values, in their order."""
-    # A scalar variable's value is a NumPy scalar, which safetensors takes for no array.
-    arrays = {f"{index:05d}": np.asarray(value) for index, value in enumerate(variables)}
-    save_arrays(path, arrays)
-
-
-def load_variables(path: Path, variables: list[keras.Variable]) -> None:
-    """Sets the variables to values that `save_variables` wrote, all or none.
-
-    Raises:
-        UserError: the file holds other variables than these.
-    """
-    arrays = load_file(path)
-    if [arrays[name].shape for name in sorted(arrays)] != [tuple(v.shape) for v in variables]:
-        raise UserError(f"{path} holds the variables of another model")
-    for name, variable in zip(sorted(arrays), variables, strict=True):
-        variable.assign(arrays[name])

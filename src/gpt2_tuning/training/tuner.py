@@ -24,6 +24,7 @@ from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.steps import MEANS, SUMS, StepFunctions, add, evaluate, means
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
+from gpt2_tuning.training.variables import changing_variables, frozen_weights
 from gpt2_tuning.training.watching import (
     METRICS_FILE,
     EpochWatcher,
@@ -77,11 +78,11 @@ class Tuner:
         self.steps = StepFunctions(
             model, strategy, self.optimizer, options.max_grad_norm, options.gradient_accumulation
         )
-        self.variables = checkpoint.changing_variables(model, self.optimizer)
+        self.variables = changing_variables(model, self.optimizer)
         if self.steps.loss_scale is not None:
             self.variables += self.steps.loss_scale.variables
         self.progress = Progress()
-        self.checkpoints = run_dir / "checkpoints"
+        self.checkpoints = run_dir / run_files.CHECKPOINTS
         self.store = Checkpoints(
             self.checkpoints,
             self.variables,
@@ -96,7 +97,7 @@ class Tuner:
         settings = run_directory.as_settings(self.options)
         # A base may have another path on another machine: its weights count.
         apart = (*run_directory.MAY_CHANGE, "pretrained")
-        frozen = checkpoint.frozen_weights(self.model)
+        frozen = frozen_weights(self.model)
         return {
             **{name: settings[name] for name in settings if name not in apart},
             "learning_rate": learning_rate,
