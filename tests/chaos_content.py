@@ -44,11 +44,20 @@ def around(output: Path) -> dict[str, tuple[str, int]]:
 
 
 def content(output: Path) -> dict[str, object]:
-    """What must be the same: every file by its name, without times, places and what logs them."""
+    """What must be the same: every file by its name, without times, places and what logs them.
+
+    Of the checkpoints the newest, and how many there are: Ctrl-C saves one of its own, which then is
+    among those that are kept.
+    """
     found: dict[str, object] = {}
+    older: set[Path] = set()
+    for directory in output.glob("**/checkpoints"):
+        steps = sorted(directory.glob("step-*"))
+        found[f"{directory.relative_to(output)}: number"] = len(steps)
+        older.update(steps[:-1])
     for path in sorted(output.rglob("*")):
         name = str(path.relative_to(output))
-        if path.is_file() and "tensorboard/" not in name:
+        if path.is_file() and "tensorboard/" not in name and path.parent not in older:
             found[name] = comparable(path, output)
     return found
 
