@@ -46,8 +46,8 @@ def around(output: Path) -> dict[str, tuple[str, int]]:
 def content(output: Path) -> dict[str, object]:
     """What must be the same: every file by its name, without times, places and what logs them.
 
-    Of the checkpoints the newest, and how many there are: Ctrl-C saves one of its own, which then is
-    among those that are kept.
+    Of the checkpoints the newest, and how many there are: Ctrl-C saves one of its own, which is
+    then among those that are kept.
     """
     found: dict[str, object] = {}
     older: set[Path] = set()

@@ -86,9 +86,13 @@ PLACES = {
     "a socket": (socket_file, "is neither a file nor a stream"),
     "a link to itself": (loop, "symbolic links"),
     "below a file": (lambda source, home: source / "new" / "out.jsonl", "cannot write to"),
-    "the run's flags": (lambda source, home: home / "run" / "options.yaml", "overwrite options"),
-    "the run by a link": (linked_run, "would overwrite options.yaml"),
-    "the data": (lambda source, home: home / "data" / "train.tfrecord.gz", "overwrite train"),
+    "the run's flags": (lambda source, home: home / "run" / "options.yaml", "among the files of"),
+    "the run by a link": (linked_run, "among the files of"),
+    "a new file of the run": (
+        lambda source, home: home / "run" / "new.jsonl",
+        "among the files of",
+    ),
+    "the data": (lambda source, home: home / "data" / "train.tfrecord.gz", "among the files of"),
 }
 
 
@@ -120,6 +124,21 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
         line = refused(classification_tuning.test.main, capsys, *flags)
         assert "cannot write to" in line or "is read-only" in line
     assert older.read_text() == "older"
+
+
+def test_what_is_behind_an_open_descriptor_is_gone_on_with(run_dir, source, tmp_path):
+    """As `--output /dev/stdout >> log` has it: what the log holds already is not replaced."""
+    log = tmp_path / "log.txt"
+    log.write_text("earlier\n")
+    assert label(run_dir, source, tmp_path / "whole.jsonl") == 0
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    try:
+        for name in (f"/dev/fd/{descriptor}", f"/proc/self/fd/{descriptor}"):
+            assert label(run_dir, source, name) == 0
+    finally:
+        os.close(descriptor)
+    assert log.read_text() == "earlier\n" + (tmp_path / "whole.jsonl").read_text() * 2
+    assert names(tmp_path) == {"log.txt", "rows.jsonl", "whole.jsonl"}
 
 
 def test_links_are_followed_and_stay(run_dir, source, tmp_path):

@@ -1,6 +1,7 @@
 """Directories are whole or not there, whatever becomes of the processes that write them."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,14 @@ def leftover(parent, name, number=0, **parts):
 def test_what_killed_processes_left_is_removed_and_others_work_is_not(tmp_path):
     left, used = leftover(tmp_path, "data", new="half"), leftover(tmp_path, "data", 1, new="half")
     (tmp_path / ".data.gpt2-tuning-0000_000").mkdir()
+    os.utime(tmp_path / ".data.gpt2-tuning-0000_000", (0, 0))
+    begun = tmp_path / ".data.gpt2-tuning-00000000"  # by a process that is about to mark it
+    begun.mkdir()
     other = leftover(tmp_path, "database")
     with in_use(used), atomic_directory(tmp_path / "data", FOREIGN):
         assert not left.exists()
-    assert names(tmp_path) == [used.name, other.name, "data"]
+    assert names(tmp_path) == [begun.name, used.name, other.name, "data"]
+    begun.rmdir()
     remove_leftovers(tmp_path / "data")
     assert names(tmp_path) == [other.name, "data"]
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -30,6 +31,8 @@ WORKPLACE = "gpt2-tuning"
 MARK, NEW, OLD = "gpt2-tuning-partial", "new", "old"
 """What such a workplace holds: a file that says whose it is, the directory that is being written,
 and the one that it replaces."""
+UNMARKED_SECONDS = 60
+"""Age from which a workplace without its mark is one that a killed process left."""
 LEFTOVER_NAME = rf"{WORKPLACE}-[a-z0-9_]{{8}}"
 
 
@@ -155,9 +158,11 @@ def is_workplace(path: Path) -> bool:
     """Whether a directory is one that `workplace_beside` made."""
     if path.is_symlink() or not path.is_dir():
         return False
-    names = {entry.name for entry in path.iterdir()}
-    links = any(entry.is_symlink() for entry in path.iterdir())
-    return not links and names <= {MARK, NEW, OLD} and (not names or MARK in names)
+    entries = list(path.iterdir())
+    if not entries:  # killed before the mark was made, unless it is being made just now
+        return time.time() - path.stat().st_mtime > UNMARKED_SECONDS
+    names = {entry.name for entry in entries}
+    return MARK in names <= {MARK, NEW, OLD} and not any(entry.is_symlink() for entry in entries)
 
 
 def foreign_entry(directory: Path, own: Tree) -> Path | None:
@@ -218,13 +223,32 @@ def lock(directory: Path) -> int:
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), os.stat(directory)):
-            raise BlockingIOError(f"{directory} was replaced")
+        lock_descriptor(descriptor, directory)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def lock_descriptor(descriptor: int, path: Path) -> None:
+    """Locks what is open as `descriptor`, which was opened by its path.
+
+    Raises:
+        BlockingIOError: another process has locked it, or the path is by now another's.
+        OSError: the file system has no locks.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+        raise BlockingIOError(f"{path} was replaced")
+
+
+def check_place(path: Path, flag: str) -> None:
+    """Raises UserError, naming the flag, where a file or directory cannot be made at `path`."""
+    nearest = path.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {nearest}: give another {flag}")
 
 
 def sync(directory: Path) -> None:
@@ -238,14 +262,19 @@ def sync(directory: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a small text file in one step.
+    """Replaces a small text file in one step; a link itself, not what it leads to.
 
     Raises:
         OSError: it cannot be written.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """What `write_text` does, for a file that is no text."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}") from error

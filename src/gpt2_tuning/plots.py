@@ -1,5 +1,6 @@
 """Pictures of a run: its curves, and what a classifier confuses."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+
+from gpt2_tuning.files import write_bytes
 
 TRAIN_COLOR, VALIDATION_COLOR = "#4c72b0", "#dd8452"
 
@@ -58,6 +61,8 @@ def plot_confusion(confusion: np.ndarray, label_names: Sequence[str], path: Path
 
 
 def save(figure: plt.Figure, path: Path) -> None:
-    """Writes the PNG and frees the figure."""
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    """Writes the PNG in one step and frees the figure."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130, bbox_inches="tight")
     plt.close(figure)
+    write_bytes(path, content.getvalue())

@@ -60,7 +60,7 @@ def said(capsys, directory):
     [
         (["a", "b"], ["a", "b"], [0, 1], ["a", "b"]),
         (["a", "b", "c"], ["c", "a", "b"], [1, 2, 0], ["a", "b", "c"]),
-        (["LABEL_0", "LABEL_1"], ["b", "a"], [0, 1], ["b", "a"]),
+        (["LABEL_0", "LABEL_1"], ["b", "a"], [0, 1], ["LABEL_0", "LABEL_1"]),
         (["b", "a"], ["LABEL_0", "LABEL_1"], [0, 1], ["b", "a"]),
         (["LABEL_0", "LABEL_1"], ["LABEL_1", "LABEL_0"], [1, 0], ["LABEL_0", "LABEL_1"]),
         (["a", "b"], ["a", "c"], None, ["a", "b"]),
@@ -73,6 +73,15 @@ def test_heads_are_matched_by_name_else_in_order_else_not(mine, theirs, rows, na
     found = match(mine, theirs)
     assert (found.rows, found.label_names) == (rows, names)
     assert (found.note is None) == (mine == theirs)
+
+
+def test_only_a_model_without_names_of_its_own_takes_a_checkpoints(saved):
+    """Data may call its classes LABEL_0 and so on, and its metadata.json keeps those names."""
+    assert match(["LABEL_0", "LABEL_1"], ["b", "a"], given=False).label_names == ["b", "a"]
+    names = ["LABEL_0", "LABEL_1", "LABEL_2"]
+    assert GPT2Classifier.from_pretrained(saved, label_names=names).label_names == names
+    unnamed = GPT2Classifier.from_pretrained(saved, num_classes=3)
+    assert unnamed.label_names == ["no", "maybe", "yes"]
 
 
 # --- in models -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Answers reach their place whole or not at all, and no work that was done is lost or mixed up."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -184,13 +185,13 @@ def test_two_processes_do_not_write_to_one_place(target, digest):
 
 def test_a_file_that_was_just_finished_by_another_process_is_not_written_to(target, monkeypatch):
     """It took its place between our opening and our locking of it."""
-    flock = answer_file.fcntl.flock
+    flock = fcntl.flock
 
     def finish_first(descriptor, how):
         os.replace(partial_of(target), target)
         return flock(descriptor, how)
 
-    monkeypatch.setattr(answer_file.fcntl, "flock", finish_first)
+    monkeypatch.setattr(fcntl, "flock", finish_first)
     with pytest.raises(UserError, match="another process is writing"):
         write(target)
     assert target.read_text() == ""
@@ -200,7 +201,7 @@ def test_where_there_are_no_locks_work_goes_on(target, monkeypatch):
     def unsupported(*arguments):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(answer_file.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     write(target)
     assert target.read_text() == WHOLE
 

@@ -53,9 +53,10 @@ def add(run_dir, files):
         (run_dir / name).write_text(text)
 
 
-def add_checkpoint(run_dir):
-    """What the tuner does with its first checkpoint."""
+def finish_epoch(run_dir):
+    """What the tuner does at the end of the first epoch."""
     add(run_dir, {"checkpoints/step-00000001/progress.json": "new"})
+    add(run_dir, {"checkpoints/best-0001.safetensors": "new"})
     run_files.drop_aside(run_dir)
 
 
@@ -94,6 +95,7 @@ FOREIGN = {
     "in TensorBoard's folder": "tensorboard/notes.txt",
     "in a folder of one's own": "mine/notes.txt",
     "in a seed's run": "seed-1/notes.txt",
+    "a picture of one's own": "holiday.png",
     "where a folder of ours should be": "model",
     "where a file of ours should be": "test.json/notes.txt",
 }
@@ -107,6 +109,20 @@ def test_overwrite_refuses_what_no_run_wrote_and_names_it(old_run, name):
     with pytest.raises(UserError, match=rf"run holds {wanted}, which no run wrote.*--overwrite"):
         begin(old_run, overwrite=True)
     assert files(old_run.parent) == before
+
+
+@pytest.mark.parametrize("flags", [{}, {"seeds": 2}])
+def test_overwrite_takes_for_a_seeds_run_only_what_is_one(tmp_path, flags):
+    begin(tmp_path / "run", **flags)
+    if flags:
+        (tmp_path / "run" / "seed-0").mkdir()  # of a process that was killed just then
+        add(tmp_path / "run", {"seed-1/confusion.png": "mine"})
+    else:
+        begin(tmp_path / "run" / "seed-1")
+    before = files(tmp_path)
+    with pytest.raises(UserError, match="run holds seed-1, which no run wrote"):
+        begin(tmp_path / "run", overwrite=True, **flags)
+    assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["notes", "checkpoints/step-00000011", "metrics.csv"])
@@ -136,13 +152,14 @@ def test_overwrite_takes_for_a_run_only_what_has_both_our_files(tmp_path, conten
     assert files(tmp_path / "run") == content
 
 
-def test_an_overwritten_run_goes_with_the_first_checkpoint_of_the_new_one(old_run):
+def test_an_overwritten_run_goes_with_the_first_epoch_of_the_new_one(old_run):
     with begun(old_run, overwrite=True, epochs=7):
         assert settings(old_run)["epochs"] == 7
         assert files(old_run / ".replaced").items() >= OLD.items()
-        add_checkpoint(old_run)
+        finish_epoch(old_run)
         assert not (old_run / ".replaced").exists()
     assert set(files(old_run)) == {
+        "checkpoints/best-0001.safetensors",
         "checkpoints/step-00000001/progress.json",
         "metadata.json",
         "options.yaml",
@@ -158,13 +175,57 @@ def test_an_overwritten_run_comes_back_when_the_new_one_fails_before_that(old_ru
     assert "holds the run again that was to be overwritten" in capsys.readouterr().err
 
 
+def test_what_came_into_a_run_meanwhile_stays_whatever_becomes_of_it(old_run):
+    """The user's files in the new run, and in the old one that was set aside."""
+    mine = {"notes.txt": "mine", "checkpoints/notes.txt": "mine", "mine/notes.txt": "mine"}
+    with pytest.raises(IsADirectoryError), begun(old_run, overwrite=True, epochs=7):
+        add(old_run, {**mine, "mine": "fails"})
+    assert files(old_run).items() >= {**OLD, **mine}.items()
+    for name in ("notes.txt", "checkpoints/notes.txt", "mine/notes.txt"):
+        (old_run / name).unlink()
+    (old_run / "mine").rmdir()
+    with begun(old_run, overwrite=True, epochs=7):
+        add(old_run / ".replaced", mine)
+        (old_run / ".replaced" / "link").symlink_to(old_run.parent)
+        finish_epoch(old_run)
+    assert set(files(old_run / ".replaced")) == {*mine, "link"}
+
+
+def test_a_run_stopped_in_its_first_epoch_keeps_the_older_one_for_the_next(old_run):
+    """Its checkpoint is something to go on from, but no model."""
+    with begun(old_run, overwrite=True, epochs=7):
+        add(old_run, {"checkpoints/step-00000001/progress.json": "new"})
+    assert files(old_run / ".replaced").items() >= OLD.items()
+    with begun(old_run, overwrite=True, epochs=8):
+        assert files(old_run / ".replaced").items() >= OLD.items()
+
+
+def test_a_run_of_several_seeds_is_not_overwritten_while_one_trains(tmp_path):
+    begin(tmp_path / "run", seeds=2)
+    begin(tmp_path / "run" / "seed-0")
+    before = files(tmp_path)
+    with begun(tmp_path / "run" / "seed-0", resume=True):
+        with pytest.raises(UserError, match="another process is training a seed of"):
+            begin(tmp_path / "run", overwrite=True, seeds=2)
+        assert files(tmp_path) == before
+    begin(tmp_path / "run", overwrite=True, seeds=2)
+
+
+@pytest.mark.parametrize("name", ["adapter", "base", "model", "tensorboard"])
+def test_a_resumed_run_refuses_links_in_place_of_its_directories(old_run, name):
+    (old_run / name).rename(old_run.parent / "there") if (old_run / name).exists() else None
+    (old_run / name).symlink_to(old_run.parent / "there")
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        begin(old_run, resume=True)
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint_may_be_overwritten(old_run):
     """What it had set aside stays until there is a checkpoint."""
     killed(lambda: begin(old_run, overwrite=True, epochs=7), after=lambda: os._exit(0))
     with begun(old_run, overwrite=True, epochs=8):
         assert settings(old_run)["epochs"] == 8
         assert files(old_run / ".replaced").items() >= OLD.items()
-        add_checkpoint(old_run)
+        finish_epoch(old_run)
     assert not (old_run / ".replaced").exists()
 
 
@@ -215,8 +276,8 @@ def test_killed_at_any_moment_the_old_run_is_whole_or_set_aside_whole(old_run, t
             found = {name: text for name, text in files(run_dir).items() if "partial" not in name}
             assert found == before
         with begun(run_dir, overwrite=True, epochs=9):
-            add_checkpoint(run_dir)
-        assert len(files(run_dir)) == 3
+            finish_epoch(run_dir)
+        assert len(files(run_dir)) == 4
         if not more:
             break
     assert place > 15
@@ -323,7 +384,7 @@ def test_a_run_behind_a_link_is_begun_and_overwritten_there(tmp_path):
     begin(tmp_path / "link")
     add(tmp_path / "there", OLD)
     with begun(tmp_path / "link", overwrite=True, epochs=7):
-        add_checkpoint(tmp_path / "link")
+        finish_epoch(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert settings(tmp_path / "there")["epochs"] == 7
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]

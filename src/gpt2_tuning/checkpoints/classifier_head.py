@@ -23,7 +23,7 @@ class Match(NamedTuple):
     """What a user should know of it, on one line."""
 
 
-def match(mine: Sequence[str], theirs: Sequence[str]) -> Match:
+def match(mine: Sequence[str], theirs: Sequence[str], given: bool = True) -> Match:
     """Same names: by name. As many, without names of their own on a side: in order. Else not.
 
     mine ["no", "yes"] and theirs ["yes", "no"] gives the rows [1, 0].
@@ -31,6 +31,8 @@ def match(mine: Sequence[str], theirs: Sequence[str]) -> Match:
     Args:
         mine: the model's classes; all different.
         theirs: the checkpoint's; all different.
+        given: whether the model's names were given to it, and stay; else it may take the
+            checkpoint's for its `LABEL_0` and so on.
     """
     mine, theirs = list(mine), list(theirs)
     in_order = list(range(len(mine)))
@@ -40,7 +42,7 @@ def match(mine: Sequence[str], theirs: Sequence[str]) -> Match:
         note = f"its classes are in the order {listed(theirs)}: the head's are matched by name"
         return Match([theirs.index(name) for name in mine], mine, note)
     if len(mine) == len(theirs) and unnamed(len(mine)) in (mine, theirs):
-        names = theirs if mine == unnamed(len(mine)) else mine
+        names = mine if given else theirs
         note = f"its head's classes are kept in order, as {listed(names)}"
         return Match(in_order, names, note)
     note = f"its classes are {listed(theirs)}, not {listed(mine)}: a new head begins at random"

@@ -50,10 +50,11 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """The config and the weights' names, types and shapes; no weight is read yet.
 
     Raises:
-        UserError: a file is missing or damaged, or a weight is not of a floating-point type.
+        UserError: a file is missing or damaged, a weight is not of a floating-point type, or two
+            have one name.
     """
     fields = read_json(directory / CONFIG_FILE)
-    weights = {}
+    weights: dict[str, Stored] = {}
     for path in weight_files(directory):
         with arrays.opened(path) as file:
             for stored in file.keys():  # noqa: SIM118 - the file is not a mapping
@@ -65,6 +66,11 @@ def read_checkpoint(directory: Path) -> Checkpoint:
                     raise UserError(
                         f"{path}: {name} is of type {part.get_dtype()}, not {', '.join(FLOATS)}: "
                         "use weights that are not quantized"
+                    )
+                if name in weights:
+                    raise UserError(
+                        f"{path}: {stored} is another weight of the name {name}, which "
+                        f"{weights[name].where} has as well"
                     )
                 read = functools.partial(arrays.read_array, path, stored)
                 weights[name] = Stored(f"{path}: {name}", tuple(part.get_shape()), read)

@@ -47,8 +47,8 @@ def read_labels(splits: Mapping[str, Rows], column: str, signed: bool = True) ->
     """The classes, which are those of the train split, and each row's class.
 
     Class names keep the order that the data set gives them. Integers, and floats that are whole,
-    become names in numeric order, booleans "false" and "true", and strings, without the blanks
-    around them, are sorted.
+    become names in numeric order, booleans "false" and "true", and strings are sorted; blanks
+    around names are cut.
 
     Args:
         splits: the rows, train among them; of each, all rows of its table.
@@ -102,7 +102,7 @@ def class_names(given: Sequence[str] | None, train: SplitLabels, column: str) ->
                 " are one but for blanks: give them different names"
             )
         first[name.strip()] = name
-    return list(given)
+    return list(first)
 
 
 def split_labels(rows: Rows, column: str, split: str, signed: bool) -> SplitLabels:
@@ -140,7 +140,8 @@ def split_labels(rows: Rows, column: str, split: str, signed: bool) -> SplitLabe
                 f"column {column!r} of {split} holds {values[numbers[row]]} in row {row + 1}, but"
                 f" the data set names {len(given)} classes, 0 to {len(given) - 1}"
             )
-        names = [given[value] for value in values]
+        written = [given[value] for value in values]
+        names = [name.strip() for name in written]
     else:
         names = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
     trimmed = [isinstance(value, str) and value != value.strip() for value in written]
@@ -188,7 +189,8 @@ def is_true(value: str) -> bool:
 
 def whole(value: Any) -> Any:
     """The integer that a whole float means, as pandas writes 1.0 for 1; else the value itself."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    exact = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
+    return int(value) if exact else value
 
 
 def shown_name(name: str) -> str:

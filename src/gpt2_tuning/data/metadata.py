@@ -15,6 +15,7 @@ from gpt2_tuning.files import Tree, foreign_entry
 
 METADATA_FILE = "metadata.json"
 SCHEMA_VERSION = 1
+RECORDS_NAME = re.compile(r"(train|validation|test)\.tfrecord\.gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +101,12 @@ def foreign_in_dataset(directory: Path) -> Path | None:
     None where it holds such a data set and nothing else, or nothing at all. metadata.json does not
     say what is ours: it might name any file.
     """
-    own: Tree = {re.escape(METADATA_FILE): None, r"(train|validation|test)\.tfrecord\.gz": None}
-    if found := foreign_entry(directory, own):
-        return found
     content = read_content(directory) or {"splits": {}}
     splits = content["splits"].values()
     listed = {file["name"] for split in splits if names_own_files(split) for file in split["files"]}
-    ours = {METADATA_FILE, *listed} if listed else set()
-    return next((path for path in sorted(directory.iterdir()) if path.name not in ours), None)
+    ours = [name for name in listed if RECORDS_NAME.fullmatch(name)]
+    own: Tree = {re.escape(name): None for name in (METADATA_FILE, *ours)} if ours else {}
+    return foreign_entry(directory, own)
 
 
 def names_own_files(split: object) -> bool:

@@ -6,7 +6,6 @@ whole or not at all.
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, foreign_in_datase
 from gpt2_tuning.data.report import NO_TEXT, SplitTally
 from gpt2_tuning.data.wire import serialized
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import atomic_directory, sha256_of
+from gpt2_tuning.files import atomic_directory, check_place, sha256_of
 from gpt2_tuning.startup import import_tensorflow
 
 Examples = Iterable[Example | Dropped | None]
@@ -41,11 +40,7 @@ def check_output_dir(directory: Path) -> None:
             f"{directory} is not a prepared data set and nothing else, as it holds {foreign.name}: "
             "give another --output_dir"
         )
-    parent = directory.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {parent}: give another --output_dir")
+    check_place(directory.absolute().parent, "--output_dir")
 
 
 def write_dataset(directory: Path, header: Metadata, examples: Mapping[str, Examples]) -> Metadata:

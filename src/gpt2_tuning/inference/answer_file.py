@@ -6,7 +6,6 @@ of work is gone on with by the same work alone.
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.files import check_place, lock_descriptor
 from gpt2_tuning.interrupts import Stopped
 
 PARTIAL = ".partial-"
@@ -125,19 +125,24 @@ def check_output(output: Path, source: Path, kept: Sequence[Path]) -> Path:
     Args:
         output: as the user gave it. Links are followed.
         source: the file of questions, which is never replaced, under whatever name.
-        kept: directories in which no file is replaced.
+        kept: directories in which no answers may lie.
 
     Returns:
-        The path without links; of a device or a pipe, `output` itself.
+        The path without links; of a device, a pipe or an open descriptor, `output` itself.
 
     Raises:
         UserError: answers may not go there, or cannot.
     """
     target = Path(os.path.realpath(output))
+    if open_descriptor(output) is not None:
+        return output
+    for directory in kept:
+        if target.is_relative_to(os.path.realpath(directory)):
+            raise UserError(f"--output would lie among the files of {directory}: give another name")
     try:
         mode = output.stat().st_mode
     except FileNotFoundError:
-        check_place(target)
+        check_place(target.parent, "--output")
         return target
     except OSError as error:
         raise UserError(f"cannot write to --output {output}: {error.strerror}") from error
@@ -150,24 +155,21 @@ def check_output(output: Path, source: Path, kept: Sequence[Path]) -> Path:
         raise UserError(f"--output {output} is neither a file nor a stream: give another name")
     if source.exists() and os.path.samefile(output, source):
         raise UserError("--output would overwrite --input: give it another name")
-    for directory in kept:
-        if target.is_relative_to(os.path.realpath(directory)):
-            raise UserError(
-                f"--output would overwrite {target.name} in {directory}: give it another name"
-            )
     if not os.access(target, os.W_OK):
         raise UserError(f"--output {output} is read-only: give it another name")
-    check_place(target)
+    check_place(target.parent, "--output")
     return target
 
 
-def check_place(target: Path) -> None:
-    """Raises UserError where no file could be made beside `target`."""
-    nearest = target.parent
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {nearest}: give another --output")
+def open_descriptor(output: Path) -> int | None:
+    """The descriptor of this process that a path such as /dev/stdout stands for, if it is one.
+
+    It may lead to a file that others write to as well, as behind `>>`, which nothing may replace.
+    """
+    name = re.fullmatch(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]+)", str(output))
+    if not name:
+        return None
+    return int(name[2]) if name[2] else {"stdout": 1, "stderr": 2}[name[1]]
 
 
 @contextlib.contextmanager
@@ -191,7 +193,7 @@ def opened(
     if target is None:
         yield Printed()
         return
-    if target.exists() and not target.is_file():
+    if open_descriptor(target) is not None or (target.exists() and not target.is_file()):
         if resume:
             raise UserError(f"--resume needs a file as --output: {target} keeps no answers")
         with descriptor_of(target, os.O_WRONLY) as descriptor:
@@ -199,7 +201,8 @@ def opened(
         return
     partial = target.with_name(f"{target.name}{PARTIAL}{digest[:DIGITS]}")
     refuse_others(target, partial, resume)
-    with descriptor_of(partial, os.O_RDWR | os.O_CREAT) as descriptor:
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666
+    with descriptor_of(partial, os.O_RDWR | os.O_CREAT, mode) as descriptor:
         lock(descriptor, partial)
         file = PartialFile(target, partial, descriptor, total, 0)
         file.done = kept_lines(file, resume, rows_at_once)
@@ -212,11 +215,12 @@ def opened(
 
 
 @contextlib.contextmanager
-def descriptor_of(path: Path, flags: int) -> Iterator[int]:
+def descriptor_of(path: Path, flags: int, mode: int = 0o666) -> Iterator[int]:
     """Opens a file, and makes the directories above it. Raises UserError where it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o666)
+        number = open_descriptor(path)
+        descriptor = os.open(path, flags, mode) if number is None else os.dup(number)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:
@@ -244,15 +248,14 @@ def lock(descriptor: int, partial: Path) -> None:
     Raises:
         UserError: another process has locked it, or has just moved it to its place.
     """
-    busy = UserError(f"another process is writing {partial}: wait for it, or give another --output")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(descriptor, partial)
     except BlockingIOError as error:
-        raise busy from error
+        raise UserError(
+            f"another process is writing {partial}: wait for it, or give another --output"
+        ) from error
     except OSError:  # no locks here
         return
-    if not partial.exists() or not os.path.samestat(os.fstat(descriptor), partial.stat()):
-        raise busy
 
 
 def refuse_others(target: Path, partial: Path, resume: bool) -> None:

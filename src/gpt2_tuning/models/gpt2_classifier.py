@@ -36,6 +36,8 @@ class GPT2Classifier(TunableModel):
         **kwargs,
     ):
         super().__init__(config, lora, **kwargs)
+        self.names_given = label_names is not None
+        """Whether the classes have names of their own, which no checkpoint's replace."""
         if label_names is None:
             label_names = classifier_head.unnamed(num_classes or 0)
         self.label_names = list(label_names)
@@ -119,7 +121,9 @@ class GPT2Classifier(TunableModel):
     def match_head(self, checkpoint: Checkpoint) -> classifier_head.Match | None:
         """How this model takes a checkpoint's head; None where the checkpoint has none."""
         theirs = classifier_head.label_names(checkpoint)
-        return classifier_head.match(self.label_names, theirs) if theirs else None
+        if not theirs:
+            return None
+        return classifier_head.match(self.label_names, theirs, self.names_given)
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as GPT2ForSequenceClassification."""

@@ -13,7 +13,7 @@ from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training import weights_record
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.run_directory import read_settings
-from gpt2_tuning.training.run_files import ADAPTER, BASE, MODEL
+from gpt2_tuning.training.run_files import ADAPTER, ASIDE, BASE, MODEL
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
 
@@ -125,7 +125,11 @@ def load_tuned(model_class: type[ModelT], run_dir: Path, **arguments: Any) -> Mo
             check_labels(run_dir, f"{MODEL}/{CONFIG_FILE}", found, label_names)
         return model_class.from_pretrained_silently(run_dir / MODEL, **arguments)
     if not (run_dir / ADAPTER).is_dir():
-        raise UserError(f"{run_dir} holds no tuned model: did its training finish?")
+        older = run_dir / ASIDE
+        raise UserError(
+            f"{run_dir} holds no tuned model: did its training finish?"
+            + (f" The run that it was to overwrite is in {older}" if older.is_dir() else "")
+        )
     weights_record.check(run_dir)
     lora, extra = adapters.read_adapter_config(run_dir / ADAPTER)
     if label_names is not None and extra.label_names is not None:

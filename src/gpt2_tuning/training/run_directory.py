@@ -15,7 +15,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import in_use, write_text
+from gpt2_tuning.files import check_place, in_use, write_text
 from gpt2_tuning.training import run_files
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.options import TrainOptions
@@ -49,12 +49,12 @@ def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
     """
     if options.output_dir is None:  # a name that is taken by now gets a number
         run_dir = paths.run_dir(task, default_name(options))
-        check_writable(run_dir.parent)
+        check_place(run_dir.parent, "--output_dir")
         return run_dir
     run_dir = options.output_dir
     with contextlib.ExitStack() as stack:
         if is_chief(options.strategy):
-            check_writable(run_dir)
+            check_place(run_dir, "--output_dir")
             if run_dir.is_dir():
                 stack.enter_context(training_in(run_dir))
                 run_files.settle(run_dir)
@@ -66,19 +66,11 @@ def check_content(run_dir: Path, options: TrainOptions, metadata: Metadata) -> N
     """The part of `check_run_dir` that looks into the directory."""
     if options.resume:
         check_same_run(run_dir, as_settings(options), metadata)
+        run_files.check_no_links(run_dir)
     elif is_chief(options.strategy) and run_files.is_begun(run_dir):
         if not options.overwrite:
             raise UserError(f"{run_dir} exists: use --resume, --overwrite or another --output_dir")
         run_files.check_overwritable(run_dir)
-
-
-def check_writable(run_dir: Path) -> None:
-    """Raises UserError where a run could not write."""
-    nearest = run_dir.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {nearest}: give another --output_dir")
 
 
 @contextlib.contextmanager
@@ -125,9 +117,10 @@ def begun(run_dir: Path, options: TrainOptions, metadata: Metadata) -> Iterator[
         if not locked:
             print(f"note: {run_dir} {NO_LOCKS}", file=sys.stderr)
         run_files.settle(run_dir)
+        found = options_as_found(run_dir)
         check_content(run_dir, options, metadata)
         try:
-            write_beginning(run_dir, options, metadata, locked)
+            write_beginning(run_dir, options, metadata, locked, found)
             yield run_dir
         except BaseException:
             if run_files.undo(run_dir):
@@ -138,7 +131,7 @@ def begun(run_dir: Path, options: TrainOptions, metadata: Metadata) -> Iterator[
 def made_directory(run_dir: Path, unique: bool) -> Path:
     """Makes a directory if it is not there; `unique` makes a new one, with a number if need be."""
     if not unique:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(run_dir)).mkdir(parents=True, exist_ok=True)
         return run_dir
     numbered, number = run_dir, 1
     while True:
@@ -150,11 +143,33 @@ def made_directory(run_dir: Path, unique: bool) -> Path:
             numbered = run_dir.with_name(f"{run_dir.name}-{number}")
 
 
-def write_beginning(run_dir: Path, options: TrainOptions, metadata: Metadata, locked: bool) -> None:
+def options_as_found(run_dir: Path) -> tuple[int, int] | None:
+    """Which options.yaml a directory has: another file's answer is another; None without one."""
+    try:
+        found = (run_dir / OPTIONS_FILE).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def write_beginning(
+    run_dir: Path,
+    options: TrainOptions,
+    metadata: Metadata,
+    locked: bool,
+    found: tuple[int, int] | None,
+) -> None:
     """Writes metadata.json and, last, options.yaml. A resumed run's follows what may change.
 
+    Args:
+        run_dir: the directory, whose content was checked.
+        options: the flags.
+        metadata: the data.
+        locked: whether locks keep others out; else the claim alone decides.
+        found: what `options_as_found` said before the check.
+
     Raises:
-        UserError: without locks, another process is at it.
+        UserError: another process was sooner, or trains a seed of the run.
     """
     settings = yaml.safe_dump(as_settings(options), sort_keys=False, allow_unicode=True)
     if options.resume:
@@ -162,21 +177,26 @@ def write_beginning(run_dir: Path, options: TrainOptions, metadata: Metadata, lo
             write_text(run_dir / OPTIONS_FILE, settings)
         return
     claim = run_dir / run_files.CLAIM
+    busy = f"another process is training in {run_dir}"
     if locked:  # what a process left that was killed just here
         claim.unlink(missing_ok=True)
-    if options.overwrite and run_files.is_begun(run_dir):
-        run_files.set_aside(run_dir)
     try:
         file = claim.open("x", encoding="utf-8")
     except FileExistsError as error:
-        raise UserError(f"another process is training in {run_dir}") from error
+        raise UserError(f"{busy}; if none is, remove {claim}") from error
     try:
         with file:
             file.write(settings)
-        if (run_dir / OPTIONS_FILE).exists():  # another process had made the claim and used it
-            raise UserError(f"another process is training in {run_dir}")
+        if options_as_found(run_dir) != found:  # another process had made the claim and used it
+            raise UserError(busy)
+        if options.overwrite and found:
+            with run_files.seeds_in_use(run_dir):
+                run_files.set_aside(run_dir)
         write_text(run_dir / METADATA_FILE, metadata.to_json())
         os.replace(claim, run_dir / OPTIONS_FILE)
+    except BlockingIOError as error:
+        claim.unlink(missing_ok=True)
+        raise UserError(f"another process is training a seed of {run_dir}") from error
     except BaseException:
         claim.unlink(missing_ok=True)
         raise

@@ -1,24 +1,28 @@
 """What a run's directory may hold, and how a run makes room for the one that overwrites it.
 
-A run that is overwritten is set aside inside its directory until the new one has saved its first
-checkpoint, so that one that fails before has cost nothing.
+A run that is overwritten is set aside inside its directory until the new one has finished an epoch,
+so that one that fails before has cost nothing.
 """
 
+import contextlib
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from gpt2_tuning.data.metadata import METADATA_FILE, read_content
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import Tree, foreign_entry
+from gpt2_tuning.files import Tree, foreign_entry, in_use, is_workplace
 
 OPTIONS_FILE = "options.yaml"
 CLAIM = f".{OPTIONS_FILE}.partial"
 """What a run writes first: whoever makes this file has the directory."""
 ASIDE = ".replaced"
-"""Holds the run that was there before, until the new one has a checkpoint."""
+"""Holds the run that was there before, until the new one has finished an epoch."""
 CHECKPOINTS = "checkpoints"
 ADAPTER, MODEL, BASE = "adapter", "model", "base"
 """What a run leaves: an adapter or the tuned model, and its base if that was random."""
@@ -38,7 +42,7 @@ OWN_RUN: dict[str, Tree | None] = {
     r"options\.yaml": None,
     r"metrics\.csv": None,
     r"README\.md": None,
-    r"[a-z_]+\.png": None,
+    r"(confusion|curves)\.png": None,
     r"\.[a-z_]+\.[a-z]+\.partial": None,  # of a small file, in a process that was killed
     "tensorboard": {r"events\.out\.tfevents\..+": None},
     CHECKPOINTS: {CHECKPOINT_NAME: CHECKPOINT, BEST_NAME: None},
@@ -46,32 +50,52 @@ OWN_RUN: dict[str, Tree | None] = {
     MODEL: HUGGING_FACE,
     BASE: HUGGING_FACE,
 }
-OWN_RUN[r"seed-[0-9]+"] = OWN_RUN  # of a training with several seeds
-OWN_RUN[r"\.replaced"] = OWN_RUN
+OWN_SEEDS: Tree = {**OWN_RUN, r"seed-[0-9]+": OWN_RUN}
+"""Of a training with several seeds."""
+OWN: Tree = {**OWN_SEEDS, re.escape(ASIDE): OWN_SEEDS}
 
 
 def check_overwritable(run_dir: Path) -> None:
     """Raises UserError unless all that a directory holds was written by a run.
 
-    It is known by its options.yaml and its metadata.json; a link is not ours.
+    It is known by its options.yaml and its metadata.json; a link is not ours, nor is a seed's
+    directory without them, or where there were not several seeds.
     """
-    if not is_run(run_dir) and not is_run(run_dir / ASIDE):
+    settings = settings_of_run(run_dir) or settings_of_run(run_dir / ASIDE)
+    if settings is None:
         raise UserError(f"{run_dir} is not a run, so --overwrite leaves it alone")
-    if found := foreign_entry(run_dir, OWN_RUN):
+    found = foreign_entry(run_dir, OWN)
+    for place in (run_dir, run_dir / ASIDE):
+        several = (settings_of_run(place) or {}).get("seeds", 1) != 1
+        for seed in sorted(place.glob("seed-*")):
+            if not several or (is_begun(seed) and settings_of_run(seed) is None):
+                found = found or seed
+    if found:
         raise UserError(
             f"{run_dir} holds {found.relative_to(run_dir)}, which no run wrote, so --overwrite "
-            "leaves it alone: move that file, or choose another --output_dir"
+            "leaves it alone: move that, or choose another --output_dir"
         )
 
 
-def is_run(run_dir: Path) -> bool:
-    """Whether a directory holds the two files that a run begins with, both of them ours."""
+def check_no_links(run_dir: Path) -> None:
+    """Raises UserError where a directory of a run is a link: what is behind it is not replaced."""
+    for name in (*LAST_TO_GO, "tensorboard"):
+        if (run_dir / name).is_symlink():
+            raise UserError(
+                f"{run_dir / name} is a link: a run replaces and removes files, and does so in "
+                "directories of its own only; put the directory itself there"
+            )
+
+
+def settings_of_run(run_dir: Path) -> dict[str, Any] | None:
+    """A run's flags; None unless both files that a run begins with are there and are ours."""
     try:
         settings = yaml.safe_load((run_dir / OPTIONS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return False
-    ours = isinstance(settings, dict) and {"model_size", "epochs", "seed"} <= settings.keys()
-    return ours and read_content(run_dir) is not None
+        return None
+    if not isinstance(settings, dict) or not {"model_size", "epochs", "seed"} <= settings.keys():
+        return None
+    return settings if read_content(run_dir) is not None else None
 
 
 def is_begun(run_dir: Path) -> bool:
@@ -83,12 +107,19 @@ def is_begun(run_dir: Path) -> bool:
     return bool(names) and not left
 
 
-def has_weights(run_dir: Path) -> bool:
-    """Whether a run got as far as a checkpoint, or has left a model; its seeds' runs count."""
-    places = (f"{CHECKPOINTS}/step-*", ADAPTER, MODEL)
-    return any(
-        any(run_dir.glob(pattern)) for place in places for pattern in (place, f"seed-*/{place}")
-    )
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether a run, or one of its seeds', got as far as a checkpoint or a model."""
+    return holds(run_dir, f"{CHECKPOINTS}/step-*", ADAPTER, MODEL)
+
+
+def has_results(run_dir: Path) -> bool:
+    """Whether a run, or one of its seeds', finished an epoch, so that it has weights to use."""
+    return holds(run_dir, f"{CHECKPOINTS}/best-*", ADAPTER, MODEL)
+
+
+def holds(run_dir: Path, *patterns: str) -> bool:
+    """Whether there is anything of these names in a run, or in one of its seeds'."""
+    return any(any(run_dir.glob(f"{at}{name}")) for name in patterns for at in ("", "seed-*/"))
 
 
 # --- setting aside; only inside the run's lock -------------------------------------------------
@@ -97,15 +128,14 @@ def has_weights(run_dir: Path) -> bool:
 def set_aside(run_dir: Path) -> None:
     """Moves the run that is there out of the way, its options.yaml first: see `settle`.
 
-    One that has no weights yet is nothing to go back to and is removed; what it had set aside
-    itself stays.
+    One without results is nothing to go back to where another was set aside before, and is removed.
     """
     aside = run_dir / ASIDE
-    if aside.exists() and not has_weights(run_dir):
+    if aside.exists() and not has_results(run_dir):
         remove_run(run_dir)
         return
     drop_aside(run_dir)
-    aside.mkdir()
+    aside.mkdir(exist_ok=True)
     for path in options_first(run_dir):
         os.rename(path, aside / path.name)
 
@@ -117,12 +147,12 @@ def settle(run_dir: Path) -> None:
 
 
 def undo(run_dir: Path) -> bool:
-    """Has the run that was set aside take the place of one that has no weights.
+    """Has the run that was set aside take the place of one that has no checkpoint.
 
     Returns:
         Whether there was such a run.
     """
-    if not (run_dir / ASIDE).is_dir() or has_weights(run_dir):
+    if not (run_dir / ASIDE).is_dir() or has_checkpoint(run_dir):
         return False
     remove_run(run_dir)
     bring_back(run_dir)
@@ -132,29 +162,72 @@ def undo(run_dir: Path) -> bool:
 def bring_back(run_dir: Path) -> None:
     """Moves the run that was set aside to where it was, its options.yaml last."""
     for path in reversed(options_first(run_dir / ASIDE)):
-        os.replace(path, run_dir / path.name)
+        move(path, run_dir / path.name)
     (run_dir / ASIDE).rmdir()
+
+
+def move(path: Path, target: Path) -> None:
+    """Renames a file or directory; into a directory that is there its entries are moved."""
+    if not target.is_dir():
+        os.replace(path, target)
+        return
+    for entry in list(path.iterdir()):
+        move(entry, target / entry.name)
+    path.rmdir()
 
 
 def drop_aside(run_dir: Path) -> None:
     """Removes the run that was set aside, if there is one: the new one has its own weights now."""
     if (run_dir / ASIDE).is_dir():
         remove_run(run_dir / ASIDE)
-        (run_dir / ASIDE).rmdir()
+        with contextlib.suppress(OSError):  # somebody put a file of his own there
+            (run_dir / ASIDE).rmdir()
 
 
 def remove_run(run_dir: Path) -> None:
-    """Removes a run of ours but for what it set aside: its weights late, options.yaml at last."""
+    """Removes what a run wrote, its weights late and options.yaml at last.
+
+    What it set aside stays, and so does whatever else came into the directory meanwhile.
+    """
     others = reversed(options_first(run_dir))
     for path in sorted(others, key=lambda path: path.name in LAST_TO_GO):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != OPTIONS_FILE:
-            path.unlink()
+        if path.name != OPTIONS_FILE:
+            remove_own(path, OWN_SEEDS)
     (run_dir / OPTIONS_FILE).unlink(missing_ok=True)
 
 
+def remove_own(path: Path, own: Tree) -> None:
+    """Removes a file or directory if `own` has its name, and in a directory what is named there."""
+    known = [inner for name, inner in own.items() if re.fullmatch(name, path.name)]
+    if path.is_symlink() or not (known or is_workplace(path)):
+        return
+    if not known:
+        shutil.rmtree(path)
+    elif known[0] is None:
+        if path.is_file():
+            path.unlink()
+    elif path.is_dir():
+        for entry in list(path.iterdir()):
+            remove_own(entry, known[0])
+        with contextlib.suppress(OSError):  # something else is in it
+            path.rmdir()
+
+
 def options_first(run_dir: Path) -> list[Path]:
-    """What a run's directory holds but for what is set aside in it: options.yaml, then the rest."""
-    found = [path for path in sorted(run_dir.iterdir()) if path.name != ASIDE]
+    """What is in a run's directory but for its claim and what is set aside: options.yaml first."""
+    found = [path for path in sorted(run_dir.iterdir()) if path.name not in (ASIDE, CLAIM)]
     return sorted(found, key=lambda path: path.name != OPTIONS_FILE)
+
+
+@contextlib.contextmanager
+def seeds_in_use(run_dir: Path) -> Iterator[None]:
+    """Inside the block no other process may train a seed of the run.
+
+    Raises:
+        BlockingIOError: one does already.
+    """
+    with contextlib.ExitStack() as stack:
+        for seed in run_dir.glob("seed-*"):
+            if seed.is_dir():
+                stack.enter_context(in_use(seed))
+        yield

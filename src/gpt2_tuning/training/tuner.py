@@ -158,8 +158,6 @@ class Tuner:
             watcher.say("no checkpoint was written yet: starting from the beginning")
             return
         self.progress, path = self.store.restore()
-        if self.chief:
-            run_files.drop_aside(self.run_dir)
         watcher.record(self.progress)
         if self.finished:
             if self.chief:  # a kill may have come just after the last one was written
@@ -304,6 +302,6 @@ class Tuner:
         """Writes all that resuming needs; only the chief does."""
         done = self.progress.epoch * self.train.steps + self.progress.step
         path = self.store.save(self.progress, done)
-        if self.chief:
-            run_files.drop_aside(self.run_dir)
+        if self.chief and self.progress.best_epoch is not None:
+            run_files.drop_aside(self.run_dir)  # the run that this one overwrites
         return path
