@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import tensorflow as tf
 
 from gpt2_tuning.memory import BYTES
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.options import Precision, TrainOptions
 from gpt2_tuning.training.run_directory import read_settings
 from gpt2_tuning.training.run_files import ASIDE, OPTIONS_FILE
 
@@ -59,7 +59,7 @@ def resolved(options: OptionsT) -> tuple[OptionsT, str]:
     return options, f"precision: {options.precision}{''.join(parts)}" if parts else ""
 
 
-def recorded(options: TrainOptions) -> tuple[str, str] | None:
+def recorded(options: TrainOptions) -> tuple[Precision, str] | None:
     """The precision that a run to be resumed was begun with; None where no run is found.
 
     A kill while the run was being set aside may have left its flags there: they come back.
@@ -72,7 +72,13 @@ def recorded(options: TrainOptions) -> tuple[str, str] | None:
     return (precision, "with which the run was begun") if precision in BYTES else None
 
 
-def of_devices(gpus: Sequence[Gpu]) -> tuple[str, str]:
+def half_precision(options: TrainOptions) -> Precision:
+    """The 16-bit type that the run's devices have units for; bfloat16 of a CPU, which has none."""
+    chosen, _ = of_devices(gpus_of(options))
+    return "bfloat16" if chosen == "float32" else chosen
+
+
+def of_devices(gpus: Sequence[Gpu]) -> tuple[Precision, str]:
     """The precision for these GPUs, or without any for the CPU, and why."""
     if not gpus:
         return "float32", "on a CPU"

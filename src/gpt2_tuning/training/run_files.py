@@ -129,6 +129,15 @@ def undo(run_dir: Path) -> bool:
     return True
 
 
+def take_away(run_dir: Path, directory_too: bool) -> None:
+    """Removes a run that has no weights, unless its directory holds what no run wrote."""
+    if has_weights(run_dir) or foreign_entry(run_dir, OWN_RUN):
+        return
+    remove_run(run_dir)
+    if directory_too:
+        run_dir.rmdir()
+
+
 def bring_back(run_dir: Path) -> None:
     """Moves the run that was set aside to where it was, its options.yaml last."""
     for path in reversed(options_first(run_dir / ASIDE)):
