@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The scripts that tests start find nothing compiled by others, and leave the user's cache alone.
+os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory="
 
 import pytest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from gpt2_tuning import nvidia
+from gpt2_tuning import compiled_cache, nvidia
 from gpt2_tuning.errors import OutOfMemory
 from gpt2_tuning.fitting import Update, Way, usable
 from gpt2_tuning.training.options import TrainOptions
@@ -31,10 +31,13 @@ def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> 
 
     Raises:
         OutOfMemory: in place of TensorFlow's error.
+        OSError: it was of a full disk.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
+        if compiled_cache.NAME in error.message:  # no space left on the disk
+            raise OSError(compiled_cache.not_kept(error.message)) from error
         begun = any(checkpoints.glob("step-*"))
         raise OutOfMemory(advice(steps, options, begun)) from error
 
