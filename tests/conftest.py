@@ -79,6 +79,22 @@ def text_config(small_config):
 
 
 @pytest.fixture
+def all_bits():
+    """For a test that compares in float32, which a GPU would round to TensorFloat-32."""
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(enabled)
+
+
+@pytest.fixture
+def cpu_alone():
+    """For a test that is about a machine without a GPU."""
+    if gpus := tf.config.get_visible_devices("GPU"):
+        pytest.skip(f"needs a machine without a GPU, or CUDA_VISIBLE_DEVICES=-1: {len(gpus)} seen")
+
+
+@pytest.fixture
 def plain_handlers():
     """Python's own handlers of signals, whatever the tests were started with."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -32,14 +32,6 @@ def machine(monkeypatch):
     return with_gpus
 
 
-@pytest.fixture
-def tensor_float_32():
-    """Whatever a test sets, others find it as it was."""
-    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
-    yield
-    tf.config.experimental.enable_tensor_float_32_execution(enabled)
-
-
 def resolved(**flags):
     options, line = precision.resolved(ClassifierOptions(**flags))
     return options.precision, line
@@ -109,7 +101,7 @@ def test_a_run_killed_while_it_was_set_aside_is_resumed_in_its_precision(tmp_pat
     assert begin(tmp_path / "run", resume=True) == "float16"
 
 
-@pytest.mark.usefixtures("tensor_float_32")
+@pytest.mark.usefixtures("all_bits")  # or fewer: others find it as it was
 @pytest.mark.parametrize(("rounded", "asked"), [(True, False), (False, True)])
 def test_compiled_products_ask_for_all_bits_without_tensor_float_32(tmp_path, rounded, asked):
     options = ClassifierOptions(output_dir=tmp_path / "run", strategy="one")

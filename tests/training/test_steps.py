@@ -16,6 +16,8 @@ from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 
 @pytest.fixture
 def records():
