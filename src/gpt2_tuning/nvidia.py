@@ -56,6 +56,8 @@ def driver() -> Driver | None:
         library.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(version))
         library.nvmlDeviceGetCount_v2(ctypes.byref(count))
         cards = [_card(library, index) for index in visible(count.value)]
+    except AttributeError:  # a driver from before some of these functions
+        return None
     finally:
         library.nvmlShutdown()
     cuda = (version.value // 1000, version.value % 1000 // 10)

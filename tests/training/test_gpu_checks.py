@@ -97,6 +97,13 @@ def test_hidden_gpus_are_not_looked_at(variable, found, monkeypatch):
     assert nvidia.visible(3) == found
 
 
+def test_a_driver_that_lacks_a_function_says_nothing_and_is_left_as_it_was(cards, monkeypatch):
+    library = cards(H100)
+    monkeypatch.delattr(Nvml, "nvmlSystemGetCudaDriverVersion_v2")
+    assert nvidia.driver() is None
+    assert not library.open
+
+
 def test_a_system_without_the_driver_has_no_gpu(monkeypatch):
     monkeypatch.setattr(nvidia, "LIBRARY", "libnone.so.1")
     assert nvidia.driver() is None

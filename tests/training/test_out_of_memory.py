@@ -5,6 +5,7 @@ import re
 import pytest
 import tensorflow as tf
 from script_runs import refused, snapshot
+from tuner_runs import make_tuner
 
 from classification_tuning import prep_dataset, train
 from gpt2_tuning.config import GPT2Config, LoRAConfig
@@ -91,6 +92,16 @@ def test_a_run_that_has_a_checkpoint_keeps_it_and_changes_only_what_it_may(
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
     flags = [*FLAGS, "--dataset_dir", str(data), "--output_dir", str(tmp_path / "run")]
     assert train.main([*flags, "--checkpoint_steps", "1", "--resume", "--rematerialize"]) == 0
+
+
+def test_a_disk_that_is_full_of_what_was_compiled_is_not_taken_for_memory(tmp_path):
+    message = (
+        "/home/x/xla_compile_cache__1__2__XLA_GPU_JIT.pb.tmp; No space left on device\n [Op:f]"
+    )
+    tuner = make_tuner(tmp_path)
+    ended = pytest.raises(OSError, match=r"No space left on device.*_directory= does without")
+    with ended, out_of_memory.reported(tuner.steps, tuner.options, tmp_path):
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
 
 def test_ways_begin_with_what_was_asked_and_take_less_in_parts():
