@@ -12,7 +12,8 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-parity certify chaos notebooks bench lint format clean
+.PHONY: help install demo test test-parity certify chaos notebooks bench \
+  test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -72,6 +73,20 @@ $(PEERS)/.installed: benchmarks/requirements.txt | $(VENV)/.installed
 # make bench BENCH='--cases "step/*" --data DIR'; --help lists the flags.
 bench: install $(PEERS)/.installed  ## measure speed and memory beside transformers + PEFT and KerasHub
 	@$(BIN)/python -m benchmarks.run --peer_python $(PEERS)/bin/python $(BENCH)
+
+# On a machine with a GPU, with interpreters that have what is needed: nothing is installed.
+GPU_TESTS := tests/models tests/data/test_packing.py tests/inference/test_generation.py \
+  $(addprefix tests/training/test_,gpu_checks.py precision.py steps.py strategy.py)
+PEER_PYTHON ?= $(PYTHON)
+WITH_SOURCES := PYTHONPATH=$(CURDIR)/src$${PYTHONPATH:+:$$PYTHONPATH}
+
+test-gpu:  ## run what a GPU may change, with PYTHON as it is
+	@$(WITH_SOURCES) $(PYTHON) -m pytest -q -p no:cacheprovider $(GPU_TESTS)
+
+bench-gpu:  ## measure on a GPU with PYTHON, and the peers with PEER_PYTHON, as they are
+	@$(WITH_SOURCES) $(PYTHON) -m benchmarks.run --peer_python $(PEER_PYTHON) --repeats 3 \
+	  --timeout 90 --cases step/lora/bfloat16 generate/8/bfloat16 \
+	  --variants weights weights-compile weights-xla eager plain
 
 lint: install  ## check style and types
 	@$(BIN)/ruff check $(SOURCES)

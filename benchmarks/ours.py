@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpt2_tuning.startup import importing_tensorflow
+from gpt2_tuning.startup import importing_tensorflow, without_triton
 
 with importing_tensorflow():
+    without_triton()  # as the scripts do
     import keras
     import tensorflow as tf
 
@@ -44,6 +45,12 @@ from gpt2_tuning.training.watching import peak_memory_mb
 
 def training_model(spec: Spec):
     """The model as train.py makes it, with LoRA's own dropout off, which not every peer has."""
+    with make_strategy("auto").scope():
+        return model_of(spec)
+
+
+def model_of(spec: Spec):
+    """The same, in whatever scope it is made."""
     settings = spec.settings
     lora = settings["lora"]
     options = TrainOptions(
@@ -63,9 +70,11 @@ def training_model(spec: Spec):
 
 def step_functions(model) -> StepFunctions:
     """The steps as train.py has them."""
-    optimizer = make_optimizer("adamw", common.LEARNING_RATE, common.WEIGHT_DECAY, 10**6, 0.0)
-    optimizer.build(model.trainable_variables)
-    return StepFunctions(model, make_strategy("auto"), optimizer, common.MAX_GRAD_NORM)
+    strategy = make_strategy("auto")
+    with strategy.scope():
+        optimizer = make_optimizer("adamw", common.LEARNING_RATE, common.WEIGHT_DECAY, 10**6, 0.0)
+        optimizer.build(model.trainable_variables)
+    return StepFunctions(model, strategy, optimizer, common.MAX_GRAD_NORM)
 
 
 def shared_batch(batch: int, length: int, prompt: int) -> Batch:
@@ -210,7 +219,8 @@ def padding(spec: Spec) -> Ready:
 
 def about() -> dict[str, Any]:
     """What it ran on."""
-    gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    gpus = [found.get("device_name", "GPU") for found in details]
     return {
         "device": ", ".join(gpus) or "CPU",
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},

@@ -7,6 +7,7 @@ it is its turn (rounds.py).
 import dataclasses
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,13 +19,22 @@ from benchmarks import common, machine, report, rows, table
 from benchmarks.cases import CASES, OURS, PEERS, PREPARED, Case, chosen, reduced
 from benchmarks.processes import ROOT, Process, interpreter, launched
 from benchmarks.rounds import Rounds
-from gpt2_tuning import cli
+from gpt2_tuning import cli, nvidia
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.training.options import require
 
 HERE = ROOT / "benchmarks"
 RESULTS = HERE / "results.json"
+
+
+def results_file() -> Path:
+    """results.json, or on a machine with a GPU a file with its name, results_nvidia_h200.json."""
+    driver = nvidia.driver()
+    if driver is None:
+        return RESULTS
+    card = re.sub(r"\W+", "_", driver.cards[0].name).lower()
+    return RESULTS.with_stem(f"{RESULTS.stem}_{card}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +56,9 @@ class Options:
     """The interpreter that has the peers."""
     work: Path = HERE / "work"
     """Where weights and tokenised rows are kept between runs."""
-    output: Path = RESULTS
-    """Where the results go; cases measured here before stay in it. Those in the default file also
-    stand in benchmarks/README.md."""
+    output: Path = dataclasses.field(default_factory=results_file)
+    """Where the results go, with a GPU by its name; cases measured here before stay in it. Those in
+    results.json also stand in benchmarks/README.md."""
     timeout: int = 300
     """Seconds after which a variant that has not warmed up, or not measured a round, is too slow
     to be measured."""

@@ -37,7 +37,9 @@ ROWS = 4000
 METHODS = {"head only": (0, 3e-3), "LoRA, rank 8": (8, 3e-3), "full": (0, 6e-4)}
 """Rank and learning rate. Of 3e-4, 1e-3 and 3e-3 the last did best for the head alone and for LoRA
 (seed 0, 2,000 rows); full tuning has the default for random weights."""
-COMMON = TrainOptions(epochs=6, batch_size=16, patience=None, lora_targets=LORA_TARGETS)
+COMMON = TrainOptions(
+    epochs=6, batch_size=16, patience=None, lora_targets=LORA_TARGETS, precision="float32"
+)
 
 
 def prepare_three(emotion: Path, work: Path) -> Path:

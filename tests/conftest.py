@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The scripts that tests start find nothing compiled by others, and leave the user's cache alone.
+os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory="
 
 import pytest
 
@@ -74,6 +76,22 @@ def small_config():
 def text_config(small_config):
     """The same with GPT-2's vocabulary, for batches that hold real padding; narrow, to be quick."""
     return dataclasses.replace(small_config, n_embd=16, n_head=2, vocab_size=50257)
+
+
+@pytest.fixture
+def all_bits():
+    """For a test that compares in float32, which a GPU would round to TensorFloat-32."""
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(enabled)
+
+
+@pytest.fixture
+def cpu_alone():
+    """For a test that is about a machine without a GPU."""
+    if gpus := tf.config.get_visible_devices("GPU"):
+        pytest.skip(f"needs a machine without a GPU, or CUDA_VISIBLE_DEVICES=-1: {len(gpus)} seen")
 
 
 @pytest.fixture

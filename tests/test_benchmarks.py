@@ -7,7 +7,9 @@ import pytest
 from benchmarks import cases, common, machine, report, rows, run, table, worker
 from benchmarks.report import Run
 
-from gpt2_tuning import processor
+from gpt2_tuning import nvidia, processor
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.training.strategy import make_strategy
 
 CASE = cases.CASES["step/lora/float32"]
 
@@ -19,6 +21,29 @@ def result(speed, peak, loss=10.9):
 
 def summary_of(*runs):
     return report.summarized(CASE, runs)
+
+
+def test_a_gpu_has_results_of_its_own(monkeypatch):
+    monkeypatch.setattr(nvidia, "driver", lambda: None)
+    assert run.Options().output == run.RESULTS
+    card = nvidia.Card("NVIDIA H100 80GB HBM3", (9, 0), 80, 80)
+    monkeypatch.setattr(nvidia, "driver", lambda: nvidia.Driver((12, 4), [card]))
+    assert run.Options().output == run.HERE / "results_nvidia_h100_80gb_hbm3.json"
+
+
+def test_our_step_is_of_a_model_in_the_strategy_s_scope(text_config, tmp_path, monkeypatch):
+    """Else the model's weights are of one device, and Keras's optimizer refuses them."""
+    from benchmarks import ours
+
+    strategy = make_strategy("mirrored")
+    monkeypatch.setattr(ours, "make_strategy", lambda name: strategy)
+    config = dataclasses.replace(text_config, n_positions=1024)
+    GPT2LanguageModel(config).built_now().save_pretrained(tmp_path / common.BASE)
+    settings = {**cases.STEP, "tuning": "lora", "precision": "float32", "lora": cases.LORA}
+    spec = common.Spec("step", "default", settings, tmp_path, 60, 0.0)
+    steps = ours.step_functions(ours.training_model(spec))
+    assert steps.strategy.num_replicas_in_sync == 2
+    assert np.isfinite(steps.train(ours.shared_batch(2, 8, 4)).numpy()).all()
 
 
 def test_a_ratio_is_ours_over_the_best_variant_of_the_best_peer():

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,55 @@ def test_import_that_was_done_before_keeps_nothing_from_being_collected():
     import_tensorflow()
     assert gc.get_freeze_count() == before
     assert gc.isenabled()
+
+
+def flags_of_xla(given, card):
+    """What XLA_FLAGS is for TensorFlow, and what is said, where there is such a card, or None."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys\n"
+            "from gpt2_tuning import nvidia, startup\n"
+            f"nvidia.driver = lambda: {card!r}\n"
+            "startup.without_triton()\n"
+            "print(os.environ.get('XLA_FLAGS'))\n"
+            "startup.import_tensorflow()\n"  # which ends the process at a flag it does not know
+            "import tensorflow as tf\n"
+            "tf.function(lambda x: x + 1, jit_compile=True)(tf.ones([2]))\n",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=SRC,
+        env={**os.environ, **given},
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "card", "expected"),
+    [
+        ({}, "a card", "--xla_gpu_enable_triton_gemm=false"),
+        (
+            {"XLA_FLAGS": "--xla_gpu_autotune_level=2"},
+            "a card",
+            "--xla_gpu_autotune_level=2 --xla_gpu_enable_triton_gemm=false",
+        ),
+        (
+            {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=true"},
+            "a card",
+            "--xla_gpu_enable_triton_gemm=true",
+        ),
+        ({}, None, "None"),
+    ],
+    ids=["none", "others", "this one", "no card"],
+)
+def test_triton_is_off_on_a_gpu_unless_the_user_has_spoken(monkeypatch, given, card, expected):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    done = flags_of_xla(given, card)
+    assert done.stdout == f"{expected}\n"
+    said = expected.endswith("triton_gemm=false")
+    assert done.stderr.count("note: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false is set") == said
 
 
 @pytest.mark.parametrize("task", ["classification", "entailment", "instruction", "text"])

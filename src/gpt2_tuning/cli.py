@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 import tyro
 import yaml
 
-from gpt2_tuning import interrupts
+from gpt2_tuning import compiled_cache, interrupts
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.startup import import_tensorflow
+from gpt2_tuning.startup import import_tensorflow, without_triton
 
 OptionsT = TypeVar("OptionsT")
 
@@ -41,7 +41,7 @@ def run(
     """Reads the flags, runs `action(options)` and returns the process's exit code.
 
     That is 0, or what the action returned. TensorFlow is imported, quietly, before the action,
-    unless the action does not need it.
+    unless the action does not need it, and set to keep what it compiles.
 
     A UserError, or an operating-system error such as a full disk, becomes one line on standard
     error and exit code 2; Ctrl-C becomes 130 and SIGTERM 143. Any other exception is a defect and
@@ -51,9 +51,12 @@ def run(
         options = parse_options(options_class, sys.argv[1:] if argv is None else argv)
         if isinstance(options, Checked):
             options.check()
-        if tensorflow:
-            import_tensorflow()
-        with interrupts.terminable():
+        with contextlib.ExitStack() as stack:
+            if tensorflow:
+                without_triton()  # part of what the cache goes by
+                stack.enter_context(compiled_cache.used())
+                import_tensorflow()
+            stack.enter_context(interrupts.terminable())
             return action(options) or 0
     except (UserError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)

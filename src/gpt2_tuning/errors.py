@@ -3,3 +3,7 @@
 
 class UserError(ValueError):
     """Bad usage or bad input. The message is one line that says what is wrong and what to do."""
+
+
+class OutOfMemory(UserError):
+    """A step needs more memory than there is."""

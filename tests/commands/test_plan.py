@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import get_args
 
 import pytest
 
@@ -71,6 +72,38 @@ def test_what_fits_as_asked_needs_no_flag(capsys):
     assert "no further flag" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("card", "precision"), [("T4", "float16"), ("L4", "bfloat16"), ("H100", "bfloat16")]
+)
+def test_a_card_has_its_own_memory_and_the_precision_that_train_chooses(card, precision, capsys):
+    assert plan.main(["--card", card]) == 0
+    shown = capsys.readouterr().out
+    assert f"as asked, {precision}, GB" in shown
+    assert "runtime" not in shown
+    assert "An estimate: of tensors alone" in shown
+    size, left = map(
+        float, re.findall(r"of (\d+) GiB, of which a run has about ([\d.]+) GB", shown)[0]
+    )
+    assert 0.8 * size < left < size * 2**30 / 1e9
+    assert shown.rstrip().endswith("no further flag")
+
+
+def test_a_gpu_by_its_size_is_no_process(capsys):
+    assert plan.main(["--memory", "16", "--device", "gpu", "--precision", "float32"]) == 0
+    gpu = capsys.readouterr().out
+    assert plan.main(["--memory", "16"]) == 0
+    process = capsys.readouterr().out
+    assert "one GPU of 16 GB, of which a run has about 13." in gpu
+    assert "--precision float32" in gpu.splitlines()[-1]  # which auto is not there
+    assert "runtime" in process
+    assert "An estimate: of the whole process" in process
+    assert process.splitlines()[-1].startswith("Fits into 16 GB with:")
+
+
+def test_cards_are_as_the_names_that_can_be_given():
+    assert set(plan.CARDS) == set(get_args(plan.Card))
+
+
 def test_what_fits_in_no_way_is_said(capsys):
     assert plan.main(["--model_size", "1.5B", "--memory", "2"]) == 1
     assert "Nothing fits into 2 GB" in capsys.readouterr().out
@@ -80,6 +113,8 @@ def test_what_fits_in_no_way_is_said(capsys):
     ("flags", "message"),
     [
         (["--model_size", "9B"], "unknown model size '9B'"),
+        (["--memory", "8", "--card", "T4"], "--memory and --card exclude each other"),
+        (["--card", "T5"], "--card"),
         (["--memory", "0"], "--memory must be above 0"),
         (["--seq_len", "1025"], "--seq_len must be at most 1024"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),

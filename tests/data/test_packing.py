@@ -14,6 +14,8 @@ from gpt2_tuning.data.packing import PackedSource, pack
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 
 def dolly_like(count, seed=0):
     """Lengths and prompt lengths spread as those of Dolly are; the tokens are the row's number."""

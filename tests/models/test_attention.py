@@ -7,6 +7,8 @@ import tensorflow as tf
 from gpt2_tuning.models import attention as forms
 from gpt2_tuning.models.attention import attend, attend_by_xla, attention, by_token
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 SEED = tf.constant([3, 4])
 LONG = forms.HALVED_FROM
 

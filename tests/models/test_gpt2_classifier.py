@@ -9,6 +9,8 @@ from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier, last_real_token
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 
 @pytest.fixture
 def model(small_config):

@@ -10,6 +10,8 @@ from samples import inputs_of, randomize
 from gpt2_tuning.models import chunked_loss
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 
 @pytest.fixture
 def batch():

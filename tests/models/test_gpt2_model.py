@@ -13,6 +13,8 @@ from gpt2_tuning.models import attention, gpt2_model, kernels
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model, visible_tokens
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 
 @pytest.fixture
 def model(small_config):

@@ -10,6 +10,8 @@ from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.gpt2_model import DropoutSeeds, GPT2Model
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 SEED = tf.constant([3, 4])
 
 

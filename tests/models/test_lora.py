@@ -16,6 +16,8 @@ from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.models.lora import LoRADense
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 LORA = {"rank": 4, "alpha": 8, "targets": ["attn.c_attn", "mlp.c_proj"]}
 ONE_LAYER = dataclasses.replace(SMALL, n_layer=1)
 ALL_FOUR = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]

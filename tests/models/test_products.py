@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from gpt2_tuning.models import products
 
+pytestmark = pytest.mark.usefixtures("all_bits")
+
 TOLERANCES = {
     "float32": 0.0,
     # Some of TensorFlow's own products cut the last bits off instead of rounding.

@@ -11,10 +11,13 @@ from samples import randomize
 from gpt2_tuning.data.batches import Batch, BatchSource, PlannedBatch, classification_batch
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.training import steps as steps_module
 from gpt2_tuning.training.loss_scale import FIRST, GROWS_AFTER, LossScale
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
+
+pytestmark = pytest.mark.usefixtures("all_bits")
 
 
 @pytest.fixture
@@ -42,6 +45,24 @@ def steps_of(
         optimizer = make_optimizer(optimizer, 1e-3, 0.01, 10, 0.1)
         optimizer.build(model.trainable_variables)
     return StepFunctions(model, strategy, optimizer, max_grad_norm, accumulation)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])
+def test_a_step_that_xla_compiles_whole_as_on_a_gpu_is_the_plain_one(
+    text_config, records, lora, monkeypatch
+):
+    batch = next(iter(BatchSource(records, 5).epoch(0, 0)))
+    ends = []
+    for whole in (False, True):
+        monkeypatch.setattr(steps_module, "uses_gpu", lambda whole=whole: whole)
+        steps = steps_of(text_config, make_strategy("one"), lora)
+        assert hasattr(steps._sums_and_gradients, "get_concrete_function") == whole
+        sums = [steps.train(batch).numpy() for _ in range(2)] + [steps.evaluate(batch).numpy()]
+        ends.append((steps.model.trainable_variables, np.concatenate(sums)))
+    (plain, plain_sums), (compiled, compiled_sums) = ends
+    np.testing.assert_allclose(plain_sums, compiled_sums, rtol=1e-4)
+    for one, other in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])

@@ -76,6 +76,7 @@ def test_flags_that_cannot_be_are_one_line(monkeypatch, capsys, flags, message):
     assert message in refused(train.main, capsys, *flags)
 
 
+@pytest.mark.usefixtures("cpu_alone")
 def test_devices_cannot_be_divided_once_in_use():
     """Here they are two: conftest.py divided them before TensorFlow started."""
     assert make_strategy("mirrored", 2).num_replicas_in_sync == 2

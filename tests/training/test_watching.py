@@ -1,7 +1,9 @@
 """What is seen of a run: figures that are true, on a terminal, in a file and on disk."""
 
+import contextlib
 import csv
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import tensorflow as tf
 from hostile import room_for
 from tuner_runs import STEPS, make_tuner
 
+from gpt2_tuning.data.batches import PlannedBatch, classification_batch
+from gpt2_tuning.training import steps as steps_module
 from gpt2_tuning.training import tuner as tuner_module
 from gpt2_tuning.training import watching
 
@@ -72,6 +76,14 @@ def test_a_file_gets_plain_lines(run):
     assert "\x1b" not in text
     assert "\r" not in text
     lines = text.splitlines()
+    compiled = [line for line in lines if line.startswith("compiling")]
+    assert [line.split("… ")[0] for line in compiled] == [
+        "compiling the training step",
+        "compiling the evaluation step",
+    ]
+    assert all(re.fullmatch(r".*… \d+\.\d s", line) for line in compiled)
+    assert lines[0] == compiled[0]
+    lines = [line for line in lines if line not in compiled]
     assert lines[0].startswith("epoch 1/3  loss ")
     assert "step 1/8" in lines[0]
     assert lines[0].endswith(" left")
@@ -88,6 +100,55 @@ def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
     for _ in range(3):
         watcher.advance(tuner.progress, {"loss": 1.0, "tokens_per_second": 1.0})
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_compiled_is_said_before_it_ends(tmp_path, capsys):
+    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    with watcher.compiling("training"):
+        assert capsys.readouterr().out == "compiling the training step… "
+    assert re.fullmatch(r"\d+\.\d s\n", capsys.readouterr().out)
+
+
+def test_a_step_that_cannot_be_compiled_leaves_a_whole_line(tmp_path, capsys):
+    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    with pytest.raises(ZeroDivisionError), watcher.compiling("training"):
+        raise ZeroDivisionError
+    assert capsys.readouterr().out == "compiling the training step… \n"
+
+
+def test_compiling_is_no_part_of_the_time_that_is_left(tmp_path, monkeypatch):
+    now = iter(range(0, 10**6, 100))
+    watcher = watching.EpochWatcher(tmp_path, 1, 10)
+    watcher.first_step, watcher.started, watcher.clock = 0, 0.0, 104.0
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(now))
+    with watcher.compiling("training"):
+        pass
+    assert watcher.compile_seconds == 100
+    # Four seconds for three steps; without the step that was compiled, two.
+    assert watcher.time_left(3) == "0:00:14"
+    assert watcher.time_left(1) == "0:15:36"  # nothing else was seen yet
+
+
+@pytest.mark.parametrize(("gpu", "lines"), [(False, 1), (True, 2)])
+def test_each_shape_is_compiled_on_a_gpu_and_none_twice(gpu, lines, tmp_path, monkeypatch):
+    monkeypatch.setattr(steps_module, "uses_gpu", lambda: gpu)
+    tuner, compiled = make_tuner(tmp_path), []
+
+    @contextlib.contextmanager
+    def compiling(what):
+        compiled.append(what)
+        yield
+
+    tuner.steps.compiling = compiling
+    short, long = (
+        classification_batch(tuner.train.records, PlannedBatch(np.arange(4), length), 4)
+        for length in (8, 16)
+    )
+    for batch in (short, long, short, long):
+        tuner.steps.train(batch)
+    assert compiled == ["training"] * lines
+    tuner.steps.evaluate(long)
+    assert compiled[lines:] == ["evaluation"]
 
 
 def test_a_log_that_cannot_be_written_is_an_error_of_the_system(tmp_path):

@@ -111,7 +111,9 @@ def run_case(
         spread: [1], the largest difference between two local replicas' copies of a weight.
     """
     batches = batches_of(task)
-    options = TrainOptions(pretrained="none", lora_rank=8 if kind == "lora" else 0)
+    options = TrainOptions(
+        pretrained="none", precision="float32", lora_rank=8 if kind == "lora" else 0
+    )
     with strategy.scope():
         model = model_of(task, kind)
         rate = learning_rate_of(options)

@@ -42,10 +42,14 @@ class Options:
 
 def train(options: Options) -> None:
     """Trains every case and writes a file for each."""
+    import tensorflow as tf
+
     from gpt2_tuning.commands import certify_case
     from gpt2_tuning.training.cluster import Cluster
     from gpt2_tuning.training.strategy import make_strategy, wait_for_all
 
+    # The bound is for float32, which a GPU would round to TensorFloat-32.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     strategy = make_strategy(options.strategy, options.logical_devices)
     worker = Cluster.from_environment().index if options.strategy == "multi_worker" else 0
     steps_class = certify_case.LocalMeans if BROKEN in os.environ else certify_case.StepFunctions

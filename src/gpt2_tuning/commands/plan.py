@@ -1,12 +1,12 @@
 """Says what fits into a device's memory, before anything is tried.
 
-python -m gpt2_tuning.commands.plan --model_size 355M --memory 16
+python -m gpt2_tuning.commands.plan --model_size 355M --card T4
 """
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,56 @@ from rich.table import Table
 from gpt2_tuning import cli
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.training.options import Precision
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from gpt2_tuning.memory import Memory
 
 GB = 1e9
+MEMORY = 16.0
+"""GB, where neither a size nor a card is named."""
+Card = Literal["P100", "V100", "T4", "A10", "A100", "A100-80GB", "L4", "L40S", "H100", "H200"]
+
+
+class Kind(NamedTuple):
+    """What decides on a card's memory."""
+
+    mib: int
+    """Its memory in MiB, as nvidia-smi shows it."""
+    capability: tuple[int, int]
+    """NVIDIA's compute capability."""
+
+
+CARDS: dict[Card, Kind] = {
+    "P100": Kind(16384, (6, 0)),
+    "V100": Kind(16384, (7, 0)),
+    "T4": Kind(15360, (7, 5)),
+    "A10": Kind(23028, (8, 6)),
+    "A100": Kind(40960, (8, 0)),
+    "A100-80GB": Kind(81920, (8, 0)),
+    "L4": Kind(23034, (8, 9)),
+    "L40S": Kind(46068, (8, 9)),
+    "H100": Kind(81559, (9, 0)),
+    "H200": Kind(143771, (9, 0)),
+}
+NEWEST = (9, 0)
+"""What a GPU is taken for of which only the size is known: TensorFlow leaves it least to use."""
+ABOUT_A_GPU = (
+    "An estimate: of tensors alone, fitted to two steps that were measured on an H200 (124M, LoRA, "
+    "bfloat16); what TensorFlow's allocator has of the card is worked out too."
+)
+ABOUT_A_CPU = "An estimate: of the whole process, as it was measured on CPUs to within 14 %."
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What a run would be computed on."""
+
+    name: str
+    memory: float
+    """Bytes that a run may take."""
+    gpu: bool
+    capability: tuple[int, int] = NEWEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +72,12 @@ class Options:
 
     model_size: str = "124M"
     """tiny, mini, 124M, 355M, 774M or 1.5B."""
-    memory: float = 16.0
-    """What there is on a device, in GB of 10^9 bytes."""
+    memory: float | None = None
+    """What there is on a device, in GB of 10^9 bytes. Default: 16, or what the card has."""
+    card: Card | None = None
+    """The GPU: its memory, and the precision that suits it."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """What --memory is of: a computer's memory, or a GPU's that --card does not know."""
     seq_len: int = 1024
     """Longest row, in tokens."""
     batch_size: int = 8
@@ -36,8 +88,8 @@ class Options:
     """Rank of the LoRA update; 0 tunes every weight."""
     lora_targets: tuple[str, ...] = ("attn.c_attn", "attn.c_proj")
     """Layers that LoRA adapts."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the computation."""
+    precision: Precision = "auto"
+    """Type of the computation; auto is what train.py chooses on the device."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """The optimizer."""
 
@@ -48,94 +100,86 @@ class Options:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
         if self.lora_rank < 0:
             raise UserError(f"--lora_rank must be 0 (full tuning) or more, not {self.lora_rank}")
-        if self.memory <= 0:
+        if self.memory is not None and self.memory <= 0:
             raise UserError(f"--memory must be above 0, not {self.memory}")
+        if self.memory is not None and self.card is not None:
+            raise UserError("--memory and --card exclude each other: a card has its own")
         if self.seq_len > GPT2Config.from_size(self.model_size).n_positions:
             raise UserError(f"--seq_len must be at most 1024, not {self.seq_len}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Way:
-    """One way to run the same update."""
+def device_of(options: Options) -> Device:
+    """The device, with what a run may take of its memory."""
+    from gpt2_tuning.fitting import MIB, usable
 
-    precision: str
-    accumulation: int
-    rematerialize: bool
-    optimizer: str
-
-    def flags(self) -> str:
-        """As train.py takes them; nothing where they are its defaults."""
-        parts = {
-            f"--precision {self.precision}": self.precision != "float32",
-            f"--gradient_accumulation {self.accumulation}": self.accumulation > 1,
-            "--rematerialize": self.rematerialize,
-            f"--optimizer {self.optimizer}": self.optimizer != "adamw",
-        }
-        return " ".join(flag for flag, wanted in parts.items() if wanted) or "no further flag"
-
-
-def ways(options: Options) -> Iterator[Way]:
-    """Ways to run an update, what costs least time or accuracy first."""
-    optimizers = [options.optimizer]
-    if not options.lora_rank and options.optimizer == "adamw":
-        optimizers.append("adafactor")
-    half = ["bfloat16"] if options.precision == "float32" else []
-    rows = -(-options.batch_size // options.devices)
-    parts = [2**power for power in range(rows.bit_length()) if 2**power <= rows]
-    for optimizer in optimizers:
-        for precision in [options.precision, *half]:
-            for rematerialize in (False, True):
-                for accumulation in parts:
-                    yield Way(precision, accumulation, rematerialize, optimizer)
+    size = options.memory or MEMORY
+    if options.card:
+        mib, capability = CARDS[options.card]
+        name, total = f"one {options.card} of {mib / 1024:.0f} GiB", float(mib * MIB)
+    elif options.device == "gpu":
+        name, total, capability = f"one GPU of {size:g} GB", size * GB, NEWEST
+    else:
+        return Device(f"{size:g} GB", size * GB, gpu=False)
+    left = usable(total, capability)
+    name = f"{name}, of which a run has about {left / GB:.1f} GB"
+    return Device(name, left, True, capability)
 
 
 def plan(options: Options) -> int:
     """Prints the table and the first way that fits; 1 where none does."""
-    from gpt2_tuning.memory import Memory, Setting, memory_of, rows_at_a_time
+    from gpt2_tuning.fitting import Update, Way
+    from gpt2_tuning.training.precision import Gpu, of_devices
 
+    device = device_of(options)
+    chosen, _ = of_devices([Gpu(device.name, device.capability)] if device.gpu else [])
     config = GPT2Config.from_size(options.model_size)
     lora = (
         LoRAConfig(options.lora_rank, targets=options.lora_targets) if options.lora_rank else None
     )
-
-    def memory(way: Way) -> Memory:
-        rows = rows_at_a_time(options.batch_size, way.accumulation, options.devices)
-        return memory_of(
-            Setting(
-                config,
-                lora,
-                rows,
-                options.seq_len,
-                way.precision,
-                way.optimizer,
-                way.rematerialize,
-            )
-        )
-
-    found = list(ways(options))
-    fits = next((way for way in found if memory(way).total <= options.memory * GB), None)
-    smallest = fits or min(found, key=lambda way: memory(way).total)
+    update = Update(
+        config,
+        lora,
+        options.batch_size,
+        options.seq_len,
+        options.devices,
+        device.gpu,
+        chosen if device.gpu else "bfloat16",
+    )
+    precision = chosen if options.precision == "auto" else options.precision
+    asked, default = Way(precision, optimizer=options.optimizer), Way(chosen)
+    found = {way: update.memory(way) for way in update.ways(asked)}
+    fits = next((way for way, memory in found.items() if memory.total <= device.memory), None)
+    smallest = fits or min(found, key=lambda way: found[way].total)
     kind = f"LoRA, rank {options.lora_rank}" if lora else "full tuning"
-    shown = {"as asked": memory(found[0])}
-    if smallest != found[0]:
-        shown["with the flags below"] = memory(smallest)
-    table = Table(f"{options.model_size}, {kind}, {options.batch_size} x {options.seq_len}")
-    for title in shown:
-        table.add_column(f"{title}, GB", justify="right")
-    for field in dataclasses.fields(Memory):
-        table.add_row(
-            field.name, *(f"{getattr(found_, field.name) / GB:.2f}" for found_ in shown.values())
-        )
-    table.add_row("peak", *(f"{found_.total / GB:.2f}" for found_ in shown.values()))
+    shown = {f"as asked, {asked.precision}": found[asked]}
+    if smallest != asked:
+        shown[f"with the flags below, {smallest.precision}"] = found[smallest]
     console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
+    console.print(
+        as_table(f"{options.model_size}, {kind}, {options.batch_size} x {options.seq_len}", shown)
+    )
+    console.print(ABOUT_A_GPU if device.gpu else ABOUT_A_CPU)
     if fits is None:
-        advice = "" if lora is None else "; a smaller model or --seq_len would"
-        advice = "; LoRA (--lora_rank 8) may" if lora is None else advice
-        console.print(f"Nothing fits into {options.memory:g} GB{advice}.")
+        advice = (
+            "; LoRA (--lora_rank 8) may" if lora is None else "; a smaller model or --seq_len would"
+        )
+        console.print(f"Nothing fits into {device.name}{advice}.")
         return 1
-    console.print(f"Fits into {options.memory:g} GB with: {fits.flags()}")
+    console.print(f"Fits into {device.name} with: {fits.flags(default) or 'no further flag'}")
     return 0
+
+
+def as_table(title: str, shown: "Mapping[str, Memory]") -> Table:
+    """GB by what they are for, a column for each way."""
+    table = Table(title)
+    for name in shown:
+        table.add_column(f"{name}, GB", justify="right")
+    for field in dataclasses.fields(next(iter(shown.values()))):
+        row = [getattr(memory, field.name) / GB for memory in shown.values()]
+        if any(row):
+            table.add_row(field.name, *(f"{value:.2f}" for value in row))
+    table.add_row("peak", *(f"{memory.total / GB:.2f}" for memory in shown.values()))
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:

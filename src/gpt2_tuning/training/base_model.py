@@ -19,7 +19,7 @@ ModelT = TypeVar("ModelT", bound=TunableModel)
 
 
 def dtype_policy(precision: str, lora: LoRAConfig | None) -> str:
-    """The Keras dtype policy of a run by its `--precision`.
+    """The Keras dtype policy of a run by its `--precision`, which is no longer `auto`.
 
     Frozen weights are held in the type of the computation; those that are tuned stay in float32.
     """

@@ -23,7 +23,7 @@ from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
-from gpt2_tuning.training.run import card_of, tuned
+from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
 
@@ -55,8 +55,7 @@ def train_classifier(
     """
     dataset_dir = options.dataset_dir or paths.dataset_dir(task)
     metadata = read_metadata(dataset_dir, task)
-    run_dir = run_directory.check_run_dir(task, options, metadata)
-    strategy = make_strategy(options.strategy, options.logical_devices)
+    options, run_dir, strategy = set_up(task, options, metadata)
     records = [read_records(dataset_dir, metadata, name) for name in ("train", "validation")]
     data = ClassifierData(metadata, *records)
     run = functools.partial(

@@ -33,7 +33,7 @@ from gpt2_tuning.training import base_model, run_directory
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
-from gpt2_tuning.training.run import card_of, tuned
+from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
@@ -56,8 +56,7 @@ def train_language_model(
     """
     dataset_dir = options.dataset_dir or paths.dataset_dir(task)
     metadata = read_metadata(dataset_dir, task)
-    run_dir = run_directory.check_run_dir(task, options, metadata)
-    strategy = make_strategy(options.strategy, options.logical_devices)
+    options, run_dir, strategy = set_up(task, options, metadata)
     train, validation = (
         batches(read_records(dataset_dir, metadata, name), metadata, options)
         for name in ("train", "validation")

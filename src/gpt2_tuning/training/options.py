@@ -9,6 +9,8 @@ import tyro
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.training.cluster import Cluster
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetOptions:
@@ -84,9 +86,11 @@ class TrainOptions:
     """Seeds the initial weights, the order of the rows and dropout."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """Adafactor keeps about one float32 of its own for every tuned weight, AdamW two."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the computation; weights that are tuned stay in float32. float16 is for GPUs without
-    bfloat16, such as the T4."""
+    precision: Precision = "auto"
+    """Type of the computation; weights that are tuned stay in float32. auto is bfloat16 on GPUs
+    that have units for it (A100, L4), float16 on others (T4), float32 on a CPU."""
+    tensor_float_32: bool = True
+    """Let a GPU round the factors of float32's products to 10 bits, for several times the speed."""
     rematerialize: bool = False
     """Compute each block again for its gradient: about a third less memory, half as slow again."""
     strategy: Literal["auto", "one", "mirrored", "multi_worker"] = "auto"

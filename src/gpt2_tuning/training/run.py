@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -11,11 +11,31 @@ import tensorflow as tf
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.models.tunable import TunableModel
-from gpt2_tuning.training import base_model, run_directory
+from gpt2_tuning.training import base_model, precision, run_directory
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.model_card import ModelCard
 from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
+
+OptionsT = TypeVar("OptionsT", bound=TrainOptions)
+
+
+def set_up(
+    task: str, options: OptionsT, metadata: Metadata
+) -> tuple[OptionsT, Path, tf.distribute.Strategy]:
+    """What comes before anything is read or made: the flags as this run has them, place, devices.
+
+    Raises:
+        UserError: the run directory may not be used so, or the devices cannot be those wanted.
+    """
+    options, line = precision.resolved(options)
+    run_dir = run_directory.check_run_dir(task, options, metadata)
+    tf.config.experimental.enable_tensor_float_32_execution(options.tensor_float_32)
+    strategy = make_strategy(options.strategy, options.logical_devices)
+    if line and is_chief(options.strategy):
+        print(line)
+    return options, run_dir, strategy
 
 
 @contextlib.contextmanager

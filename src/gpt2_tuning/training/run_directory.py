@@ -14,7 +14,7 @@ import yaml
 from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
-from gpt2_tuning.errors import UserError
+from gpt2_tuning.errors import OutOfMemory, UserError
 from gpt2_tuning.files import check_place, in_use, write_text
 from gpt2_tuning.training import run_files
 from gpt2_tuning.training.cluster import is_chief
@@ -96,7 +96,9 @@ def begun(run_dir: Path, options: TrainOptions, metadata: Metadata) -> Iterator[
 
     It begins with a copy of metadata.json and then options.yaml. Of processes that begin in one
     directory at the same time one goes on. A run that is overwritten comes back where the block
-    fails before the new one has weights. Of several workers the chief alone does all that.
+    fails before the new one has weights. A new one that finds too little memory before then leaves
+    nothing, since it is to be started again with other flags. Of several workers the chief alone
+    does all that.
 
     Args:
         run_dir: from `check_run_dir`; a default name that is taken by now gets a number.
@@ -112,6 +114,7 @@ def begun(run_dir: Path, options: TrainOptions, metadata: Metadata) -> Iterator[
     if not is_chief(options.strategy):
         yield run_dir
         return
+    new = options.output_dir is None or not run_dir.exists()
     run_dir = made_directory(run_dir, unique=options.output_dir is None)
     with training_in(run_dir) as locked:
         if not locked:
@@ -122,9 +125,11 @@ def begun(run_dir: Path, options: TrainOptions, metadata: Metadata) -> Iterator[
         try:
             write_beginning(run_dir, options, metadata, locked, found)
             yield run_dir
-        except BaseException:
+        except BaseException as error:
             if run_files.undo(run_dir):
                 print(f"note: {run_dir} {BACK_AGAIN}", file=sys.stderr)
+            elif isinstance(error, OutOfMemory) and not options.resume:
+                run_files.take_away(run_dir, new)
             raise
 
 

@@ -159,6 +159,16 @@ def undo(run_dir: Path) -> bool:
     return True
 
 
+def take_away(run_dir: Path, directory_too: bool) -> None:
+    """Removes a run that has no checkpoint, and its directory unless something else is in it."""
+    if has_checkpoint(run_dir):
+        return
+    remove_run(run_dir)
+    if directory_too:
+        with contextlib.suppress(OSError):
+            run_dir.rmdir()
+
+
 def bring_back(run_dir: Path) -> None:
     """Moves the run that was set aside to where it was, its options.yaml last."""
     for path in reversed(options_first(run_dir / ASIDE)):

@@ -9,6 +9,7 @@ hundred kilobytes at most, and each replica so knows the global weight and the g
 without asking the others.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 
@@ -23,6 +24,7 @@ from gpt2_tuning.training.strategy import uses_gpu
 
 SUMS = ("loss", "hits", "weight")
 MEANS = {"loss": "loss", "accuracy": "hits"}
+TRAINING, EVALUATION = "training", "evaluation"
 
 
 class StepFunctions:
@@ -81,14 +83,35 @@ class StepFunctions:
             return self._first(strategy.run(self._evaluate_replica, args=(batch,)))
 
         self._train, self._evaluate = AnyLength(train), AnyLength(evaluate)
+        self.compiling: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
+        """Gives what is entered while a step of TRAINING or EVALUATION is compiled."""
+        self._compiled: set[tuple] = set()
+        self.longest = 0
+        """Tokens of the longest row that was computed, or was to be."""
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Updates the weights: float32 [4], the sums and the gradients' global norm."""
-        return self._train(self._tensors(batch))
+        return self._call(self._train, batch)
 
     def evaluate(self, batch: Batch) -> tf.Tensor:
         """Changes nothing: float32 [3], the sums."""
-        return self._evaluate(self._tensors(batch))
+        return self._call(self._evaluate, batch)
+
+    def _call(self, function: "AnyLength", batch: Batch) -> tf.Tensor:
+        """The function's result; one that is compiled first is waited for."""
+        tensors = self._tensors(batch)
+        self.longest = max(self.longest, batch.inputs["token_ids"].shape[1])
+        # XLA compiles for one shape; elsewhere one trace serves batches of every length.
+        shapes = tuple(tensor.shape for tensor in tf.nest.flatten(tensors)) if uses_gpu() else ()
+        what = TRAINING if function is self._train else EVALUATION
+        kind = (what, *kind_of(tensors), *shapes)
+        if kind in self._compiled:
+            return function(tensors)
+        with self.compiling(what):
+            result = function(tensors)
+            result.numpy()
+        self._compiled.add(kind)
+        return result
 
     def _tensors(self, batch: Batch):
         """The batch as tensors, its rows made a multiple of the number of parts it is split in."""
@@ -200,13 +223,18 @@ class AnyLength:
 
     def __call__(self, batch):
         """What the function gives; its batch's first dimension is the only one that is fixed."""
-        inputs, targets, _ = batch
-        kind = (*sorted(inputs), *targets.shape[:1])
+        kind = kind_of(batch)
         if kind not in self.known:
             self.known.add(kind)
             # Calls find this trace, since their batches are cases of its signature.
             self.traced.get_concrete_function(tf.nest.map_structure(any_length, batch))
         return self.traced(batch)
+
+
+def kind_of(batch) -> tuple:
+    """What batches that share a trace have in common: the names of their inputs, their rows."""
+    inputs, targets, _ = batch
+    return (*sorted(inputs), *targets.shape[:1])
 
 
 def any_length(tensor: tf.Tensor) -> tf.TensorSpec:

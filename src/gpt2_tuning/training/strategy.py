@@ -15,6 +15,7 @@ import tensorflow as tf
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import handling
 from gpt2_tuning.training.cluster import Cluster
+from gpt2_tuning.training.gpu_checks import check_gpus, started_gpus
 
 
 def make_strategy(name: str, logical_devices: int | None = None) -> tf.distribute.Strategy:
@@ -28,13 +29,16 @@ def make_strategy(name: str, logical_devices: int | None = None) -> tf.distribut
             everything as it is.
 
     Raises:
-        UserError: there is no such strategy, or TensorFlow cannot make it (any more).
+        UserError: there is no such strategy, TensorFlow cannot make it (any more), or a GPU cannot
+            be used.
     """
-    if logical_devices is not None:
+    if logical_devices is None:
+        check_gpus(one=name == "one")
+    else:
         split_cpu(logical_devices)
     if name == "multi_worker":
         return multi_worker()
-    gpus = tf.config.list_logical_devices("GPU")
+    gpus = started_gpus()
     if name == "one" or (name == "auto" and not gpus):
         return tf.distribute.get_strategy()
     if name in ("auto", "mirrored"):

@@ -17,7 +17,7 @@ from gpt2_tuning.data.batches import Batch, BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.models.tunable import TunableModel
-from gpt2_tuning.training import checkpoint, run_directory, run_files
+from gpt2_tuning.training import checkpoint, out_of_memory, run_directory, run_files
 from gpt2_tuning.training.checkpoint import Checkpoints, Progress
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
@@ -114,8 +114,8 @@ class Tuner:
             resume: continue from the run directory's newest checkpoint.
 
         Raises:
-            UserError: there is nothing to resume from, a checkpoint cannot be written, or a loss
-                is not finite.
+            UserError: there is nothing to resume from, a checkpoint cannot be written, a loss is
+                not finite, or the memory does not suffice (OutOfMemory).
             Stopped: by SIGTERM or Ctrl-C at any worker, once a checkpoint was saved.
         """
         with self.watched() as watcher:
@@ -123,7 +123,8 @@ class Tuner:
                 self.restore(watcher)
             check_agreement(self.strategy, f"{self.store.run} {self.progress}")
             while not self.finished:
-                self.run_epoch(watcher)
+                with out_of_memory.reported(self.steps, self.options, self.checkpoints):
+                    self.run_epoch(watcher)
             wait_for_all(self.strategy)  # the chief has written the best weights when it comes here
             self.stop_if_asked()
         self.store.load_best(self.progress)
@@ -139,6 +140,7 @@ class Tuner:
             stack.enter_context(self.stop)
             watching = EpochWatcher if self.chief else SilentWatcher
             watcher = watching(self.run_dir, self.options.epochs, self.train.steps)
+            self.steps.compiling = watcher.compiling
             yield stack.enter_context(watcher)
 
     @property

@@ -1,11 +1,12 @@
 """What a person sees of a run under way: one progress line, metrics.csv, TensorBoard."""
 
+import contextlib
 import csv
 import io
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gpt2_tuning.files import write_text
 from gpt2_tuning.training.checkpoint import Progress as RunProgress
+from gpt2_tuning.training.steps import TRAINING
 
 METRICS_FILE = "metrics.csv"
 MEASURED = ("tokens_per_second", "seconds", "peak_memory_mb")
@@ -46,6 +48,7 @@ class EpochWatcher:
         self.board = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
         self.clock = self.started = self.last_line = time.monotonic()
         self.first_step: int | None = None
+        self.compiled_steps, self.compile_seconds = 0, 0.0
 
     def __enter__(self) -> "EpochWatcher":
         self.bar.start()
@@ -58,6 +61,31 @@ class EpochWatcher:
     def say(self, line: str) -> None:
         """Prints a line above the progress."""
         self.console.print(line, markup=False)
+
+    @contextlib.contextmanager
+    def compiling(self, what: str) -> Iterator[None]:
+        """Inside the block a step of `what` is compiled: says so, and then how long it took.
+
+        Where no terminal can show a moving line, that is one line, begun at once.
+        """
+        moving, text = self.console.is_terminal, f"compiling the {what} step…"
+        shown, started = self.bar.tasks[self.task].description, time.monotonic()
+        self.bar.update(self.task, description=f"{shown}  {text}".lstrip())
+        if not moving:
+            self.console.print(text, end=" ")
+        took = ""
+        try:
+            yield
+            seconds = time.monotonic() - started
+            took = f"{seconds:.1f} s"
+        finally:
+            self.bar.update(self.task, description=shown)
+            if not moving:
+                self.say(took)
+        if moving:
+            self.say(f"{text} {took}")
+        self.compile_seconds += seconds
+        self.compiled_steps += what == TRAINING
 
     def lap(self) -> float:
         """Seconds since it was called before, or since the epoch began."""
@@ -88,7 +116,10 @@ class EpochWatcher:
 
     def time_left(self, done: int) -> str:
         """How long the remaining steps take at this process's pace, such as 1:02:30."""
-        pace = (self.clock - self.started) / max(done - (self.first_step or 0), 1)
+        spent, steps = self.clock - self.started, done - (self.first_step or 0)
+        if steps > self.compiled_steps:  # else compiling is all that was seen so far
+            spent, steps = spent - self.compile_seconds, steps - self.compiled_steps
+        pace = spent / max(steps, 1)
         seconds = round(pace * (self.epochs * self.steps - done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
@@ -143,6 +174,11 @@ class SilentWatcher(EpochWatcher):
 
     def say(self, line: str) -> None:
         """Says nothing."""
+
+    @contextlib.contextmanager
+    def compiling(self, what: str) -> Iterator[None]:
+        """Says nothing."""
+        yield
 
     def begin(self, progress: RunProgress) -> None:
         """Only starts the clock."""

@@ -1,0 +1,92 @@
+"""What is said where a device's memory does not suffice: the flags that fit, as `plan` has them."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from gpt2_tuning import compiled_cache, nvidia
+from gpt2_tuning.errors import OutOfMemory
+from gpt2_tuning.fitting import Update, Way, usable
+from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.precision import half_precision
+from gpt2_tuning.training.steps import StepFunctions
+from gpt2_tuning.training.strategy import uses_gpu
+
+GB = 1e9
+MARGIN = 0.9
+"""What is advised takes at most this share of what did not fit, whatever there seems to be."""
+
+
+@contextlib.contextmanager
+def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> Iterator[None]:
+    """Turns TensorFlow's error inside the block into a line.
+
+    Args:
+        steps: what is computed in the block.
+        options: the flags.
+        checkpoints: where the run's are; one to go on from leaves fewer flags to change.
+
+    Raises:
+        OutOfMemory: in place of TensorFlow's error.
+        OSError: it was of a full disk.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        if compiled_cache.NAME in error.message:  # no space left on the disk
+            raise OSError(compiled_cache.not_kept(error.message)) from error
+        begun = any(checkpoints.glob("step-*"))
+        raise OutOfMemory(advice(steps, options, begun)) from error
+
+
+def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
+    """What did not fit, and with which flags it would."""
+    update = Update(
+        steps.model.config,
+        steps.model.lora,
+        options.batch_size,
+        steps.longest,
+        steps.strategy.num_replicas_in_sync,
+        uses_gpu(),
+        half_precision(options),
+    )
+    asked = Way(
+        options.precision,
+        options.gradient_accumulation,
+        options.rematerialize,
+        options.optimizer,
+    )
+    needed, limit = update.memory(asked), memory_of_a_device()
+    found = ((way, update.memory(way)) for way in update.ways(asked))
+    fits = (
+        (way, memory.total)
+        for way, memory in found
+        if memory.total <= limit and memory.tensors <= MARGIN * needed.tensors
+    )
+    if begun:  # a resumed run may not change the others
+        fits = (found for found in fits if found[0] == asked._replace(rematerialize=True))
+    way, total = next(fits, (None, 0.0))
+    said = (
+        f"out of memory in a batch of {options.batch_size} x {steps.longest} tokens in "
+        f"{options.precision}, which takes about {needed.total / GB:.2f} GB a device"
+    )
+    if way is None:
+        return (
+            f"{said}, and nothing fits that {'a resumed run' if begun else 'a flag'} may change: "
+            "choose a smaller --model_size, or prepare the data with a smaller --seq_len"
+        )
+    return (
+        f"{said}: {'--resume' if begun else 'start again'} with {way.flags(asked)}, which takes "
+        f"about {total / GB:.2f} GB (both are estimates)"
+    )
+
+
+def memory_of_a_device() -> float:
+    """Bytes that the smallest device has, about."""
+    driver = nvidia.driver() if uses_gpu() else None
+    if driver:
+        return min(usable(card.total, card.capability) for card in driver.cards)
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,50 @@
+"""Each case of compiling has XLA's flags for itself and finds nothing compiled before."""
+
+import json
+import subprocess
+
+import pytest
+from benchmarks import compile_time
+
+ANSWER = {"device": "CPU", "first_step_s": 3.0, "step_ms": 1.5}
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The environment and the settings of every process that was to be started."""
+    found = []
+
+    def run(command, env, **_):
+        found.append((env, json.loads(command[-1])))
+        failed = env["XLA_FLAGS"].endswith("parallelism=16")
+        output = "" if failed else f"noise\n{compile_time.ANSWER}{json.dumps(ANSWER)}\n"
+        return subprocess.CompletedProcess(command, int(failed), output, "trace\nwhy it failed\n")
+
+    monkeypatch.setattr(compile_time.subprocess, "run", run)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_mine=1")
+    return found
+
+
+def test_cases_differ_in_what_they_are_named_for(started, tmp_path, capsys):
+    output = tmp_path / "new" / "figures.json"
+    assert compile_time.main(["--output", str(output)]) == 1  # one failed
+    assert len(started) == len(compile_time.FEW) + len(compile_time.CASES)
+    for environment, _ in started:
+        assert environment["XLA_FLAGS"].startswith("--xla_mine=1 --xla_gpu_enable_triton_gemm=")
+        assert environment["TF_XLA_FLAGS"] == "--tf_xla_persistent_cache_directory="
+    of_each = {(env["XLA_FLAGS"], *settings.items()) for env, settings in started}
+    assert len(of_each) == len(started)
+    assert [settings["layers"] for _, settings in started] == [2, 2, *[12] * 8]
+    content = json.loads(output.read_text())
+    failed = [case for case in content["cases"] if "error" in case]
+    assert [(case["case"], case["error"]) for case in failed] == [
+        ("static/parallel-16", "why it failed")
+    ]
+    assert content["cases"][0] == {"case": "static", "layers": 2, **ANSWER}
+    assert "static/triton" in capsys.readouterr().out
+
+
+def test_a_case_that_nobody_knows_is_one_line(started, capsys):
+    assert compile_time.main(["--cases", "cold"]) == 2
+    assert "no case is chosen: --cases takes static, unknown" in capsys.readouterr().err
+    assert not started
