@@ -9,7 +9,8 @@ from samples import randomize
 from token_rows import random_records, records_of, targets_of
 
 from gpt2_tuning.config import END_OF_TEXT
-from gpt2_tuning.data.batches import BatchSource, language_model_batch
+from gpt2_tuning.data.batch_arrays import language_model_batch
+from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packing import PackedSource, pack
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from gpt2_tuning.commands.certify_run import MAX_GRAD_NORM
 from gpt2_tuning.config import GPT2Config, LoRAConfig
-from gpt2_tuning.data.batches import Batch, PlannedBatch, classification_batch
+from gpt2_tuning.data.batch_arrays import Batch, PlannedBatch, classification_batch
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.batches import BatchSource, language_model_batch
+from gpt2_tuning.data.batch_arrays import language_model_batch
+from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.prompts import Template

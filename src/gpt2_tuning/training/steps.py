@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.data.batches import Batch, BatchSource
+from gpt2_tuning.data.batch_arrays import Batch
+from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training.loss_scale import LossScale
 from gpt2_tuning.training.strategy import uses_gpu
@@ -55,6 +56,7 @@ class StepFunctions:
         # On a GPU, XLA compiles each replica's computation; on a CPU it would make it slower.
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         wrap = compiled if uses_gpu() else lambda function: function
+        trace = EachShape if uses_gpu() else AnyLength
         self._sums_and_gradients = wrap(self._plain_sums_and_gradients)
         self._sums_only = wrap(functools.partial(self._sums, training=False))
 
@@ -80,7 +82,7 @@ class StepFunctions:
         def evaluate(batch):
             return self._first(strategy.run(self._evaluate_replica, args=(batch,)))
 
-        self._train, self._evaluate = AnyLength(train), AnyLength(evaluate)
+        self._train, self._evaluate = trace(train), trace(evaluate)
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Updates the weights: float32 [4], the sums and the gradients' global norm."""
@@ -206,6 +208,21 @@ class AnyLength:
             self.known.add(kind)
             # Calls find this trace, since their batches are cases of its signature.
             self.traced.get_concrete_function(tf.nest.map_structure(any_length, batch))
+        return self.traced(batch)
+
+
+class EachShape:
+    """A function of a batch, traced for each shape by itself.
+
+    XLA compiles every shape anew, and compiles less where the sizes are known when it is traced.
+    The few shapes of packed batches follow from the data, so a resumed run has the same traces.
+    """
+
+    def __init__(self, function):
+        self.traced = tf.function(function, autograph=False)
+
+    def __call__(self, batch):
+        """What the function gives."""
         return self.traced(batch)
 
 
