@@ -176,8 +176,10 @@ def before(counts: np.ndarray) -> np.ndarray:
 
 
 def before_in_row(counts: np.ndarray, row_of: np.ndarray) -> np.ndarray:
-    """For each count, the sum of those before it in its row: [2, 3, 1] of rows [0, 0, 1] to
-    [0, 2, 0]. `row_of` rises."""
+    """For each count, the sum of those before it in its row, where `row_of` rises.
+
+    [2, 3, 1] in the rows [0, 0, 1] gives [0, 2, 0].
+    """
     sums = before(counts)
     return sums - sums[np.searchsorted(row_of, row_of)]
 

@@ -110,9 +110,7 @@ class PackedExamples(BatchSource):
                 shape, rows = large, np.arange(len(rows))
             by_row = np.argsort(rows[examples >= 0], kind="stable")
             plan.append(
-                PlannedBatch(
-                    examples[by_row], shape.length, rows[by_row], shape.rows, shape.places
-                )
+                PlannedBatch(examples[by_row], shape.length, rows[by_row], shape.rows, shape.places)
             )
         return plan
 

@@ -153,9 +153,7 @@ class PackedSource(BatchSource):
         rows = np.argsort(self.row_targets(examples, row_of), kind="stable")
         return self.planned(examples, row_of, in_batches(rows, self.batch_size))
 
-    def dealt(
-        self, seed: int, epoch: int
-    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    def dealt(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """What `planned` takes, for an epoch.
 
         The rows of a batch come from all over the data, but are chosen among those of POOL
