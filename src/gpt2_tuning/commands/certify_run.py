@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ class Options:
     """The devices."""
     logical_devices: int | None = None
     """As how many devices the CPU appears."""
+    packed: bool = False
+    """Bring several examples into a row."""
     accumulations: tuple[int, ...] = (1,)
     """Each case is trained once with each of these."""
     tasks: tuple[Task, ...] = ("classification", "entailment", "instruction")
@@ -53,7 +56,11 @@ def train(options: Options) -> None:
         for kind in options.kinds:
             for accumulation in options.accumulations:
                 path = options.output / f"{task}-{kind}-{accumulation}-{worker}.safetensors"
-                certify_case.run_case(task, kind, accumulation, strategy, steps_class, path)
+                batches = certify_case.batches_of(task, options.packed)
+                steps_of = functools.partial(
+                    steps_class, max_grad_norm=MAX_GRAD_NORM[kind], accumulation=accumulation
+                )
+                certify_case.run_case(task, kind, batches, strategy, steps_of, path)
     wait_for_all(strategy)
 
 

@@ -29,8 +29,8 @@ class PlannedBatch:
     row_count: int | None = None
     """How many rows the batch has; None is as many as its source's `batch_size` says."""
     places: int | None = None
-    """K of a batch with `row_of`: at how many places each of its rows is read. None for language
-    models is the largest number of targets in a row, rounded up (see `target_width`)."""
+    """K: at how many places each row is read, where several examples share one or the row is a
+    language model's; None is then the largest number of targets, rounded up (`target_width`)."""
 
 
 @dataclasses.dataclass(frozen=True)
