@@ -18,9 +18,8 @@ PAD = END_OF_TEXT
 
 def records_of(lengths):
     """Examples whose every token is their number, and whose class is its last digit."""
-    numbers = np.arange(len(lengths), dtype=np.int32)
-    rows = [[number] * length for number, length in zip(numbers, lengths, strict=True)]
-    return Records.of(rows, label=numbers % 10)
+    rows = [[number] * length for number, length in enumerate(lengths)]
+    return Records.of(rows, label=np.arange(len(rows), dtype=np.int32) % 10)
 
 
 def skewed_lengths(count=1000, seed=0):
@@ -29,6 +28,11 @@ def skewed_lengths(count=1000, seed=0):
 
 def shape_of(batch):
     return (*batch.inputs["token_ids"].shape, batch.targets.shape[1])
+
+
+def examples_of(batch):
+    assert batch.rows is not None
+    return batch.rows
 
 
 def padding_of(source, epoch=0):
@@ -80,10 +84,12 @@ def test_an_epoch_holds_every_example_once_and_each_update_as_many_as_asked_for(
     for epoch in range(3):
         batches = list(source.epoch(1, epoch))
         assert len(batches) == source.steps
-        assert sorted((len(batch.rows) for batch in batches), reverse=True) == sizes
-        assert sorted(np.concatenate([batch.rows for batch in batches])) == list(range(count))
-        assert [batch.weights.sum() for batch in batches] == [len(b.rows) for b in batches]
-    in_order = np.concatenate([batch.rows for batch in source.in_order()])
+        assert sorted((len(examples_of(batch)) for batch in batches), reverse=True) == sizes
+        assert sorted(np.concatenate([examples_of(batch) for batch in batches])) == list(
+            range(count)
+        )
+        assert [batch.weights.sum() for batch in batches] == [len(examples_of(b)) for b in batches]
+    in_order = np.concatenate([examples_of(batch) for batch in source.in_order()])
     assert sorted(in_order) == list(range(count))
 
 
@@ -105,7 +111,10 @@ def test_every_example_is_whole_in_a_segment_and_read_at_its_last_token():
 def test_the_examples_of_an_update_do_not_depend_on_the_number_of_devices():
     records = records_of(skewed_lengths())
     one, *others = (
-        [sorted(batch.rows) for batch in PackedExamples(records, 16, parts=parts).epoch(3, 2)]
+        [
+            sorted(examples_of(batch))
+            for batch in PackedExamples(records, 16, parts=parts).epoch(3, 2)
+        ]
         for parts in (1, 2, 3, 8)
     )
     assert all(other == one for other in others)
@@ -122,7 +131,7 @@ def test_order_follows_from_seed_and_epoch():
     source = PackedExamples(records_of(skewed_lengths(300)), 8)
 
     def order(seed, epoch):
-        return [batch.rows.tolist() for batch in source.epoch(seed, epoch)]
+        return [examples_of(batch).tolist() for batch in source.epoch(seed, epoch)]
 
     assert order(1, 2) == order(1, 2)
     first = set(map(frozenset, order(1, 2)))

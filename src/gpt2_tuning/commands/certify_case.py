@@ -22,6 +22,7 @@ from gpt2_tuning.data.batch_arrays import (
     language_model_batch,
     packed_classification_batch,
 )
+from gpt2_tuning.data.batches import MakeBatch
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.packed_examples import into_rows
 from gpt2_tuning.data.tfrecords import Records
@@ -62,7 +63,7 @@ def batches_of(task: str, packed: bool = False) -> list[Batch]:
     lengths = np.minimum(2 + rng.geometric(0.08, EXAMPLES), 48)
     rows = [rng.integers(0, WORD, length).tolist() for length in lengths]
     if task == "instruction":
-        make_batch = language_model_batch
+        make_batch: MakeBatch = language_model_batch
         records = Records.of(rows, prompt_length=rng.integers(1, lengths).astype(np.int32))
     else:
         make_batch = packed_classification_batch if packed else classification_batch
