@@ -100,7 +100,8 @@ def test_a_packed_example_does_not_see_its_neighbour(text_config, records):
         others = (segments != segment) & (segments > 0)
         assert others.any()
         ids = np.where(others, (batch.inputs["token_ids"] + 1) % 97, batch.inputs["token_ids"])
-        here = (slice(None), segment - 1)
+        here = (batch.weights[:, segment - 1] == 1, segment - 1)  # rows that have such an example
+        assert here[0].any()
         logits, with_others = (
             model({**batch.inputs, "token_ids": tokens}).numpy()
             for tokens in (batch.inputs["token_ids"], ids)

@@ -39,7 +39,7 @@ BATCH_SIZE = 6
 EXAMPLES = 23
 EPOCHS = 2
 ROW_LENGTH = 64
-PACKED_ROWS = 4
+PACKED_ROWS, PACKED_LENGTH = 4, 96
 CLASSES = 3
 WORD = 50_000
 """Ids below this are drawn at random."""
@@ -88,8 +88,8 @@ def two_a_row(examples: np.ndarray, lengths: np.ndarray, task: str) -> PlannedBa
     examples = examples[np.argsort(-lengths[examples], kind="stable")]
     row_of = into_rows(lengths[examples][np.newaxis], PACKED_ROWS, 2)[0][0]
     by_row = np.argsort(row_of, kind="stable")
-    places = 2 * ROW_LENGTH if task == "instruction" else 2
-    return PlannedBatch(examples[by_row], 2 * ROW_LENGTH, row_of[by_row], places=places)
+    places = PACKED_LENGTH if task == "instruction" else 2
+    return PlannedBatch(examples[by_row], PACKED_LENGTH, row_of[by_row], places=places)
 
 
 def model_of(task: str, kind: str) -> TunableModel:
