@@ -89,7 +89,10 @@ def train_run(
         metadata,
         run_dir,
         strategy,
-        classifier_batches(data.train, data.validation, options, replicas),
+        (
+            classifier_batches(data.train, options, replicas * options.gradient_accumulation),
+            classifier_batches(data.validation, options, replicas),
+        ),
         monitor,
         label_names=metadata.label_names,
     ) as tuner:

@@ -45,17 +45,14 @@ def with_layout(options: OptionsT) -> OptionsT:
     return dataclasses.replace(options, layout=layout)
 
 
-def classifier_batches(
-    train: Records, validation: Records, options: TrainOptions, replicas: int
-) -> tuple[BatchSource, BatchSource]:
-    """The batches of both splits; `options.layout` is no longer `auto`."""
+def classifier_batches(records: Records, options: TrainOptions, parts: int) -> BatchSource:
+    """The batches of a split; `options.layout` is no longer `auto`.
+
+    `parts` is how many equal parts a batch is computed in, over all devices.
+    """
     if options.layout == "buckets":
-        return BatchSource(train, options.batch_size), BatchSource(validation, options.batch_size)
-    parts = replicas * options.gradient_accumulation
-    return (
-        PackedExamples(train, options.batch_size, parts=parts),
-        PackedExamples(validation, options.batch_size, parts=replicas),
-    )
+        return BatchSource(records, options.batch_size)
+    return PackedExamples(records, options.batch_size, parts=parts)
 
 
 def language_model_batches(
