@@ -104,7 +104,7 @@ def language_model_batch(records: Records, planned: PlannedBatch, batch_size: in
     row_of = np.arange(len(rows)) if planned.row_of is None else planned.row_of
     inputs, starts = packed(records, planned, row_of, batch_size)
     counts = target_counts(records)[rows]
-    prompts = records.lengths[rows] - counts
+    prompts = lengths_of(records, rows) - counts
     columns = before_in_row(counts, row_of)
     width = planned.places
     if width is None:
@@ -133,7 +133,7 @@ def packed_classification_batch(records: Records, planned: PlannedBatch, rows: i
     inputs, starts = packed(records, planned, planned.row_of, rows)
     where = (planned.row_of, before_in_row(np.ones_like(starts), planned.row_of))
     positions, targets, weights = nothing_read(rows, planned.places)
-    positions[where] = starts + records.lengths[planned.rows] - 1
+    positions[where] = starts + lengths_of(records, planned.rows) - 1
     targets[where] = records.columns["label"][planned.rows]
     weights[where] = 1
     return Batch({**inputs, "last_positions": positions}, targets, weights, planned.rows)
@@ -148,7 +148,7 @@ def packed(
         `token_ids` and `segment_ids`, int32 [rows, planned.length], and where in its row each
         example starts, int64 [n].
     """
-    lengths = records.lengths[planned.rows]
+    lengths = lengths_of(records, planned.rows)
     starts = before_in_row(lengths, row_of)
     example, place = spread(lengths)
     where = (row_of[example], starts[example] + place)
@@ -163,6 +163,11 @@ def nothing_read(rows: int, places: int) -> tuple[np.ndarray, np.ndarray, np.nda
     """Positions and targets, int32, and weights, float32, all [rows, places] and zero."""
     positions, targets = np.zeros((2, rows, places), np.int32)
     return positions, targets, np.zeros((rows, places), np.float32)
+
+
+def lengths_of(records: Records, rows: np.ndarray) -> np.ndarray:
+    """int64 [n]: of these examples alone, where `records.lengths` works through all of them."""
+    return records.offsets[rows + 1] - records.offsets[rows]
 
 
 def target_counts(records: Records) -> np.ndarray:

@@ -192,12 +192,11 @@ class PackedSource(BatchSource):
         """
         most = self.most_targets(examples, row_of, batches)
         widths = self.widths[np.searchsorted(self.widths, most)]
-        plan = []
+        length, plan = self.packing.row_length, []
         for rows, width in zip(batches, widths.tolist(), strict=True):
             begin, end = (np.searchsorted(row_of, rows, side) for side in ("left", "right"))
             row, place = spread(end - begin)
             chosen = examples[begin[row] + place]
-            length = self.packing.row_length
             plan.append(PlannedBatch(chosen, length, row, self.batch_size, width))
         return plan
 
