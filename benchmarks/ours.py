@@ -21,13 +21,13 @@ import numpy as np
 from benchmarks import common, worker
 from benchmarks.common import Spec
 from benchmarks.worker import Ready
-from gpt2_tuning.data.batches import (
+from gpt2_tuning.data.batch_arrays import (
     Batch,
-    BatchSource,
     PlannedBatch,
     classification_batch,
     language_model_batch,
 )
+from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records

@@ -66,7 +66,7 @@ def train(home, task: str, name: str, *flags: object) -> int:
 def full_run(home):
     """Tuned until it knows its six rows by heart."""
     flags = ["--lora_rank", 0, "--learning_rate", "1e-2", "--epochs", 70, "--patience", "None"]
-    assert train(home, "instruction", "full", *flags, "--no_packing", "--batch_size", 2) == 0
+    assert train(home, "instruction", "full", *flags, "--layout", "buckets", "--batch_size", 2) == 0
     return home / "full"
 
 

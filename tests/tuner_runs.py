@@ -37,6 +37,7 @@ def make_tuner(
     learning_rate=1e-2,
     train_rows=(30, 0),
     dtype="float32",
+    source=BatchSource,
 ):
     keras.utils.set_random_seed(options.seed)
     model = GPT2Classifier(CONFIG, 3, lora=lora, dtype=dtype).built_now()
@@ -44,8 +45,8 @@ def make_tuner(
         model.freeze_all_but_lora()
     return Tuner(
         model,
-        BatchSource(rows(*train_rows), options.batch_size),
-        BatchSource(rows(20, 1), options.batch_size),
+        source(rows(*train_rows), options.batch_size),
+        source(rows(20, 1), options.batch_size),
         options,
         learning_rate,
         run_dir,
@@ -86,9 +87,12 @@ def die():
     raise KeyboardInterrupt
 
 
-def killed_run(run_dir, part, call, number, lora=None, resume=False, dtype="float32"):
-    """Trains until just before the `number`-th call of a part's method, such as a step; dies."""
-    tuner = make_tuner(run_dir, lora=lora, dtype=dtype)
+def killed_run(run_dir, part, call, number, resume=False, **arguments):
+    """Trains until just before the `number`-th call of a part's method, such as a step; dies.
+
+    `arguments` are those of `make_tuner`.
+    """
+    tuner = make_tuner(run_dir, **arguments)
     before_call(getattr(tuner, part), call, number, die)
     with pytest.raises(KeyboardInterrupt):
         tuner.fit(resume)

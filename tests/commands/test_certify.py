@@ -19,6 +19,12 @@ def test_parts_agree_with_the_whole(capfd):
     assert "1 of 1 agree to 1e-05" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("task", ["classification", "instruction"])
+def test_packed_rows_agree_with_an_example_a_row(capfd, task):
+    assert certify.main(["--tasks", task, "--kinds", "lora", "--cases", "packed"]) == 0
+    assert "1 of 1 agree to 1e-05" in capfd.readouterr().out
+
+
 def test_means_of_means_are_refused(monkeypatch, capfd):
     monkeypatch.setenv(certify_run.BROKEN, "1")
     flags = ["--tasks", "classification", "--kinds", "lora", "--cases", "4-parts"]

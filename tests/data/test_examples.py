@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_text
 
-from gpt2_tuning.data.batches import PlannedBatch, padded
+from gpt2_tuning.data.batch_arrays import PlannedBatch, padded
 from gpt2_tuning.data.examples import (
     Dropped,
     Example,

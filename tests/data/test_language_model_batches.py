@@ -5,13 +5,13 @@ import pytest
 from token_rows import random_records, records_of, targets_of
 
 from gpt2_tuning.config import END_OF_TEXT
-from gpt2_tuning.data.batches import (
-    BatchSource,
+from gpt2_tuning.data.batch_arrays import (
     PlannedBatch,
     language_model_batch,
     target_counts,
     target_width,
 )
+from gpt2_tuning.data.batches import BatchSource
 
 PAD = END_OF_TEXT
 

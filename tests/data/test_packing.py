@@ -9,7 +9,8 @@ from samples import randomize
 from token_rows import random_records, records_of, targets_of
 
 from gpt2_tuning.config import END_OF_TEXT
-from gpt2_tuning.data.batches import BatchSource, language_model_batch
+from gpt2_tuning.data.batch_arrays import language_model_batch, target_counts, target_width
+from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packing import PackedSource, pack
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
@@ -158,6 +159,26 @@ def test_rows_of_a_batch_have_about_as_many_targets():
     share = sum(b.weights.sum() for b in batches) / sum(b.weights.size for b in batches)
     assert share > 0.75
     assert len({batch.targets.shape for batch in batches}) <= 8
+
+
+@pytest.mark.parametrize("widths", [1, 2, 8])
+def test_targets_have_no_more_widths_than_asked_for_in_all_epochs(widths):
+    records = dolly_like(800)
+    source = PackedSource(records, 4, target_widths=widths)
+    batches = [batch for epoch in range(4) for batch in source.epoch(epoch, epoch)]
+    batches += source.in_order()
+    assert {batch.targets.shape[1] for batch in batches} <= set(source.widths.tolist())
+    assert len(source.widths) <= widths
+    supervised = target_counts(records).sum()
+    assert sum(batch.weights.sum() for batch in batches) == 5 * supervised
+
+
+def test_eight_widths_hold_fewer_places_than_eighths_of_a_row():
+    source = PackedSource(dolly_like(5000), 8)
+    batches = list(source.epoch(1, 1))
+    most = [int(batch.weights.sum(axis=1).max()) for batch in batches]
+    eighths = sum(target_width(count, source.packing.row_length) for count in most)
+    assert sum(batch.targets.shape[1] for batch in batches) <= eighths
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

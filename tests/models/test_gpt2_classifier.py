@@ -32,6 +32,19 @@ def test_logits_of_a_text_are_the_same_alone_padded_and_in_a_mixed_batch(model):
     np.testing.assert_allclose(padded, alone, atol=1e-5)
 
 
+def test_packed_texts_have_the_logits_they_have_alone_in_a_row_longer_than_the_positions(model):
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(0, 97, length).tolist() for length in (40, 9, 30)]
+    alone = np.concatenate([model(inputs_of([text])).numpy() for text in texts])
+    assert sum(map(len, texts)) > model.config.n_positions
+    packed = {
+        "token_ids": tf.constant([[*texts[0], *texts[1], *texts[2]]]),
+        "segment_ids": tf.constant([[1] * 40 + [2] * 9 + [3] * 30]),
+        "last_positions": tf.constant([[39, 48, 78]]),
+    }
+    np.testing.assert_allclose(model(packed).numpy()[0], alone, atol=1e-5)
+
+
 def test_a_padding_id_inside_the_text_is_seen(model):
     """The mask comes from lengths: the same id is padding behind the text and text within it."""
     with_pad, without = [5, 6, 7, 0], [5, 6, 7]

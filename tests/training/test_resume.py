@@ -304,7 +304,10 @@ def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class
     ("damage", "message"),
     [
         (lambda text: "", "holds no settings"),
-        (lambda text: text[: len(text) // 2].rsplit("\n", 1)[0], "is damaged: it lacks"),
+        (
+            lambda text: text[: len(text) // 2].rsplit("\n", 1)[0],
+            "lacks .*: it is damaged or of an",
+        ),
         (lambda text: text.replace("epochs: 3", "epochs: ["), "no readable options.yaml"),
         (lambda text: text.replace("epochs: 3", "epochs: 4"), "started with --epochs 4, not 3"),
     ],

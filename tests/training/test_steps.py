@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from samples import randomize
 
-from gpt2_tuning.data.batches import Batch, BatchSource, PlannedBatch, classification_batch
+from gpt2_tuning.data.batch_arrays import Batch, PlannedBatch, classification_batch
+from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import steps as steps_module

@@ -6,6 +6,7 @@ size, so where a gradient is nearly zero its rounding error, not its value, deci
 difference between two layouts is bounded by the error over epsilon (1e-8), times the rate.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -13,11 +14,17 @@ import numpy as np
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from gpt2_tuning.commands.certify_run import MAX_GRAD_NORM
 from gpt2_tuning.config import GPT2Config, LoRAConfig
-from gpt2_tuning.data.batches import Batch, PlannedBatch, classification_batch
+from gpt2_tuning.data.batch_arrays import (
+    Batch,
+    PlannedBatch,
+    classification_batch,
+    language_model_batch,
+    packed_classification_batch,
+)
+from gpt2_tuning.data.batches import MakeBatch
 from gpt2_tuning.data.examples import joined_pair
-from gpt2_tuning.data.packing import PackedSource
+from gpt2_tuning.data.packed_examples import into_rows
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
@@ -29,8 +36,10 @@ from gpt2_tuning.training.steps import StepFunctions
 
 BATCH_SIZE = 6
 """Not a multiple of four devices, and the last batch of an epoch has fewer rows."""
+EXAMPLES = 23
 EPOCHS = 2
 ROW_LENGTH = 64
+PACKED_ROWS, PACKED_LENGTH = 4, 96
 CLASSES = 3
 WORD = 50_000
 """Ids below this are drawn at random."""
@@ -44,36 +53,43 @@ class LocalMeans(StepFunctions):
         return super()._part(batch, parts * tf.maximum(tf.reduce_sum(batch[2]), 1.0))
 
 
-def batches_of(task: str) -> list[Batch]:
+def batches_of(task: str, packed: bool = False) -> list[Batch]:
     """Rows of very different length and number of supervised tokens, the same in every process.
 
-    Rows are not sorted by length as in training, so that parts of a batch differ the more.
+    Rows are not sorted by length as in training, so that parts of a batch differ the more. Packed
+    or not, an update has the same examples.
     """
     rng = np.random.default_rng(0)
-    count = 39 if task == "instruction" else 23
-    lengths = np.minimum(2 + rng.geometric(0.08, count), 48)
+    lengths = np.minimum(2 + rng.geometric(0.08, EXAMPLES), 48)
     rows = [rng.integers(0, WORD, length).tolist() for length in lengths]
     if task == "instruction":
+        make_batch: MakeBatch = language_model_batch
         records = Records.of(rows, prompt_length=rng.integers(1, lengths).astype(np.int32))
-        source = PackedSource(records, BATCH_SIZE, row_length=ROW_LENGTH)
-        return [widened(batch) for epoch in range(EPOCHS) for batch in source.epoch(0, epoch)]
-    if task == "entailment":
-        rows = [joined_pair(row[::-1], row[: 1 + len(row) // 3], ROW_LENGTH) for row in rows]
-    records = Records.of(rows, label=rng.integers(0, CLASSES, count).astype(np.int32))
-    planned = [
-        PlannedBatch(order[start : start + BATCH_SIZE], ROW_LENGTH)
-        for order in (rng.permutation(count) for _ in range(EPOCHS))
-        for start in range(0, count, BATCH_SIZE)
+    else:
+        make_batch = packed_classification_batch if packed else classification_batch
+        if task == "entailment":
+            rows = [joined_pair(row[::-1], row[: 1 + len(row) // 3], ROW_LENGTH) for row in rows]
+        records = Records.of(rows, label=rng.integers(0, CLASSES, EXAMPLES).astype(np.int32))
+    updates = [
+        order[start : start + BATCH_SIZE]
+        for order in (rng.permutation(EXAMPLES) for _ in range(EPOCHS))
+        for start in range(0, EXAMPLES, BATCH_SIZE)
     ]
-    return [classification_batch(records, one, BATCH_SIZE) for one in planned]
+    if packed:
+        planned = [two_a_row(examples, records.lengths, task) for examples in updates]
+        return [make_batch(records, one, PACKED_ROWS) for one in planned]
+    # With one number of targets the steps are traced once.
+    planned = [PlannedBatch(examples, ROW_LENGTH, places=ROW_LENGTH) for examples in updates]
+    return [make_batch(records, one, BATCH_SIZE) for one in planned]
 
 
-def widened(batch: Batch) -> Batch:
-    """The same with ROW_LENGTH targets a row: with one width, the steps are traced once."""
-    added = [(0, 0), (0, ROW_LENGTH - batch.targets.shape[1])]
-    positions = np.pad(batch.inputs["target_positions"], added)
-    inputs = {**batch.inputs, "target_positions": positions}
-    return Batch(inputs, np.pad(batch.targets, added), np.pad(batch.weights, added))
+def two_a_row(examples: np.ndarray, lengths: np.ndarray, task: str) -> PlannedBatch:
+    """An update's examples in PACKED_ROWS rows, two in a row at most."""
+    examples = examples[np.argsort(-lengths[examples], kind="stable")]
+    row_of = into_rows(lengths[examples][np.newaxis], PACKED_ROWS, 2)[0][0]
+    by_row = np.argsort(row_of, kind="stable")
+    places = PACKED_LENGTH if task == "instruction" else 2
+    return PlannedBatch(examples[by_row], PACKED_LENGTH, row_of[by_row], places=places)
 
 
 def model_of(task: str, kind: str) -> TunableModel:
@@ -97,12 +113,14 @@ def model_of(task: str, kind: str) -> TunableModel:
 def run_case(
     task: str,
     kind: str,
-    accumulation: int,
+    batches: list[Batch],
     strategy: tf.distribute.Strategy,
-    steps_class: type[StepFunctions],
+    make_steps: Callable[..., StepFunctions],
     path: Path,
 ) -> None:
     """Trains, evaluates, and writes what can be compared.
+
+    `make_steps` takes the model, the strategy and the optimizer.
 
     The file holds the trained weights by path, and float32 arrays:
         train: [steps, 4], what each step returned.
@@ -110,7 +128,6 @@ def run_case(
         moved: [1], the largest change of a weight.
         spread: [1], the largest difference between two local replicas' copies of a weight.
     """
-    batches = batches_of(task)
     options = TrainOptions(
         pretrained="none", precision="float32", lora_rank=8 if kind == "lora" else 0
     )
@@ -122,7 +139,7 @@ def run_case(
         )
         optimizer.build(model.trainable_variables)
     before = [variable.numpy() for variable in model.trainable_variables]
-    steps = steps_class(model, strategy, optimizer, MAX_GRAD_NORM[kind], accumulation)
+    steps = make_steps(model, strategy, optimizer)
     train = [steps.train(batch).numpy() for batch in batches]
     # Where LoRA is evaluated, so is its base: once is enough for a task.
     evaluated = [steps.evaluate(batch).numpy() for batch in batches if kind == "lora"]

@@ -12,15 +12,14 @@ import functools
 
 import numpy as np
 
-from gpt2_tuning.data.batches import (
-    BatchSource,
-    MakeBatch,
+from gpt2_tuning.data.batch_arrays import (
+    TARGET_SIZES,
     PlannedBatch,
-    choose_buckets,
     language_model_batch,
     spread,
     target_counts,
 )
+from gpt2_tuning.data.batches import BatchSource, MakeBatch, choose_buckets
 
 LENGTH_CLASSES = (16, 128)
 """How many there are, at least (if the examples have as many lengths) and at most. With 128, rows
@@ -117,6 +116,9 @@ class PackedSource(BatchSource):
     row_length: int = 1024
     """Tokens that a row may hold, at least as many as the longest example has."""
 
+    target_widths: int = TARGET_SIZES
+    """How many widths the targets of its batches may have, at most."""
+
     @functools.cached_property
     def packing(self) -> Packing:
         """The places for the examples."""
@@ -127,8 +129,32 @@ class PackedSource(BatchSource):
         """Batches in an epoch, the same in every epoch."""
         return -(-self.packing.rows // self.batch_size)
 
+    @functools.cached_property
+    def widths(self) -> np.ndarray:
+        """int64 [<= target_widths], rising: how many targets rows have, padding among them.
+
+        The last is enough for any row of any epoch, and with all of them the batches of an epoch
+        have the least padding.
+        """
+        most = np.zeros(len(self.packing.sizes), np.int64)
+        np.maximum.at(most, self.packing.class_of, target_counts(self.records))
+        of_places = most[np.sort(self.packing.class_of)]
+        largest = int(np.bincount(self.packing.row_of, of_places).max())
+        found = np.append(self.most_targets(*self.dealt(0, 0)), largest)
+        return choose_buckets(found, self.target_widths)
+
     def plan(self, seed: int, epoch: int) -> list[PlannedBatch]:
-        """The batches of an epoch, in order.
+        """The batches of an epoch, in order."""
+        return self.planned(*self.dealt(seed, epoch))
+
+    def plan_in_order(self) -> list[PlannedBatch]:
+        """Every row once, those with the fewest targets first."""
+        examples, row_of = self.packing.deal(np.arange(len(self.records)))
+        rows = np.argsort(self.row_targets(examples, row_of), kind="stable")
+        return self.planned(examples, row_of, in_batches(rows, self.batch_size))
+
+    def dealt(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """What `planned` takes, for an epoch.
 
         The rows of a batch come from all over the data, but are chosen among those of POOL
         batches to have about as many targets, as the row with the most decides how many logits
@@ -137,38 +163,44 @@ class PackedSource(BatchSource):
         generator = np.random.default_rng([seed, epoch])
         examples, row_of = self.packing.deal(generator.permutation(len(self.records)))
         targets = self.row_targets(examples, row_of)
-        shuffled = generator.permutation(self.packing.rows)
-        size = POOL * self.batch_size
-        pools = np.split(shuffled, range(size, len(shuffled), size))
+        pools = in_batches(generator.permutation(self.packing.rows), POOL * self.batch_size)
         rows = np.concatenate([pool[np.argsort(targets[pool], kind="stable")] for pool in pools])
-        planned = self.planned(examples, row_of, rows)
-        return [planned[batch] for batch in generator.permutation(len(planned))]
-
-    def plan_in_order(self) -> list[PlannedBatch]:
-        """Every row once, those with the fewest targets first."""
-        dealt = self.packing.deal(np.arange(len(self.records)))
-        return self.planned(*dealt, np.argsort(self.row_targets(*dealt), kind="stable"))
+        batches = in_batches(rows, self.batch_size)
+        return examples, row_of, [batches[index] for index in generator.permutation(len(batches))]
 
     def row_targets(self, examples: np.ndarray, row_of: np.ndarray) -> np.ndarray:
-        """float64[rows]: how many tokens of each row are learnt; arguments as for `planned`."""
-        return np.bincount(row_of, target_counts(self.records)[examples])
+        """int64[rows]: how many tokens of each row are learnt; arguments as for `planned`."""
+        counts = np.bincount(row_of, target_counts(self.records)[examples])
+        return counts.astype(np.int64)
+
+    def most_targets(
+        self, examples: np.ndarray, row_of: np.ndarray, batches: list[np.ndarray]
+    ) -> np.ndarray:
+        """int64[batches]: the most targets that a row of each has; arguments as for `planned`."""
+        targets = self.row_targets(examples, row_of)
+        return np.array([targets[rows].max() for rows in batches])
 
     def planned(
-        self, examples: np.ndarray, row_of: np.ndarray, rows: np.ndarray
+        self, examples: np.ndarray, row_of: np.ndarray, batches: list[np.ndarray]
     ) -> list[PlannedBatch]:
-        """Batches of the rows in the order given.
+        """The batches of some rows.
 
         Args:
             examples: int64[examples], as Packing.deal gives them.
             row_of: int64[examples], the row of each, rising.
-            rows: int64[rows], each row once.
+            batches: int64[rows of the batch] each; no row comes twice.
         """
-        begin, end = (np.searchsorted(row_of, rows, side) for side in ("left", "right"))
-        batches = []
-        for start in range(0, len(rows), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            row, place = spread(end[chosen] - begin[chosen])
-            batches.append(
-                PlannedBatch(examples[begin[chosen][row] + place], self.packing.row_length, row)
-            )
-        return batches
+        most = self.most_targets(examples, row_of, batches)
+        widths = self.widths[np.searchsorted(self.widths, most)]
+        length, plan = self.packing.row_length, []
+        for rows, width in zip(batches, widths.tolist(), strict=True):
+            begin, end = (np.searchsorted(row_of, rows, side) for side in ("left", "right"))
+            row, place = spread(end - begin)
+            chosen = examples[begin[row] + place]
+            plan.append(PlannedBatch(chosen, length, row, self.batch_size, width))
+        return plan
+
+
+def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """So many at a time, the last fewer: [0, 1, 2, 3, 4] to [0, 1], [2, 3], [4]."""
+    return np.split(rows, range(size, len(rows), size))

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpt2_tuning.data.batches import choose_buckets, padded, plan_in_order
+from gpt2_tuning.data.batch_arrays import padded
+from gpt2_tuning.data.batches import choose_buckets, plan_in_order
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer

@@ -67,13 +67,19 @@ class GPT2Classifier(TunableModel):
         self.score.build((None, self.config.n_embd))
 
     def call(self, inputs, training=None):
-        """Logits, float32 [B, num_classes].
+        """Logits, float32 [B, num_classes]; of a packed batch [B, K, num_classes].
 
         Args:
-            inputs: a dict of `token_ids` and `attention_mask`, both int32 [B, T].
+            inputs: a dict of `token_ids` and `attention_mask`, both int32 [B, T]; a packed batch
+                has `segment_ids`, int32 [B, T], instead of the mask and `last_positions`, int32
+                [B, K]: where the last tokens of a row's examples are.
         """
-        at = last_real_token(inputs["attention_mask"])[:, tf.newaxis]
-        pooled = self.transformer(inputs, training=training, at=at)[:, 0]
+        at = inputs.get("last_positions")
+        if at is None:
+            at = last_real_token(inputs["attention_mask"])[:, tf.newaxis]
+        pooled = self.transformer(inputs, training=training, at=at)
+        if "last_positions" not in inputs:
+            pooled = pooled[:, 0]
         logits = self.score(self.dropout(pooled, training=training))
         return tf.cast(logits, tf.float32)
 
@@ -96,13 +102,13 @@ class GPT2Classifier(TunableModel):
 
         Args:
             inputs: as for `call`.
-            targets: int32 [B], the classes.
-            weights: float32 [B].
+            targets: int32 [B], the classes; of a packed batch [B, K].
+            weights: float32, as many.
             training: whether dropout is on.
         """
         logits = self(inputs, training=training)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-        hits = tf.argmax(logits, axis=1, output_type=targets.dtype) == targets
+        hits = tf.argmax(logits, axis=-1, output_type=targets.dtype) == targets
         hits = tf.cast(hits, tf.float32)
         return tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)
 

@@ -221,10 +221,11 @@ class GPT2Model(TunableModel):
                 n_embd]: the last block computes no others. None is all of them.
 
         Raises:
-            UserError: T is above n_positions.
+            UserError: T is above n_positions. Packed rows may be longer: positions restart in each
+                segment.
         """
         token_ids = inputs["token_ids"]
-        if (token_ids.shape[1] or 0) > self.config.n_positions:
+        if "segment_ids" not in inputs and (token_ids.shape[1] or 0) > self.config.n_positions:
             raise UserError(
                 f"{token_ids.shape[1]} tokens are more than the model's {self.config.n_positions}"
             )

@@ -11,7 +11,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
@@ -21,6 +20,7 @@ from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.layout import classifier_batches
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
 from gpt2_tuning.training.run import card_of, set_up, tuned
@@ -80,7 +80,7 @@ def train_run(
     monitor: str,
 ) -> Path:
     """One run with one seed, from base weights to model card, in the directory returned."""
-    metadata = data.metadata
+    metadata, replicas = data.metadata, strategy.num_replicas_in_sync
     with tuned(
         GPT2Classifier,
         options,
@@ -88,8 +88,8 @@ def train_run(
         run_dir,
         strategy,
         (
-            BatchSource(data.train, options.batch_size),
-            BatchSource(data.validation, options.batch_size),
+            classifier_batches(data.train, options, replicas * options.gradient_accumulation),
+            classifier_batches(data.validation, options, replicas),
         ),
         monitor,
         label_names=metadata.label_names,

@@ -9,9 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.batches import BatchSource, language_model_batch
 from gpt2_tuning.data.metadata import Metadata, read_metadata
-from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.prompts import Template
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
@@ -31,6 +29,7 @@ from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.layout import evaluation_batches, language_model_batches
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
 from gpt2_tuning.training.run import card_of, set_up, tuned
@@ -58,7 +57,7 @@ def train_language_model(
     metadata = read_metadata(dataset_dir, task)
     options, run_dir, strategy = set_up(task, options, metadata)
     train, validation = (
-        batches(read_records(dataset_dir, metadata, name), metadata, options)
+        language_model_batches(read_records(dataset_dir, metadata, name), metadata, options)
         for name in ("train", "validation")
     )
     sources = (train, validation)
@@ -81,13 +80,6 @@ def report(
     print(f"\nvalidation: {in_words(scores)}")
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
     print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")
-
-
-def batches(records: Records, metadata: Metadata, options: LanguageModelOptions) -> BatchSource:
-    """Rows that hold several examples each, or an example a row in buckets of like length."""
-    if options.packing:
-        return PackedSource(records, options.batch_size, row_length=metadata.seq_len)
-    return BatchSource(records, options.batch_size, language_model_batch)
 
 
 def try_language_model(
@@ -128,7 +120,7 @@ def try_language_model(
         if file:
             responder.answer_file(file)
     if records is not None:
-        evaluate_run(responder, records, run_dir, strategy)
+        evaluate_run(responder, records, run_dir, strategy, metadata.seq_len)
     if options.interactive:
         for fields in asked(columns):
             responding.print_stream(responder, fields)
@@ -149,7 +141,11 @@ def base_of(model: GPT2LanguageModel, run_dir: Path) -> GPT2LanguageModel:
 
 
 def evaluate_run(
-    responder: Responder, records: Records, run_dir: Path, strategy: tf.distribute.Strategy
+    responder: Responder,
+    records: Records,
+    run_dir: Path,
+    strategy: tf.distribute.Strategy,
+    seq_len: int,
 ) -> None:
     """Scores the test split; prints the figures and writes test.json.
 
@@ -157,7 +153,7 @@ def evaluate_run(
     `rouge_rows` examples, spread evenly over the split, whose prompt leaves room for one.
     """
     options = responder.options
-    source = BatchSource(records, options.batch_size, language_model_batch)
+    source = evaluation_batches(records, options.batch_size, seq_len)
     means = evaluate(StepFunctions(responder.model, strategy), source)
     scores: dict[str, Any] = language_model_scores(means)
     print(f"test: {in_words(scores)}")

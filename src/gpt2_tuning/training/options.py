@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import tyro
 
@@ -48,6 +48,8 @@ class PrepareOptions(DatasetOptions):
 class TrainOptions:
     """Flags that every train.py shares."""
 
+    CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "buckets"
+
     dataset_dir: Path | None = None
     """Prepared data. Default: tfrecords/<task> at the repository's top."""
     output_dir: Path | None = None
@@ -70,6 +72,10 @@ class TrainOptions:
     """Examples in one update, over all devices."""
     gradient_accumulation: int = 1
     """Compute each device's share of a batch in this many parts, for the memory of one of them."""
+    layout: Literal["auto", "buckets", "packed"] = "auto"
+    """Rows of a batch: each example padded to one of a few lengths (buckets), or several examples a
+    row, apart from each other, in rows of one size (packed). auto is packed on a GPU and what is
+    fastest on a CPU; a resumed run keeps what it was begun with."""
     learning_rate: float | None = None
     """Peak of the schedule. Default: 2e-4 with LoRA, 5e-5 without, 6e-4 from random weights."""
     warmup_share: float = 0.1
@@ -152,10 +158,10 @@ class ClassifierOptions(TrainOptions):
 class LanguageModelOptions(TrainOptions):
     """Flags that a language model's train.py adds."""
 
-    packing: bool = True
-    """Fill rows of seq_len tokens with several examples, kept apart by segment ids."""
+    CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "packed"
     batch_size: int = 8
-    """Rows in one update, over all devices: packed ones, or with --no_packing examples."""
+    """Rows in one update, over all devices: packed ones of seq_len tokens, or with --layout buckets
+    examples."""
 
 
 NOT_DECIDING = (

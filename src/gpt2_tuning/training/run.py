@@ -13,6 +13,7 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training import base_model, precision, run_directory
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.layout import with_layout
 from gpt2_tuning.training.model_card import ModelCard
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
@@ -29,7 +30,7 @@ def set_up(
     Raises:
         UserError: the run directory may not be used so, or the devices cannot be those wanted.
     """
-    options, line = precision.resolved(options)
+    options, line = precision.resolved(with_layout(options))
     run_dir = run_directory.check_run_dir(task, options, metadata)
     tf.config.experimental.enable_tensor_float_32_execution(options.tensor_float_32)
     strategy = make_strategy(options.strategy, options.logical_devices)

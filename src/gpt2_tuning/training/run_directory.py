@@ -230,7 +230,10 @@ def check_same_run(run_dir: Path, wanted: Mapping[str, Any], metadata: Metadata)
     settings = read_settings(run_dir)
     for name in wanted:
         if name not in settings:
-            raise UserError(f"{run_dir / OPTIONS_FILE} is damaged: it lacks {name}")
+            raise UserError(
+                f"{run_dir / OPTIONS_FILE} lacks {name}: it is damaged or of an earlier version, "
+                "with which the run can be finished; or start it again with --overwrite"
+            )
         if settings[name] != wanted[name] and name not in MAY_CHANGE:
             raise UserError(
                 f"the run was started with --{name} {settings[name]}, not {wanted[name]}: "

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.data.batches import Batch, BatchSource
+from gpt2_tuning.data.batch_arrays import Batch
+from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training.loss_scale import LossScale
 from gpt2_tuning.training.strategy import uses_gpu
@@ -57,6 +58,7 @@ class StepFunctions:
         # On a GPU, XLA compiles each replica's computation; on a CPU it would make it slower.
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         wrap = compiled if uses_gpu() else lambda function: function
+        trace = EachShape if uses_gpu() else AnyLength
         self._sums_and_gradients = wrap(self._plain_sums_and_gradients)
         self._sums_only = wrap(functools.partial(self._sums, training=False))
 
@@ -82,7 +84,7 @@ class StepFunctions:
         def evaluate(batch):
             return self._first(strategy.run(self._evaluate_replica, args=(batch,)))
 
-        self._train, self._evaluate = AnyLength(train), AnyLength(evaluate)
+        self._train, self._evaluate = trace(train), trace(evaluate)
         self.compiling: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
         """Gives what is entered while a step of TRAINING or EVALUATION is compiled."""
         self._compiled: set[tuple] = set()
@@ -97,7 +99,7 @@ class StepFunctions:
         """Changes nothing: float32 [3], the sums."""
         return self._call(self._evaluate, batch)
 
-    def _call(self, function: "AnyLength", batch: Batch) -> tf.Tensor:
+    def _call(self, function: "AnyLength | EachShape", batch: Batch) -> tf.Tensor:
         """The function's result; one that is compiled first is waited for."""
         tensors = self._tensors(batch)
         self.longest = max(self.longest, batch.inputs["token_ids"].shape[1])
@@ -235,6 +237,21 @@ def kind_of(batch) -> tuple:
     """What batches that share a trace have in common: the names of their inputs, their rows."""
     inputs, targets, _ = batch
     return (*sorted(inputs), *targets.shape[:1])
+
+
+class EachShape:
+    """A function of a batch, traced for each shape by itself.
+
+    XLA compiles every shape anew, and compiles less where the sizes are known when it is traced.
+    The few shapes of packed batches follow from the data, so a resumed run has the same traces.
+    """
+
+    def __init__(self, function):
+        self.traced = tf.function(function, autograph=False)
+
+    def __call__(self, batch):
+        """What the function gives."""
+        return self.traced(batch)
 
 
 def any_length(tensor: tf.Tensor) -> tf.TensorSpec:
