@@ -44,6 +44,7 @@ NOT_TRIGGERED = {
     "the loss or its gradient is not finite at epoch …": "tests/training/test_tuner.py",
     "the run was started with --epochs …": "tests/training/test_resume.py",
     "another process is training in …": "tests/training/test_run_directory.py",
+    "out of memory in a batch of …": "tests/training/test_out_of_memory.py",
     "ResourceExhaustedError": "needs a full memory",
     "OOM when allocating tensor": "needs a full memory",
     "cannot import name 'TFGPT2LMHeadModel'": "needs another transformers",
