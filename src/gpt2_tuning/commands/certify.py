@@ -28,7 +28,7 @@ from gpt2_tuning.errors import UserError
 BOUND = 1e-5
 MOVED = 10
 """Training must move some weight by this many times the bound, or agreement means nothing."""
-WIDTH = 120
+WIDTH = 125
 """Characters that the table needs."""
 AT_ONCE = 2
 """Layouts that are trained at the same time."""
