@@ -42,14 +42,13 @@ PRELOADED = (
     "gpt2_tuning.training.language_model",
 )
 TIMEOUT = 300
-TOGETHER = 3
-"""Processes that start the same training at once."""
 
 
 class Chaos:
     """Runs jobs below `home`, stops their processes, and keeps count."""
 
-    def __init__(self, home: Path, seed: int):
+    def __init__(self, home: Path, seed: int, together: int):
+        self.together = together
         self.home, self.random = home, random.Random(seed)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(list(PRELOADED))
@@ -83,7 +82,7 @@ class Chaos:
             before = around(output)
             self.round(job, output, expected, wanted, seconds)
             self.compare(job, output, expected, before)
-        if job.stage == "train":
+        if job.stage == "train" and self.together:
             self.start_together(job, expected)
 
     def round(
@@ -112,15 +111,15 @@ class Chaos:
         """Starts several processes at once: one must go on, and the others must say why not."""
         output = self.place(job, f"{job.name}-together")
         before = around(output)
-        logs = [self.home / f"log-{number}.txt" for number in range(TOGETHER)]
+        logs = [self.home / f"log-{number}.txt" for number in range(self.together)]
         processes = [self.started(job, output, None, log) for log in logs]
         for process in processes:
             process.join(TIMEOUT)
         codes = sorted(str(process.exitcode) for process in processes)
-        if codes != ["0", *["2"] * (TOGETHER - 1)]:
+        if codes != ["0", *["2"] * (self.together - 1)]:
             said = "\n".join(log.read_text(errors="replace") for log in logs)
-            self.wrong.append(f"{job.name}, {TOGETHER} at once, ended with {codes}: {said}")
-        print(f"{job.name}: {TOGETHER} at once ended with {', '.join(codes)}", flush=True)
+            self.wrong.append(f"{job.name}, {self.together} at once, ended with {codes}: {said}")
+        print(f"{job.name}: {self.together} at once ended with {', '.join(codes)}", flush=True)
         self.compare(job, output, expected, before)
 
     def plan(self, job: Job, seconds: float) -> Kill:
@@ -199,13 +198,18 @@ class Chaos:
 
 
 def chaos(
-    tasks: Sequence[str], stops: dict[str, int], names: Sequence[str], seed: int, home: Path
+    tasks: Sequence[str],
+    stops: dict[str, int],
+    names: Sequence[str],
+    together: int,
+    seed: int,
+    home: Path,
 ) -> int:
     """Disturbs the tasks' jobs; returns 0, or 1 where anything differs in the end."""
     os.environ |= {"PYTHONPATH": str(SRC), "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "USE_TORCH": "0", "KERAS_BACKEND": "tensorflow"}
     started = time.monotonic()
-    run = Chaos(home, seed)
+    run = Chaos(home, seed, together)
     base = run.context.Process(target=make_base, args=(home,))
     base.start()
     base.join()
@@ -230,11 +234,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prep_stops", type=int, default=4, help="of each task's preparation")
     parser.add_argument("--train_stops", type=int, default=9, help="of each task's training")
     parser.add_argument("--test_stops", type=int, default=4, help="of each task's test")
+    parser.add_argument("--together", type=int, default=3, help="trainings begun at once, or 0")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     stops = {stage: getattr(options, f"{stage}_stops") for stage in ("prep", "train", "test")}
     with tempfile.TemporaryDirectory(prefix="chaos-") as home:
-        return chaos(options.tasks, stops, options.jobs, options.seed, Path(home))
+        chosen = (options.tasks, stops, options.jobs, options.together, options.seed)
+        return chaos(*chosen, Path(home))
 
 
 if __name__ == "__main__":

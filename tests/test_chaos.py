@@ -8,7 +8,7 @@ import chaos
 
 def test_stopped_preparation_and_training_lose_nothing():
     jobs = ["classification prep", "classification train"]
-    flags = ["--jobs", *jobs, "--prep_stops", "1", "--train_stops", "2"]
+    flags = ["--jobs", *jobs, "--prep_stops", "1", "--train_stops", "2", "--together", "0"]
     command = [sys.executable, chaos.__file__, *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

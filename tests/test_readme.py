@@ -168,7 +168,7 @@ def test_flags_named_in_the_text_exist(page):
         for name in ("certify", "launch", "plan")
     ]
     known = {name for script in scripts for name in script.Options.__dataclass_fields__}
-    named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z_]+)", code)}
+    named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z0-9_]+)", code)}
     assert {cli.flag_name(name) for name in named} - known - {"help"} == set()
 
 

@@ -16,7 +16,7 @@ from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.training.options import LanguageModelOptions, TrainOptions
-from gpt2_tuning.training.run_directory import read_settings
+from gpt2_tuning.training.run_directory import begun_with
 from gpt2_tuning.training.strategy import uses_gpu
 
 FEW_WIDTHS = 2
@@ -30,18 +30,13 @@ def with_layout(options: OptionsT) -> OptionsT:
 
     A resumed run has the layout that it was begun with, on whatever device. Else `packed` is for
     GPUs, and for language models everywhere. TensorFlow need not have started its devices.
-
-    Raises:
-        UserError: the run to be resumed has no readable options.yaml.
     """
     if options.layout != "auto":
         return options
-    layout = options.CPU_LAYOUT
-    if options.resume and options.output_dir is not None:
-        recorded = read_settings(options.output_dir).get("layout")
-        layout = recorded if recorded in ("buckets", "packed") else layout
-    elif options.logical_devices is None and tf.config.get_visible_devices("GPU"):
-        layout = "packed"
+    layout = begun_with(options, "layout")
+    if layout not in ("buckets", "packed"):
+        on_gpu = options.logical_devices is None and tf.config.get_visible_devices("GPU")
+        layout = "packed" if on_gpu and not options.resume else options.CPU_LAYOUT
     return dataclasses.replace(options, layout=layout)
 
 

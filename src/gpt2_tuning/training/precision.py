@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from gpt2_tuning.memory import BYTES
 from gpt2_tuning.training.options import Precision, TrainOptions
-from gpt2_tuning.training.run_directory import read_settings
-from gpt2_tuning.training.run_files import ASIDE, OPTIONS_FILE
+from gpt2_tuning.training.run_directory import begun_with
 
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)
 
@@ -60,15 +59,8 @@ def resolved(options: OptionsT) -> tuple[OptionsT, str]:
 
 
 def recorded(options: TrainOptions) -> tuple[Precision, str] | None:
-    """The precision that a run to be resumed was begun with; None where no run is found.
-
-    A kill while the run was being set aside may have left its flags there: they come back.
-    """
-    run_dir = options.output_dir
-    if not options.resume or run_dir is None:
-        return None
-    places = (place for place in (run_dir, run_dir / ASIDE) if (place / OPTIONS_FILE).is_file())
-    precision = next((read_settings(place).get("precision") for place in places), None)
+    """The precision that a run to be resumed was begun with; None where no run is found."""
+    precision = begun_with(options, "precision")
     return (precision, "with which the run was begun") if precision in BYTES else None
 
 

@@ -258,6 +258,19 @@ def read_settings(run_dir: Path) -> dict[str, Any]:
     return settings
 
 
+def begun_with(options: TrainOptions, name: str) -> Any:
+    """The value of a flag with which the run was begun that is resumed; None where none is found.
+
+    A kill while the run was being set aside may have left its flags there: they come back.
+    """
+    if not options.resume or options.output_dir is None:
+        return None
+    for place in (options.output_dir, options.output_dir / run_files.ASIDE):
+        if (place / OPTIONS_FILE).is_file():
+            return read_settings(place).get(name)
+    return None
+
+
 def newest_run(task: str) -> Path:
     """The task's run that finished last, in the default place.
 
