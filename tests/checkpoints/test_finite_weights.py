@@ -56,6 +56,17 @@ def test_one_number_that_is_not_finite_refuses_a_model(saved, name, bad):
     refused(model, lambda: model.load_weights_from(saved), where)
 
 
+@pytest.mark.parametrize("name", ["wte.weight", "transformer.score.weight"])
+def test_two_weights_of_one_name_are_refused(saved, name):
+    """With and without the prefix: nothing tells which of them is meant."""
+    path = saved / "model.safetensors"
+    arrays = load_file(path)
+    twin = f"transformer.{name}" if name == "wte.weight" else "score.weight"
+    save_file({**arrays, name: np.zeros_like(arrays[twin])}, path, metadata={"format": "pt"})
+    model = small_model(GPT2Classifier, SMALL, seed=9)
+    refused(model, lambda: model.load_weights_from(saved), "another weight of the name")
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "bool", "float8_e4m3fn"])
 @pytest.mark.parametrize("name", ["transformer.h.0.mlp.c_fc.weight", "score.weight"])
 def test_a_weight_that_is_no_plain_floating_point_is_refused(saved, name, dtype):

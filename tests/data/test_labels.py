@@ -171,3 +171,17 @@ def test_strings_of_a_format_with_types_stay_strings():
 )
 def test_class_names_with_blanks_are_shown_in_quotes(name, shown):
     assert shown_name(name) == shown
+
+
+def test_blanks_around_names_that_the_data_set_gives_are_cut_and_the_rows_marked():
+    labels = read_labels(splits_of([" neg", "pos"], train=[0, 1, 0]), "label")
+    assert labels.names == ["neg", "pos"]
+    assert labels.numbers["train"].tolist() == [0, 1, 0]
+    assert labels.trimmed["train"].tolist() == [True, False, True]
+
+
+def test_floats_too_large_to_be_whole_for_certain_are_no_classes():
+    with pytest.raises(
+        UserError, match=r"holds 1e\+300 in row 2: labels must be names or integers"
+    ):
+        read_labels(splits_of(train=[1.0, 1e300]), "label")
