@@ -34,26 +34,26 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def beside(name):
+    """A directory of files beside the repository, which not everybody has."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no files in {SHARED / name}")
+    return SHARED / name
 
 
 @pytest.fixture
 def real_data():
     """The directory of real data sets beside the repository."""
-    if not REAL_DATA.is_dir():
-        pytest.skip(f"no real data in {REAL_DATA}")
-    return REAL_DATA
-
-
-CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
+    return beside("data")
 
 
 @pytest.fixture
 def cases():
     """Small files of the kinds that people bring, beside the repository."""
-    if not CASES.is_dir():
-        pytest.skip(f"no cases in {CASES}")
-    return CASES
+    return beside("cases")
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 import csv
 import json
 
+from classification_tuning import prep_dataset
+from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.training.watching import MEASURED
 
 DATASET_FILES = ["metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "validation.tfrecord.gz"]
@@ -64,3 +67,12 @@ def metrics(run_dir):
     with (run_dir / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{name: row[name] for name in row if name not in MEASURED} for row in rows]
+
+
+def with_sample_and_base(home):
+    """Puts into a directory what short runs start from: sample texts and a model of one layer."""
+    flags = ["--dataset", "sample", "--limit", "40", "--output_dir", str(home / "data")]
+    assert prep_dataset.main(flags) == 0
+    config = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=128)
+    GPT2Model(config).built_now().save_pretrained(home / "base")
+    return home

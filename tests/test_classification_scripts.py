@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from script_runs import RUN_FILES, metrics, names, refused, snapshot
+from script_runs import RUN_FILES, metrics, names, refused, snapshot, with_sample_and_base
 
-from classification_tuning import prep_dataset, test, train
-from gpt2_tuning.config import GPT2Config
+from classification_tuning import test, train
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.inference.classification import classify_text
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.training.base_model import load_tuned
 
 SRC = Path(train.__file__).parents[1]
@@ -29,11 +27,7 @@ TEXTS = ["i feel so lonely tonight", "i am delighted", "<|endoftext|> is text he
 def home(tmp_path_factory):
     """Prepared data, and a base model of one layer that every run here starts from."""
     home = tmp_path_factory.mktemp("classification")
-    flags = ["--dataset", "sample", "--limit", "40", "--output_dir", str(home / "data")]
-    assert prep_dataset.main(flags) == 0
-    config = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=128)
-    GPT2Model(config).built_now().save_pretrained(home / "base")
-    return home
+    return with_sample_and_base(home)
 
 
 def run(home, name, *flags):

@@ -156,6 +156,8 @@ def remove_leftovers(target: Path) -> None:
 
 def is_workplace(path: Path) -> bool:
     """Whether a directory is one that `workplace_beside` made."""
+    if not re.fullmatch(rf"\..+\.{LEFTOVER_NAME}", path.name):
+        return False
     if path.is_symlink() or not path.is_dir():
         return False
     entries = list(path.iterdir())
@@ -170,11 +172,9 @@ def foreign_entry(directory: Path, own: Tree) -> Path | None:
     for path in sorted(directory.iterdir()):
         if path.is_symlink():
             return path
-        if path.is_dir() and re.fullmatch(rf"\..+\.{LEFTOVER_NAME}", path.name):
-            if not is_workplace(path):
-                return path
+        if is_workplace(path):
             continue
-        known = [inner for name, inner in own.items() if re.fullmatch(name, path.name)]
+        known = named_in(own, path.name)
         if not known:
             return path
         if known[0] is None:
@@ -185,6 +185,11 @@ def foreign_entry(directory: Path, own: Tree) -> Path | None:
         elif found := foreign_entry(path, known[0]):
             return found
     return None
+
+
+def named_in(own: Tree, name: str) -> list[Tree | None]:
+    """What `own` says of a name: None of a file, the tree of a directory; empty if nothing."""
+    return [inner for pattern, inner in own.items() if re.fullmatch(pattern, name)]
 
 
 def files_named(*names: str) -> Foreign:

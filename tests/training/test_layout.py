@@ -6,17 +6,15 @@ from importlib import import_module
 import numpy as np
 import pytest
 import yaml
-from script_runs import metrics, refused
+from script_runs import metrics, refused, with_sample_and_base
 from tuner_runs import OPTIONS, assert_same_run, killed_run, make_tuner
 
-from classification_tuning import prep_dataset, train
-from gpt2_tuning.config import GPT2Config
+from classification_tuning import train
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import read_records
-from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.training import layout
 from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions
 
@@ -121,11 +119,7 @@ def test_a_packed_run_that_was_killed_inside_an_epoch_goes_on_as_if_it_had_not_b
 def home(tmp_path_factory):
     """Prepared data, and a base model of one layer."""
     home = tmp_path_factory.mktemp("layout")
-    flags = ["--dataset", "sample", "--limit", "40", "--output_dir", str(home / "data")]
-    assert prep_dataset.main(flags) == 0
-    config = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=128)
-    GPT2Model(config).built_now().save_pretrained(home / "base")
-    return home
+    return with_sample_and_base(home)
 
 
 def run(home, name, *flags):

@@ -191,6 +191,17 @@ def test_what_came_into_a_run_meanwhile_stays_whatever_becomes_of_it(old_run):
     assert set(files(old_run / ".replaced")) == {*mine, "link"}
 
 
+def test_an_empty_directory_of_a_users_stays_however_old_it_is(old_run):
+    def fail():
+        (old_run / "mine").mkdir()
+        os.utime(old_run / "mine", (0, 0))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), begun(old_run, overwrite=True, epochs=7):
+        fail()
+    assert (old_run / "mine").is_dir()
+
+
 def test_a_run_stopped_in_its_first_epoch_keeps_the_older_one_for_the_next(old_run):
     """Its checkpoint is something to go on from, but no model."""
     with begun(old_run, overwrite=True, epochs=7):

@@ -27,7 +27,7 @@ from gpt2_tuning.files import (
     sha256_of,
     sync,
 )
-from gpt2_tuning.training.run_files import BEST_NAME, CHECKPOINT_NAME
+from gpt2_tuning.training.run_files import BEST_NAME, CHECKPOINT_NAME, refuse_link
 from gpt2_tuning.training.variables import load_variables, save_variables
 
 KEPT = 2
@@ -216,11 +216,7 @@ class Checkpoints:
         Raises:
             UserError: the directory is a link, behind which nothing is to be removed.
         """
-        if self.directory.is_symlink():
-            raise UserError(
-                f"{self.directory} is a link: a run removes older checkpoints, and does so in "
-                "directories of its own only; put the directory itself there"
-            )
+        refuse_link(self.directory)
         if not self.writes:
             return
         for path in named(self.directory, rf"\.({CHECKPOINT_NAME}|{BEST_NAME})\.{LEFTOVER_NAME}"):

@@ -16,7 +16,7 @@ import yaml
 
 from gpt2_tuning.data.metadata import METADATA_FILE, read_content
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import Tree, foreign_entry, in_use, is_workplace
+from gpt2_tuning.files import Tree, foreign_entry, in_use, is_workplace, named_in
 
 OPTIONS_FILE = "options.yaml"
 CLAIM = f".{OPTIONS_FILE}.partial"
@@ -78,13 +78,18 @@ def check_overwritable(run_dir: Path) -> None:
 
 
 def check_no_links(run_dir: Path) -> None:
-    """Raises UserError where a directory of a run is a link: what is behind it is not replaced."""
+    """Raises UserError where a directory of a run is a link."""
     for name in (*LAST_TO_GO, "tensorboard"):
-        if (run_dir / name).is_symlink():
-            raise UserError(
-                f"{run_dir / name} is a link: a run replaces and removes files, and does so in "
-                "directories of its own only; put the directory itself there"
-            )
+        refuse_link(run_dir / name)
+
+
+def refuse_link(directory: Path) -> None:
+    """Raises UserError where a run's directory is a link: nothing behind it is to be replaced."""
+    if directory.is_symlink():
+        raise UserError(
+            f"{directory} is a link: a run replaces and removes files, and does so in directories "
+            "of its own only; put the directory itself there"
+        )
 
 
 def settings_of_run(run_dir: Path) -> dict[str, Any] | None:
@@ -208,7 +213,7 @@ def remove_run(run_dir: Path) -> None:
 
 def remove_own(path: Path, own: Tree) -> None:
     """Removes a file or directory if `own` has its name, and in a directory what is named there."""
-    known = [inner for name, inner in own.items() if re.fullmatch(name, path.name)]
+    known = named_in(own, path.name)
     if path.is_symlink() or not (known or is_workplace(path)):
         return
     if not known:
