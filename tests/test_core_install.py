@@ -76,7 +76,7 @@ def modules_of_extras():
     """Every package that an extra but `dev` and `all` brings, by the module's name."""
     extras = PROJECT["optional-dependencies"]
     found = [line for name in extras.keys() - {"dev", "all"} for line in extras[name]]
-    return sorted(re.match(r"[\w-]+", line)[0].replace("-", "_") for line in found)
+    return sorted(re.split("[<>=]", line)[0].replace("-", "_") for line in found)
 
 
 @pytest.fixture(scope="module")

@@ -82,9 +82,9 @@ def prints(interpreter: Path, python: str) -> bool:
     return done.stdout.strip() == python
 
 
-def lower_bounds(pyproject: Path) -> list[str]:
+def lower_bounds() -> list[str]:
     """The oldest version of each dependency of the core, as pip's constraints."""
-    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     bounds = [re.fullmatch(r"([\w-]+)>=([\d.]+)", line) for line in project["dependencies"]]
     return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
 
@@ -93,27 +93,28 @@ def install(case: Case) -> None:
     """Makes the environment, or brings it up to date. Raises CalledProcessError."""
     if not case.own_python.exists():
         subprocess.run([case.interpreter, "-m", "venv", "--clear", case.directory], check=True)
-    pip = [case.own_python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(case.own_python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if case.which == "newest":
         pip += ["--upgrade", "--upgrade-strategy", "eager"]
     else:
         constraints = case.directory / "constraints.txt"
-        constraints.write_text("\n".join(lower_bounds(TOP / "pyproject.toml")) + "\n")
-        pip += ["--constraint", constraints]
-    subprocess.run([*pip, "--editable", TOP, "pytest>=8"], check=True)
+        constraints.write_text("\n".join(lower_bounds()) + "\n")
+        pip += ["--constraint", str(constraints)]
+    subprocess.run([*pip, "--editable", str(TOP), "pytest>=8"], check=True)
 
 
 def versions(case: Case) -> dict[str, str]:
     """The version of every package in the environment."""
-    listing = [case.own_python, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
-    found = json.loads(subprocess.run(listing, capture_output=True, check=True).stdout)
+    listing = ["-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
+    done = subprocess.run([str(case.own_python), *listing], capture_output=True, check=True)
+    found = json.loads(done.stdout)
     return {package["name"].replace("-", "_"): package["version"] for package in found}
 
 
 def passes(case: Case) -> bool:
     """Whether the tests pass there; they say themselves which do not."""
-    files = [TOP / "tests" / name for name in TESTS]
-    command = [case.own_python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    files = [str(TOP / "tests" / name) for name in TESTS]
+    command = [str(case.own_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     return not subprocess.run(command, check=False, cwd=TOP).returncode
 
 
