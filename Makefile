@@ -1,10 +1,12 @@
-# The first interpreter that runs and is new enough; override with: make PYTHON=/path/to/python
-SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
-  $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
+# The first interpreter that says itself that it is one of these, since a name may be a shim that
+# does nothing; override with: make PYTHON=/path/to/python
+SUPPORTED := import sys; (3, 11) <= sys.version_info < (3, 14) and print(sys.executable)
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
+  $$p -c '$(SUPPORTED)' 2>/dev/null | grep . && break; done)
 VENV := .venv
 PARITY := .venv-parity
 PEERS := .venv-bench
+VERSIONS := .venv-versions
 BIN := $(VENV)/bin
 DEMO := $(CURDIR)/experiments/runs/demo
 SOURCES := src tests experiments benchmarks notebooks
@@ -12,7 +14,7 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-parity certify chaos notebooks bench \
+.PHONY: help install demo test test-versions test-parity certify chaos notebooks bench \
   test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
@@ -24,9 +26,9 @@ install: $(VENV)/.installed  ## create .venv and install everything
 $(VENV)/.installed: requirements.txt pyproject.toml setup.py
 	@echo "installing into $(VENV) (once; a few minutes)"
 	@test -n "$(PYTHON)" || \
-	  { echo "error: no Python 3.11 or 3.12 found; name one: make PYTHON=/path/to/python" >&2; exit 2; }
+	  { echo "error: no Python 3.11 to 3.13 found; name one: make PYTHON=/path/to/python" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
 	@touch $@
 
 demo: install  ## prepare, tune, test and try a tiny classifier on the bundled sample; no network
@@ -41,6 +43,9 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 
 test: install  ## run the tests; no network
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-versions: install  ## run the core's tests on the oldest and newest versions and each Python here
+	@$(BIN)/python tests/versions.py $(CASES)
 
 notebooks: install  ## run the notebooks on the sample and store what they show
 	@$(BIN)/python notebooks/run_notebooks.py
@@ -98,4 +103,4 @@ format: install  ## put the code into the house format
 	@$(BIN)/ruff format $(SOURCES)
 
 clean:  ## remove the environments and caches; prepared data and runs stay
-	rm -rf $(VENV) $(PARITY) $(PEERS) benchmarks/work .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(PEERS) $(VERSIONS) benchmarks/work .mypy_cache .pytest_cache .ruff_cache

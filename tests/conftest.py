@@ -56,6 +56,23 @@ def cases():
     return beside("cases")
 
 
+@pytest.fixture(scope="session")
+def transformers():
+    """transformers with its TF classes, which version 5 has not."""
+    found = pytest.importorskip("transformers")
+    try:
+        found.TFGPT2Model  # noqa: B018  # imported at this moment
+    except (ImportError, AttributeError, RuntimeError, ValueError) as error:
+        pytest.skip(f"transformers {found.__version__} has no TF classes here: {error}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def datasets():
+    """datasets, which reads the Hub."""
+    return pytest.importorskip("datasets")
+
+
 @pytest.fixture
 def small_config():
     """A GPT-2 small enough for a test, with dropout off and weights large enough to matter."""

@@ -184,9 +184,8 @@ def test_three_classes_do_not_fit_a_run_of_two_but_take_a_new_head(
     assert capsys.readouterr().err.count(note) == 1
 
 
-def test_probabilities_are_identical_after_reloading(home, tmp_path, monkeypatch):
+def test_probabilities_are_identical_after_reloading(home, tmp_path, monkeypatch, transformers):
     """From a live TFGPT2LMHeadModel through train.py to a model read back from its run."""
-    transformers = pytest.importorskip("transformers")
     shape = {"n_layer": 1, "n_embd": 16, "n_head": 2, "initializer_range": 0.2}
     theirs = transformers.TFGPT2LMHeadModel(transformers.GPT2Config(**shape))
     theirs(np.array([[1, 2, 3]]))  # builds it

@@ -14,9 +14,9 @@ from gpt2_tuning.files import (
     atomic_directory,
     atomic_file,
     files_named,
-    in_use,
     remove_leftovers,
 )
+from gpt2_tuning.locks import in_use
 
 FOREIGN = files_named("one", "two")
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import keras
 import pytest
@@ -99,6 +100,15 @@ def test_evaluation_writes_loss_and_rouge(full_run, capsys):
     assert scores["token_accuracy"] >= 0.99
     assert (scores["rouge_l"], scores["rouge_l_interval"]) == (1.0, [1.0, 1.0])
     assert scores["rouge_rows"] == len(ROWS)
+
+
+def test_without_rouge_score_a_line_says_so_and_the_rest_is_scored(full_run, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rouge_score", None)
+    assert instruction_tuning.test.main(["--run_dir", str(full_run), "--evaluate"]) == 0
+    line = "note: no ROUGE-L: it needs the package rouge-score, which is not installed: pip install"
+    assert line in capsys.readouterr().err
+    scores = json.loads((full_run / "test.json").read_text())
+    assert scores.keys() == {"loss", "perplexity", "token_accuracy"}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("full", "model"), ("lora", "adapter")])

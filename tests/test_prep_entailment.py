@@ -2,7 +2,6 @@
 
 import json
 
-import datasets
 import pytest
 from script_runs import names, refused
 
@@ -37,6 +36,7 @@ def decoded(directory, split):
 
 def glue_split(columns, names, labels, prefix):
     """A split as the Hub gives it: two texts, a ClassLabel and an index."""
+    datasets = pytest.importorskip("datasets")
     first, second = columns
     features = datasets.Features(
         {
@@ -59,7 +59,7 @@ def glue_split(columns, names, labels, prefix):
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(monkeypatch, datasets):
     """Puts a GLUE task on a stubbed Hub; returns the calls that are made to it."""
     calls = []
 
@@ -228,7 +228,7 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(flags, message, tmp_path
     assert names(tmp_path) == {"rows"}
 
 
-def test_hidden_labels_in_the_train_split_are_one_line(hub, tmp_path, capsys, monkeypatch):
+def test_hidden_labels_in_the_train_split_are_one_line(datasets, tmp_path, capsys, monkeypatch):
     columns = ("sentence1", "sentence2")
     found = datasets.DatasetDict({"train": glue_split(columns, RTE_NAMES, [0, -1, 1], "train")})
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: found)

@@ -1,7 +1,8 @@
 import csv
 import json
 
-import datasets
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from script_runs import DATASET_FILES as FILES
 from script_runs import listing, read, refused
@@ -92,7 +93,7 @@ def test_preparing_twice_is_byte_identical(tmp_path):
 def write_as(path, rows):
     """The rows in the format that the file's name says."""
     if path.suffix == ".parquet":
-        datasets.Dataset.from_list(rows).to_parquet(path)
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)
     elif path.suffix == ".json":
         path.write_text(json.dumps(rows))
     elif path.suffix == ".jsonl":
@@ -306,7 +307,7 @@ def test_foreign_output_dir_is_refused_before_any_work(tmp_path, capsys, monkeyp
     assert listing(tmp_path) == ["thesis.txt"]
 
 
-def test_default_dataset_is_dolly_from_the_hub(tmp_path, monkeypatch):
+def test_default_dataset_is_dolly_from_the_hub(tmp_path, monkeypatch, datasets):
     rows = datasets.Dataset.from_list([{**row, "category": "c"} for row in numbered(20, "x")])
     asked = []
 

@@ -1,6 +1,7 @@
 import json
 
-import datasets
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from script_runs import DATASET_FILES as FILES
 from script_runs import listing, read, refused
@@ -104,7 +105,7 @@ def test_each_row_of_a_column_is_a_document(tmp_path):
     rows = [{"body": f"Text {i}", "id": i} for i in range(30)]
     as_lines = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     as_parquet = tmp_path / "a.parquet"
-    datasets.Dataset.from_list(rows).to_parquet(as_parquet)
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), as_parquet)
     for path in (as_lines, as_parquet):
         flags = ["--train_file", path, "--text_column", "body"]
         assert prepare(tmp_path / path.suffix[1:], *flags) == 0
@@ -113,7 +114,7 @@ def test_each_row_of_a_column_is_a_document(tmp_path):
         assert {text for split in SPLITS for text in found[split]} == {row["body"] for row in rows}
 
 
-def test_hub_data_and_the_sample_are_prepared_too(tmp_path, monkeypatch):
+def test_hub_data_and_the_sample_are_prepared_too(tmp_path, monkeypatch, datasets):
     rows = datasets.Dataset.from_dict({"body": [f"Text {i}" for i in range(50)], "n": [0] * 50})
     monkeypatch.setattr(
         datasets, "load_dataset", lambda name, config: datasets.DatasetDict({"train": rows})

@@ -6,6 +6,8 @@ The public classes are imported on first use, so that reading flags or text need
 import importlib
 from typing import TYPE_CHECKING
 
+from gpt2_tuning import startup
+
 if TYPE_CHECKING:
     from gpt2_tuning.config import GPT2Config, LoRAConfig
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
     from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
     from gpt2_tuning.models.gpt2_model import GPT2Model
+
+startup.set_defaults()
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,6 @@ write, and what we began and left is known by a mark inside, not by its name alo
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.locks import in_use, lock
 
 Tree = Mapping[str, "Tree | None"]
 """What a directory of ours may hold: regular expressions of names, with None for a file and a tree
@@ -33,6 +33,9 @@ MARK, NEW, OLD = "gpt2-tuning-partial", "new", "old"
 and the one that it replaces."""
 UNMARKED_SECONDS = 60
 """Age from which a workplace without its mark is one that a killed process left."""
+WINDOWS = os.name == "nt"
+BINARY = getattr(os, "O_BINARY", 0)
+"""For `os.open`: else Windows writes line ends of its own."""
 LEFTOVER_NAME = rf"{WORKPLACE}-[a-z0-9_]{{8}}"
 
 
@@ -198,55 +201,6 @@ def files_named(*names: str) -> Foreign:
     return functools.partial(foreign_entry, own=own)
 
 
-@contextlib.contextmanager
-def in_use(directory: Path) -> Iterator[bool]:
-    """Keeps other processes from using a directory; yields whether the file system has locks.
-
-    Raises:
-        BlockingIOError: another process uses it.
-    """
-    descriptor = None
-    try:
-        descriptor = lock(directory)
-    except BlockingIOError:
-        raise
-    except OSError:
-        pass
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def lock(directory: Path) -> int:
-    """Locks a directory until the descriptor returned is closed or the process dies.
-
-    Raises:
-        BlockingIOError: another process has locked it, or has just put another one in its place.
-        OSError: it is not there, or the file system has no locks.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        lock_descriptor(descriptor, directory)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def lock_descriptor(descriptor: int, path: Path) -> None:
-    """Locks what is open as `descriptor`, which was opened by its path.
-
-    Raises:
-        BlockingIOError: another process has locked it, or the path is by now another's.
-        OSError: the file system has no locks.
-    """
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
-        raise BlockingIOError(f"{path} was replaced")
-
-
 def check_place(path: Path, flag: str) -> None:
     """Raises UserError, naming the flag, where a file or directory cannot be made at `path`."""
     nearest = path.absolute()
@@ -258,12 +212,21 @@ def check_place(path: Path, flag: str) -> None:
 
 def sync(directory: Path) -> None:
     """Waits until the disk holds a directory's files, which a power failure then leaves whole."""
-    for path in (*directory.iterdir(), directory):
-        descriptor = os.open(path, os.O_RDONLY)
+    # Windows opens no directory so, and writes out only what is open for writing.
+    paths = directory.iterdir() if WINDOWS else (*directory.iterdir(), directory)
+    for path in paths:
+        descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def let_go(descriptor: int) -> None:
+    """On Windows, which moves no file that is open, the descriptor now leads nowhere."""
+    if WINDOWS:
+        with open(os.devnull, "rb") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,8 @@
-"""TensorFlow's import: without its notices, and without what would make it take twice as long."""
+"""TensorFlow's import: without its notices, and without what would make it take twice as long.
+
+The library sets defaults of the environment and no more. The rest, which changes the process, is
+for the entry of a script, whose process is its own.
+"""
 
 import contextlib
 import gc
@@ -13,8 +17,22 @@ UNUSED = ("sklearn", "matplotlib", "pandas")
 """What Keras imports, if it is installed, for its wrappers, its pictures and data frames. That
 takes a third of the time of TensorFlow's import; nothing here uses those parts of Keras."""
 
+DEFAULTS = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "KERAS_BACKEND": "tensorflow",
+    "USE_TORCH": "0",
+}
+"""What the environment says of TensorFlow, Keras and transformers unless the user has spoken."""
+
 XLA_FLAGS = "XLA_FLAGS"
 TRITON = "xla_gpu_enable_triton_gemm"
+
+
+def set_defaults() -> None:
+    """Sets what of DEFAULTS is not set; of use before TensorFlow and Keras are imported."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
 
 
 def without_triton() -> None:
@@ -76,10 +94,6 @@ def silenced_tensorflow() -> Iterator[None]:
     Its C++ code writes a few lines straight to file descriptor 2 before any log level is read, so
     the descriptor itself is turned away while the block runs. Python exceptions are not affected.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("USE_TORCH", "0")
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:

@@ -3,13 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
 
+from gpt2_tuning import extras
 from gpt2_tuning.metrics import RESAMPLES, interval
 
 
 def rouge_l(references: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-    """ROUGE-L (Lin 2004), the F-measure of the longest common subsequence of words: float64 [N]."""
+    """ROUGE-L (Lin 2004), the F-measure of the longest common subsequence of words: float64 [N].
+
+    Raises:
+        UserError: the extra with rouge-score is not installed.
+    """
+    extras.check_installed("rouge", "ROUGE-L")
+    from rouge_score.rouge_scorer import RougeScorer
+
     scorer = RougeScorer(["rougeL"])
     pairs = zip(references, responses, strict=True)
     return np.array([scorer.score(*pair)["rougeL"].fmeasure for pair in pairs])

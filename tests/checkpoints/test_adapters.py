@@ -164,10 +164,8 @@ def test_an_adapter_describes_the_model_it_needs_and_comes_back_whole(model_clas
     np.testing.assert_array_equal(outputs(again, inputs), expected)
 
 
-def test_a_users_own_script(tmp_path):
+def test_a_users_own_script(tmp_path, transformers):
     """The README's example: build, load weights, freeze, compile, fit, save, reload."""
-    import transformers
-
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 
     shape = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 32, "vocab_size": 97}

@@ -118,9 +118,7 @@ def test_one_number_that_is_not_finite_refuses_an_adapter(tmp_path, name, bad):
     refused(model, lambda: model.load_adapter(tmp_path / "adapter"), message)
 
 
-def test_a_live_model_with_nan_is_refused():
-    import transformers
-
+def test_a_live_model_with_nan_is_refused(transformers):
     shape = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 32, "vocab_size": 97}
     theirs = transformers.TFGPT2Model(transformers.GPT2Config(**shape))
     theirs.build()

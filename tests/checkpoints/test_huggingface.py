@@ -41,9 +41,7 @@ def rewrite(directory, change):
     save_file(arrays, path, metadata={"format": "pt"})
 
 
-def test_export_through_transformers_and_back_is_bit_exact(model, saved, tmp_path):
-    import transformers
-
+def test_export_through_transformers_and_back_is_bit_exact(model, saved, tmp_path, transformers):
     theirs = transformers.TFGPT2Model.from_pretrained(saved)
     live = GPT2Model(model.config)
     live.load_tf_gpt2(theirs)
@@ -51,18 +49,14 @@ def test_export_through_transformers_and_back_is_bit_exact(model, saved, tmp_pat
     assert same_weights(GPT2Model.from_pretrained(saved), model)
 
 
-def test_live_language_model_gives_the_same_base(model, saved):
-    import transformers
-
+def test_live_language_model_gives_the_same_base(model, saved, transformers):
     theirs = transformers.TFGPT2LMHeadModel.from_pretrained(saved)
     classifier = GPT2Classifier(model.config, 2)
     classifier.load_tf_gpt2(theirs)
     assert same_weights(classifier.base, model)
 
 
-def test_exported_classifier_gives_transformers_the_same_logits(tmp_path):
-    import transformers
-
+def test_exported_classifier_gives_transformers_the_same_logits(tmp_path, transformers):
     config = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=16, initializer_range=0.2)
     ours = randomize(GPT2Classifier(config, label_names=["a", "b", "c"]).built_now())
     ours.save_pretrained(tmp_path / "exported")
@@ -142,9 +136,7 @@ def test_wrong_keys_are_named_and_nothing_is_loaded(model, saved, change, messag
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(before, fresh.weights, strict=True))
 
 
-def test_a_live_model_of_another_shape_is_refused(model):
-    import transformers
-
+def test_a_live_model_of_another_shape_is_refused(model, transformers):
     shape = {"n_embd": 32, "n_head": 4, "vocab_size": 97, "n_positions": 64}
     deeper = transformers.TFGPT2Model(transformers.GPT2Config(n_layer=3, **shape))
     deeper.build()

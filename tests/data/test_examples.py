@@ -3,7 +3,6 @@ from array import array
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_text
 
 from gpt2_tuning.data.batch_arrays import PlannedBatch, padded
 from gpt2_tuning.data.examples import (
@@ -67,6 +66,7 @@ def test_shortest_pair_keeps_its_separator():
 
 
 def test_pairs_are_trimmed_as_tensorflow_text_trims_them():
+    tensorflow_text = pytest.importorskip("tensorflow_text")
     rng = np.random.default_rng(0)
     pairs = [
         tuple(rng.integers(0, 50256, rng.integers(1, 15)).tolist() for _ in range(2))

@@ -103,9 +103,7 @@ def test_label_cells_of_csv_are_text_as_it_was_written(tmp_path):
     assert read_row_file(path, ["text"], "label")["label"] == ["1", " 2.0", "", "nan"]
 
 
-def test_class_names_in_parquet_are_kept(tmp_path):
-    import datasets
-
+def test_class_names_in_parquet_are_kept(tmp_path, datasets):
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["z", "a"])}
     )

@@ -99,9 +99,7 @@ def test_a_batch_equals_its_rows_alone(model, sampler):
     assert generate_text(model, PROMPTS[:1], 12, sampler, seed=4) == together[:1]
 
 
-def test_greedy_equals_transformers_generate():
-    import transformers
-
+def test_greedy_equals_transformers_generate(transformers):
     config = transformers.GPT2Config(n_layer=2, n_embd=32, n_head=4, initializer_range=0.2)
     theirs = transformers.TFGPT2LMHeadModel(config)
     theirs.build()

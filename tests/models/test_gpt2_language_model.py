@@ -116,9 +116,7 @@ def test_the_head_is_the_token_embedding(small_config):
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
-def test_logits_equal_transformers(small_config):
-    import transformers
-
+def test_logits_equal_transformers(small_config, transformers):
     fields = {**small_config.to_dict(), "initializer_range": 0.2}
     theirs = transformers.TFGPT2LMHeadModel(transformers.GPT2Config(**fields))
     theirs.build()

@@ -22,10 +22,8 @@ def model(small_config):
 
 
 @pytest.fixture(scope="module")
-def tf_model():
+def tf_model(transformers):
     """A random TFGPT2Model whose every weight matters."""
-    import transformers
-
     config = transformers.GPT2Config(
         n_layer=3, n_embd=32, n_head=4, vocab_size=101, n_positions=40, initializer_range=0.2
     )

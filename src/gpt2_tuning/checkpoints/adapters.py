@@ -82,7 +82,7 @@ def save_adapter(model: "TunableModel", directory: Path) -> None:
         recorded["label_names"] = list(model.label_names)
     fields = json.dumps(peft_config.to_fields(model), indent=2, sort_keys=True)
     with atomic_directory(directory, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
-        (partial / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8")
+        (partial / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8", newline="\n")
         metadata = {METADATA_KEY: json.dumps(recorded)}
         arrays.save_arrays(partial / WEIGHTS_FILE, weights, metadata)
 

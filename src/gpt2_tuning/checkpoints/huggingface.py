@@ -259,7 +259,7 @@ def save_directory(
     own = files_named(CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
     with atomic_directory(directory, own) as partial:
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
+        (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
         if model.config.vocab_size == TOKENIZER_IDS:
             GPT2Tokenizer().save(partial)
         save_arrays(partial / WEIGHTS_FILE, arrays, {"format": "pt"})

@@ -68,6 +68,8 @@ def launch(options: Options, command: Sequence[str]) -> int:
     Raises:
         UserError: there is no such script, or a worker other than the chief refused its flags.
     """
+    if not hasattr(os, "killpg"):
+        raise UserError("launch ends its workers as a group, which Windows has not: use Linux")
     if not command:
         raise UserError(f"nothing to launch: {USAGE}")
     if not command[0].startswith("-") and not Path(command[0]).is_file():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2_tuning import extras
 from gpt2_tuning.data.columns import with_unix_newlines
 from gpt2_tuning.data.row_files import READERS
 from gpt2_tuning.data.rows import Rows
@@ -25,10 +26,16 @@ def read_hub(
         called: for each split that is wanted what the Hub calls it; all but train may be missing.
 
     Raises:
-        UserError: it cannot be had, or has no train split.
+        UserError: it cannot be had, has no train split, or `datasets` is not installed.
     """
     if name.lower().endswith(tuple(READERS)) or Path(name).exists():
         raise UserError(f"--dataset takes a name on the Hub; give the file {name} to --train_file")
+    if not extras.is_installed("datasets"):
+        raise UserError(
+            f"{name} comes from the Hugging Face Hub, which needs "
+            f"{extras.how_to_install('datasets')}; `--dataset sample` and --train_file FILE do "
+            "without"
+        )
     # Imported here: it takes a second, and local files do without it.
     import datasets
     import huggingface_hub

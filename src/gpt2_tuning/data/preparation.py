@@ -19,6 +19,7 @@ from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN, GPT2Tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.data.writing import Examples, check_output_dir, write_dataset
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.startup import import_tensorflow
 
 if TYPE_CHECKING:
     from gpt2_tuning.training.options import DatasetOptions
@@ -80,6 +81,7 @@ def prepare_source(
         splits=split_origins(source),
     )
     rows = {split: examples(split) for split in source.splits}
+    import_tensorflow()  # only now: what is wrong with the flags is said without waiting for it
     metadata = write_dataset(output_dir, header, rows)
     Console().print(report_table(metadata.splits))
     if any(counts["end_of_text_written"] for counts in source.counts.values()):

@@ -109,7 +109,7 @@ class GPT2Tokenizer:
             "tokenizer_class": "GPT2Tokenizer",
         }
         text = json.dumps(config, indent=2) + "\n"
-        (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        (directory / "tokenizer_config.json").write_text(text, encoding="utf-8", newline="\n")
 
 
 @functools.cache

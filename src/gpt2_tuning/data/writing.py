@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
 from gpt2_tuning.data.examples import Dropped, Example
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, foreign_in_dataset
@@ -19,7 +18,7 @@ from gpt2_tuning.data.report import NO_TEXT, SplitTally
 from gpt2_tuning.data.wire import serialized
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, check_place, sha256_of
-from gpt2_tuning.startup import import_tensorflow
+from gpt2_tuning.progress_bar import ProgressBar
 
 Examples = Iterable[Example | Dropped | None]
 """Examples in order, with Dropped, or None where it holds no text, for a row that gives none."""
@@ -74,7 +73,7 @@ def write_dataset(directory: Path, header: Metadata, examples: Mapping[str, Exam
             files = [{"name": file.name, "sha256": sha256_of(file)}]
             splits[split] = {**known, "files": files, **tally.summary(header.label_names)}
         metadata = dataclasses.replace(header, splits=splits)
-        (partial / METADATA_FILE).write_text(metadata.to_json(), encoding="utf-8")
+        (partial / METADATA_FILE).write_text(metadata.to_json(), encoding="utf-8", newline="\n")
     return metadata
 
 
@@ -96,13 +95,12 @@ def write_records(
 ) -> None:
     """Writes and counts the examples of one split, showing progress where somebody watches."""
     # Only now: whatever is wrong with flags or rows is said without waiting for TensorFlow.
-    import_tensorflow()
     import tensorflow as tf
 
     # The lowest level: the files grow by a tenth and are written in half the time.
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     console = Console(stderr=True)
-    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    progress = ProgressBar(console=console, transient=True, disable=not console.is_terminal)
     task = progress.add_task(title, total=total)
     rest = iter(examples)
     try:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import check_place, lock_descriptor
+from gpt2_tuning.files import BINARY, check_place, let_go
 from gpt2_tuning.interrupts import Stopped
+from gpt2_tuning.locks import lock_descriptor
 
 PARTIAL = ".partial-"
 DIGITS = 12
@@ -93,8 +94,9 @@ class PartialFile:
         """Moves the lines to their place, with the permissions of the file that was there."""
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.fchmod(self.descriptor, stat.S_IMODE(self.target.stat().st_mode))
+                os.chmod(self.partial, stat.S_IMODE(self.target.stat().st_mode))
             os.fsync(self.descriptor)
+            let_go(self.descriptor)
             os.replace(self.partial, self.target)
         except OSError as error:
             raise UserError(f"cannot write {self.target}: {error.strerror}") from error
@@ -220,7 +222,7 @@ def descriptor_of(path: Path, flags: int, mode: int = 0o666) -> Iterator[int]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         number = open_descriptor(path)
-        descriptor = os.open(path, flags, mode) if number is None else os.dup(number)
+        descriptor = os.open(path, flags | BINARY, mode) if number is None else os.dup(number)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from gpt2_tuning.data.columns import unix_newlines
 from gpt2_tuning.data.metadata import Metadata
@@ -19,6 +19,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import answer_file
 from gpt2_tuning.inference.answer_digest import answer_digest, directories_of_run
 from gpt2_tuning.inference.json_lines import json_line, without_nan
+from gpt2_tuning.progress_bar import ProgressBar
 from gpt2_tuning.training.options import TestOptions
 
 Fields = tuple[str, ...]
@@ -169,7 +170,7 @@ def progress_to(total: int, sink: answer_file.Sink) -> Iterator[Callable[[int], 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     crossing = isinstance(sink, answer_file.Printed) and sys.stdout.isatty()
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(
+    bar = ProgressBar(
         TextColumn("answering"),
         *columns,
         console=console,

@@ -103,7 +103,7 @@ class Checkpoints:
                 "variables_sha256": sha256_of(partial / ARRAYS_FILE),
             }
             text = json.dumps({**content, "sha256": sum_of(content)})
-            (partial / PROGRESS_FILE).write_text(text, encoding="utf-8")
+            (partial / PROGRESS_FILE).write_text(text, encoding="utf-8", newline="\n")
             sync(partial)
         self.remove_older(target)
         return target

@@ -1,6 +1,7 @@
 """A language model's whole run: trained, saved, scored. Instructions and plain text share it."""
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning import paths
+from gpt2_tuning import extras, paths
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.prompts import Template
 from gpt2_tuning.data.tfrecords import Records, read_records
@@ -36,6 +37,9 @@ from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
+
+ROUGE_ROWS = 50
+"""Responses that --evaluate compares with the data's, unless --rouge_rows says otherwise."""
 
 
 @lost_workers_reported()
@@ -150,15 +154,15 @@ def evaluate_run(
     """Scores the test split; prints the figures and writes test.json.
 
     Loss, perplexity and token accuracy are over every supervised token; ROUGE-L is of responses to
-    `rouge_rows` examples, spread evenly over the split, whose prompt leaves room for one.
+    `rouge_rows(options)` examples, spread evenly over the split, whose prompt leaves room for one.
     """
     options = responder.options
     source = evaluation_batches(records, options.batch_size, seq_len)
     means = evaluate(StepFunctions(responder.model, strategy), source)
     scores: dict[str, Any] = language_model_scores(means)
     print(f"test: {in_words(scores)}")
-    if responder.template and options.rouge_rows:
-        scores |= rouge_scores(responder, records)
+    if responder.template and (count := rouge_rows(options)):
+        scores |= rouge_scores(responder, records, count)
         print(
             f"ROUGE-L of {scores['rouge_rows']} responses: {scores['rouge_l']:.4f} "
             f"(95 % interval {scores['rouge_l_interval'][0]:.4f} to "
@@ -168,13 +172,23 @@ def evaluate_run(
     print(f"figures: {run_dir / 'test.json'}")
 
 
-def rouge_scores(responder: Responder, records: Records) -> dict[str, Any]:
-    """ROUGE-L of the model's responses against those of the data."""
+def rouge_rows(options: GenerationOptions) -> int:
+    """How many responses are scored by ROUGE-L; none, and a line says so, without rouge-score."""
+    if options.rouge_rows is not None:
+        return options.rouge_rows
+    if extras.is_installed("rouge"):
+        return ROUGE_ROWS
+    print(f"note: no ROUGE-L: it needs {extras.how_to_install('rouge')}", file=sys.stderr)
+    return 0
+
+
+def rouge_scores(responder: Responder, records: Records, wanted: int) -> dict[str, Any]:
+    """ROUGE-L of the model's responses to so many rows against those of the data."""
     options, tokenizer = responder.options, GPT2Tokenizer()
     prompt_lengths = records.columns["prompt_length"]
     room = responder.model.config.n_positions - options.max_new_tokens
     fitting = np.flatnonzero(prompt_lengths <= room)
-    count = min(options.rouge_rows, len(fitting))
+    count = min(wanted, len(fitting))
     if not count:
         raise UserError(
             f"no prompt of the test split leaves room for {options.max_new_tokens} tokens"

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import tyro
 
+from gpt2_tuning import extras
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.training.cluster import Cluster
 
@@ -259,8 +260,9 @@ class GenerationOptions(TestOptions):
     """The same seed draws the same responses."""
     compare_base: bool = False
     """Print what the base says beside what the tuned model says."""
-    rouge_rows: int = 50
-    """With --evaluate: responses to compare with the data's by ROUGE-L; 0 for none."""
+    rouge_rows: int | None = None
+    """With --evaluate: responses to compare with the data's by ROUGE-L; 0 for none. Default: 50
+    where rouge-score is installed."""
     batch_size: int = 8
     """Prompts computed together."""
 
@@ -275,7 +277,9 @@ class GenerationOptions(TestOptions):
             raise UserError("--stop is empty")
         if self.compare_base and not self.prompt:
             raise UserError("--compare_base needs --prompt")
-        require(self.rouge_rows >= 0, "rouge_rows", "0 or more", self)
+        require((self.rouge_rows or 0) >= 0, "rouge_rows", "0 or more", self)
+        if self.rouge_rows:
+            extras.check_installed("rouge", f"--rouge_rows {self.rouge_rows}")
         require(self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
         require(self.temperature > 0, "temperature", "above 0", self)
         require(self.top_k >= 1, "top_k", "at least 1", self)

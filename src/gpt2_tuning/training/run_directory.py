@@ -15,7 +15,8 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import OutOfMemory, UserError
-from gpt2_tuning.files import check_place, in_use, write_text
+from gpt2_tuning.files import check_place, write_text
+from gpt2_tuning.locks import in_use
 from gpt2_tuning.training import run_files
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.options import TrainOptions

@@ -16,7 +16,8 @@ import yaml
 
 from gpt2_tuning.data.metadata import METADATA_FILE, read_content
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import Tree, foreign_entry, in_use, is_workplace, named_in
+from gpt2_tuning.files import Tree, foreign_entry, is_workplace, named_in
+from gpt2_tuning.locks import in_use
 
 OPTIONS_FILE = "options.yaml"
 CLAIM = f".{OPTIONS_FILE}.partial"

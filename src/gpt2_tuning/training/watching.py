@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import io
-import resource
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,11 +11,17 @@ from pathlib import Path
 
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from gpt2_tuning.files import write_text
+from gpt2_tuning.progress_bar import ProgressBar
 from gpt2_tuning.training.checkpoint import Progress as RunProgress
 from gpt2_tuning.training.steps import TRAINING
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 METRICS_FILE = "metrics.csv"
 MEASURED = ("tokens_per_second", "seconds", "peak_memory_mb")
@@ -35,7 +41,7 @@ class EpochWatcher:
     def __init__(self, run_dir: Path, epochs: int, steps: int):
         self.run_dir, self.epochs, self.steps = run_dir, epochs, steps
         self.console = Console(highlight=False, soft_wrap=True)
-        self.bar = Progress(
+        self.bar = ProgressBar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -204,9 +210,14 @@ def as_csv(rows: list[dict[str, float]]) -> str:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that was in use so far: of the fullest GPU, or of the process without one."""
+    """The most memory that was in use so far: of the fullest GPU, or of the process without one.
+
+    NaN on Windows, which does not tell it so.
+    """
     gpus = range(len(tf.config.list_logical_devices("GPU")))
     if gpus:
         return max(tf.config.experimental.get_memory_info(f"GPU:{i}")["peak"] for i in gpus) / 2**20
+    if resource is None:
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
