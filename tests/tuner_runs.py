@@ -17,7 +17,9 @@ from gpt2_tuning.training.watching import MEASURED
 
 CONFIG = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=16, initializer_range=0.2)
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.1}
-OPTIONS = TrainOptions(epochs=3, batch_size=4, checkpoint_steps=3, patience=None)
+OPTIONS = TrainOptions(
+    epochs=3, batch_size=4, checkpoint_steps=3, patience=None, monitor="val_accuracy"
+)
 STEPS = 8
 """In an epoch; checkpoints follow steps 3, 6, 8, 9, 12, 15, 16, 18, 21 and 24."""
 
@@ -51,7 +53,6 @@ def make_tuner(
         learning_rate,
         run_dir,
         make_strategy("one"),
-        monitor="val_accuracy",
     )
 
 

@@ -64,8 +64,8 @@ def flip(path, offset=-20):
 
 def best_of(path):
     """The best weights that a checkpoint refers to, which may be those of others too."""
-    best = checkpoint.read_content(path)["progress"]["best_epoch"]
-    return path.parent / f"best-{best:04d}.safetensors"
+    best = checkpoint.read_content(path)["progress"]["best"]
+    return checkpoint.best_file(path.parent, best)
 
 
 # --- killed ----------------------------------------------------------------------------------
@@ -292,12 +292,11 @@ def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class
     begin(tmp_path / "run", options)
     for name in run_directory.as_settings(options):
         other = dataclasses.replace(options, **{name: changed(getattr(options, name))})
-        settings = run_directory.as_settings(other)
         if name in run_directory.MAY_CHANGE:
-            run_directory.check_same_run(tmp_path / "run", settings, METADATA)
+            run_directory.check_same_run(tmp_path / "run", other, METADATA)
         else:
             with pytest.raises(UserError, match=f"was started with --{name} "):
-                run_directory.check_same_run(tmp_path / "run", settings, METADATA)
+                run_directory.check_same_run(tmp_path / "run", other, METADATA)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +316,7 @@ def test_damaged_options_are_an_error(tmp_path, damage, message):
     file = tmp_path / "run" / "options.yaml"
     file.write_text(damage(file.read_text()))
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        run_directory.check_same_run(tmp_path / "run", run_directory.as_settings(OPTIONS), METADATA)
+        run_directory.check_same_run(tmp_path / "run", OPTIONS, METADATA)
 
 
 @pytest.mark.parametrize("kind", ["below a file", "read-only"])

@@ -95,7 +95,7 @@ def test_a_file_gets_plain_lines(run):
 
 def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
     tuner, _ = run
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
     watcher.begin(tuner.progress)
     for _ in range(3):
         watcher.advance(tuner.progress, {"loss": 1.0, "tokens_per_second": 1.0})
@@ -103,14 +103,14 @@ def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
 
 
 def test_what_is_compiled_is_said_before_it_ends(tmp_path, capsys):
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
     with watcher.compiling("training"):
         assert capsys.readouterr().out == "compiling the training step… "
     assert re.fullmatch(r"\d+\.\d s\n", capsys.readouterr().out)
 
 
 def test_a_step_that_cannot_be_compiled_leaves_a_whole_line(tmp_path, capsys):
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
     with pytest.raises(ZeroDivisionError), watcher.compiling("training"):
         raise ZeroDivisionError
     assert capsys.readouterr().out == "compiling the training step… \n"
@@ -118,7 +118,7 @@ def test_a_step_that_cannot_be_compiled_leaves_a_whole_line(tmp_path, capsys):
 
 def test_compiling_is_no_part_of_the_time_that_is_left(tmp_path, monkeypatch):
     now = iter(range(0, 10**6, 100))
-    watcher = watching.EpochWatcher(tmp_path, 1, 10)
+    watcher = watching.RunWatcher(tmp_path, 10, 10)
     watcher.first_step, watcher.started, watcher.clock = 0, 0.0, 104.0
     monkeypatch.setattr(watching.time, "monotonic", lambda: next(now))
     with watcher.compiling("training"):
@@ -152,7 +152,7 @@ def test_each_shape_is_compiled_on_a_gpu_and_none_twice(gpu, lines, tmp_path, mo
 
 
 def test_a_log_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
 
     def log():
         for step in range(5000):

@@ -42,7 +42,7 @@ from gpt2_tuning.training.tuner import Tuner
 def train_language_model(
     options: LanguageModelOptions, task: str, *, title: str, example: str
 ) -> None:
-    """Trains on the train split, keeps the epoch of least validation loss, and reports.
+    """Trains on the train split, keeps what does best on validation, and reports.
 
     Args:
         options: the flags.
@@ -61,7 +61,7 @@ def train_language_model(
         for name in ("train", "validation")
     )
     sources = (train, validation)
-    arguments = (options, metadata, run_dir, strategy, sources, "val_loss")
+    arguments = (options, metadata, run_dir, strategy, sources)
     with tuned(GPT2LanguageModel, *arguments) as tuner:
         scores = language_model_scores(tuner.evaluate(validation))
         if is_chief(options.strategy):
