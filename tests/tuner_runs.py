@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.batches import BatchSource
@@ -97,3 +98,15 @@ def killed_run(run_dir, part, call, number, resume=False, **arguments):
     before_call(getattr(tuner, part), call, number, die)
     with pytest.raises(KeyboardInterrupt):
         tuner.fit(resume)
+
+
+def points(run_dir):
+    """The points of TensorBoard's charts, (update, value), by part and name, in the log's order."""
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for file in sorted((run_dir / "tensorboard").glob("*/*")):
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                point = (event.step, tf.make_ndarray(value.tensor).item())
+                found.setdefault((file.parent.name, value.tag), []).append(point)
+    return found

@@ -7,9 +7,8 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hostile import room_for
-from tuner_runs import STEPS, make_tuner
+from tuner_runs import STEPS, make_tuner, points
 
 from gpt2_tuning.data.batches import PlannedBatch, classification_batch
 from gpt2_tuning.training import steps as steps_module
@@ -52,23 +51,20 @@ def test_every_figure_is_in_the_csv_and_is_true(run):
     assert float(written[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
 
 
-def test_every_figure_is_in_tensorboard_at_each_step(run):
+def test_tensorboard_has_training_and_validation_in_one_chart(run):
+    """Of training each update's own figures where each is logged, and no running mean."""
     tuner, _ = run
-    found: dict[str, dict[int, float]] = {}
-    for file in (tuner.run_dir / "tensorboard").iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(file)):
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor).item()
-    steps = list(range(1, 3 * STEPS + 1))
-    for name in FIGURES | {"loss"}:
-        assert list(found[f"train/{name}"]) == steps
-        assert list(found[f"epoch/{name}"]) == [STEPS, 2 * STEPS, 3 * STEPS]
+    found = points(tuner.run_dir)
     history = tuner.progress.history
-    np.testing.assert_allclose(
-        [found["train/loss"][STEPS], found["epoch/loss"][STEPS]], history[0]["loss"], rtol=1e-6
-    )
-    norms = [found["train/grad_norm"][step] for step in range(1, STEPS + 1)]
-    assert math.fsum(norms) / STEPS == pytest.approx(history[0]["grad_norm"], rel=1e-5)
+    for name in FIGURES | {"loss", "accuracy"}:
+        assert [update for update, _ in found["train", name]] == list(range(1, 3 * STEPS + 1))
+    for name in ("loss", "accuracy"):
+        assert [update for update, _ in found["validation", name]] == [STEPS, 2 * STEPS, 3 * STEPS]
+        written = [value for _, value in found["validation", name]]
+        np.testing.assert_allclose(written, [row[f"val_{name}"] for row in history], rtol=1e-6)
+    for epoch, row in enumerate(history):
+        norms = [norm for _, norm in found["train", "grad_norm"][epoch * STEPS :][:STEPS]]
+        assert math.fsum(norms) / STEPS == pytest.approx(row["grad_norm"], rel=1e-5)
 
 
 def test_a_file_gets_plain_lines(run):
@@ -155,8 +151,8 @@ def test_a_log_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
     watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
 
     def log():
-        for step in range(5000):
-            watcher.log(step, "train", {"loss": 1.0})
+        for update in range(5000):
+            watcher.log(update, {"loss": 1.0})
 
     with room_for(200), pytest.raises(OSError, match=r"TensorBoard's log: .* too large"):
         log()

@@ -6,9 +6,10 @@ from gpt2_tuning.training import checkpoint, run_directory, run_files
 from gpt2_tuning.training.board import log_result
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.tuner import Tuner
-from gpt2_tuning.training.watching import MEASURED
 
 MB = 1e6
+DECIDING = ("epoch", "update", "val_")
+"""What the columns begin with in which runs are compared."""
 
 
 def finish(tuner: Tuner) -> None:
@@ -21,7 +22,7 @@ def finish(tuner: Tuner) -> None:
         run_dir,
         tuner.validations.updates,
         run_directory.as_settings(tuner.options),
-        {f"best/{name}": value for name, value in best.items() if name not in MEASURED},
+        {f"best/{name}": value for name, value in best.items() if name.startswith(DECIDING)},
         {"card": (run_dir / CARD_FILE).read_text(encoding="utf-8"), **tuner.samples},
         sorted(run_dir.glob("*.png")),
     )

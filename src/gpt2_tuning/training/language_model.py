@@ -33,6 +33,7 @@ from gpt2_tuning.training.layout import evaluation_batches, language_model_batch
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
 from gpt2_tuning.training.run import card_of, set_up, tuned
+from gpt2_tuning.training.samples import sample_responses
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
@@ -73,10 +74,12 @@ def report(
     tuner: Tuner, metadata: Metadata, scores: dict[str, float], title: str, example: str
 ) -> None:
     """Saves what was tuned and writes the model card."""
-    run_dir = tuner.run_dir
-    base_model.save_tuned(tuner.model, run_dir)
+    model, run_dir = tuner.model, tuner.run_dir
+    assert isinstance(model, GPT2LanguageModel)
+    base_model.save_tuned(model, run_dir)
     write_text(run_dir / "validation.json", scores_as_json(scores))
     card_of(tuner, metadata, title, example).write(run_dir, score_section(scores))
+    tuner.samples["responses"] = sample_responses(model, tuner.validation.records, metadata)
     print(f"\nvalidation: {in_words(scores)}")
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
     print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")

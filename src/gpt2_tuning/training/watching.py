@@ -143,15 +143,15 @@ class RunWatcher:
         """A validation is done and kept; its figures are the history's last row."""
         row = progress.history[-1]
         best = "  best so far" if progress.best == len(progress.history) else ""
-        epochs = f"{self.updates / self.steps:.4g}"
+        epochs = in_short(self.updates / self.steps)
         self.console.print(
-            f"epoch {row['epoch']:.4g}/{epochs}  loss {row['loss']:.4f}  "
+            f"epoch {in_short(row['epoch'])}/{epochs}  loss {row['loss']:.4f}  "
             f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  "
             f"{row['seconds']:.0f} s  {row['tokens_per_second']:,.0f} tokens/s{best}"
         )
         if progress.stopped:
-            kept = progress.best_row()["epoch"]
-            self.console.print(f"stopped early: epoch {kept:.4g} was the best")
+            kept = in_short(progress.best_row()["epoch"])
+            self.console.print(f"stopped early: epoch {kept} was the best")
         self.record(progress)
 
     def resumed(self, progress: RunProgress) -> None:
@@ -214,6 +214,11 @@ class SilentWatcher(RunWatcher):
 
     def flush(self) -> None:
         """Nothing is open."""
+
+
+def in_short(epochs: float) -> str:
+    """A number of epochs with two decimals at most: 3, 0.5, 1.33."""
+    return f"{round(epochs, 2):g}"
 
 
 def as_csv(rows: list[dict[str, float]]) -> str:
