@@ -147,7 +147,7 @@ def make_base(home: Path) -> None:
 def jobs_of(task: str) -> list[Job]:
     """A task's preparation, training on what the undisturbed one leaves, and what tries that."""
     data = ("--dataset_dir", f"{{home}}/clean/{task}-prep", "--output_dir", "{output}")
-    flags = (*data, "--pretrained", "{home}/base", *TRAIN)
+    flags: tuple[str, ...] = (*data, "--pretrained", "{home}/base", *TRAIN)
     # A LoRA run's variables are too few for a process to be met while it writes them.
     kinds = ["checkpoint", "operation", "time", "interrupt", "disk", "removal"]
     if task in ("classification", "text"):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from script_runs import summaries
 
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.batches import BatchSource
@@ -103,10 +104,8 @@ def killed_run(run_dir, part, call, number, resume=False, **arguments):
 def points(run_dir):
     """The points of TensorBoard's charts, (update, value), by part and name, in the log's order."""
     found: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for file in sorted((run_dir / "tensorboard").glob("*/*")):
-        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-            event = tf.compat.v1.Event.FromString(record)
-            for value in event.summary.value:
-                point = (event.step, tf.make_ndarray(value.tensor).item())
-                found.setdefault((file.parent.name, value.tag), []).append(point)
+    for part in ("train", "validation"):
+        for update, value in summaries(run_dir, part):
+            point = (update, tf.make_ndarray(value.tensor).item())
+            found.setdefault((part, value.tag), []).append(point)
     return found

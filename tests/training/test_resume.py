@@ -27,7 +27,7 @@ from tuner_runs import (
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
-from gpt2_tuning.training import checkpoint, loss_scale, run_directory
+from gpt2_tuning.training import checkpoint, finishing, loss_scale, run_directory, run_files
 from gpt2_tuning.training import tuner as loop
 from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions, TrainOptions
 
@@ -223,6 +223,17 @@ def test_killed_as_it_removes_checkpoints_a_finished_run_stays_finished(full, tm
         if not more:
             break
     assert place > 5
+
+
+def test_what_a_finished_run_takes_on_disk_is_said(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    before = run_files.size_of(run_dir)
+    assert finishing.disk_line(run_dir, keep_checkpoints=True).startswith("disk: ")
+    assert run_files.size_of(run_dir) == before
+    after = finishing.disk_line(run_dir, keep_checkpoints=False)
+    size = run_files.size_of(run_dir)
+    assert size < before / 2
+    assert f"disk: {size / 1e6:.1f} MB; {(before - size) / 1e6:.1f} MB of checkpoints" in after
 
 
 def test_a_finished_run_without_its_variables_is_resumed_and_its_metrics_are_whole(full, tmp_path):

@@ -23,11 +23,15 @@ OLD = {
     "adapter/adapter_model.safetensors": "old",
     "base/config.json": "old",
     "checkpoints/best-0001.safetensors": "old",
+    "checkpoints/step-00000010/.progress.json.partial": "old",
     "checkpoints/step-00000010/progress.json": "old",
     "checkpoints/step-00000010/variables.safetensors": "old",
     "confusion.png": "old",
     "metrics.csv": "old",
     "tensorboard/events.out.tfevents.1.host": "old",
+    "tensorboard/result/events.out.tfevents.1.host": "old",
+    "tensorboard/train/events.out.tfevents.1.host": "old",
+    "tensorboard/validation/events.out.tfevents.1.host": "old",
 }
 
 

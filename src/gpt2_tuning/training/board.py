@@ -97,15 +97,16 @@ def log_result(
         name: flag if isinstance(flag, plain) else str(flag) for name, flag in settings.items()
     }
     writer = tf.summary.create_file_writer(str(directory))
-    with errors_in_a_line(), writer.as_default(step=update):
-        api.hparams(flags)
-        for name, value in figures.items():
-            tf.summary.scalar(name, value)
-        for name, text in texts.items():
-            tf.summary.text(name, text)
-        for path in pictures:
-            image = tf.io.decode_png(path.read_bytes(), channels=4)
-            tf.summary.image(path.stem, image[tf.newaxis])
+    with errors_in_a_line():
+        with writer.as_default(step=update):
+            api.hparams(flags)
+            for name, value in figures.items():
+                tf.summary.scalar(name, value)
+            for name, text in texts.items():
+                tf.summary.text(name, text)
+            for path in pictures:
+                image = tf.io.decode_png(path.read_bytes(), channels=4)
+                tf.summary.image(path.stem, image[tf.newaxis])
         writer.close()
 
 

@@ -24,7 +24,7 @@ def finish(tuner: Tuner) -> None:
         run_directory.as_settings(tuner.options),
         {f"best/{name}": value for name, value in best.items() if name.startswith(DECIDING)},
         {"card": (run_dir / CARD_FILE).read_text(encoding="utf-8"), **tuner.samples},
-        sorted(run_dir.glob("*.png")),
+        [path for path in sorted(run_dir.glob("*.png")) if run_files.is_own(path)],
     )
     print(disk_line(run_dir, tuner.options.keep_checkpoints))
 

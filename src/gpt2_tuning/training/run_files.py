@@ -135,6 +135,11 @@ def holds(run_dir: Path, *patterns: str) -> bool:
     return any(any(run_dir.glob(f"{at}{name}")) for name in patterns for at in ("", "seed-*/"))
 
 
+def is_own(path: Path) -> bool:
+    """Whether a run writes a file of this name in its directory; a link it does not."""
+    return bool(named_in(OWN_RUN, path.name)) and not path.is_symlink()
+
+
 def size_of(directory: Path) -> int:
     """Bytes of all files in a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
