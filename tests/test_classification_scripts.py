@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from script_runs import RUN_FILES, metrics, names, refused, snapshot, with_sample_and_base
+from script_runs import (
+    RUN_FILES,
+    metrics,
+    names,
+    refused,
+    snapshot,
+    summaries,
+    with_sample_and_base,
+)
 
 from classification_tuning import test, train
 from gpt2_tuning.data.metadata import read_metadata
@@ -65,6 +73,32 @@ def test_a_full_run_leaves_a_model_and_its_report(full_run):
     card = (full_run / "README.md").read_text()
     assert f"{scores['accuracy']:.4f}" in card
     assert "sample" in card
+
+
+def test_a_finished_run_keeps_of_its_checkpoints_what_its_resume_needs(home, full_run, capsys):
+    """Without its model it writes that again, to the same bytes."""
+    copy = shutil.copytree(full_run, home / "resumed")
+    shutil.rmtree(copy / "model")
+    capsys.readouterr()
+    assert run(home, "resumed", "--resume") == 0
+    size = sum(path.stat().st_size for path in copy.rglob("*") if path.is_file()) / 1e6
+    assert capsys.readouterr().out.splitlines()[-2] == f"disk: {size:.1f} MB"
+    for run_dir in (full_run, copy):
+        kept = {path.name for path in (run_dir / "checkpoints").rglob("*") if path.is_file()}
+        assert len(kept) == 2
+        assert "progress.json" in kept
+    weights = [path / "model" / "model.safetensors" for path in (full_run, copy)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert metrics(full_run) == metrics(copy)
+    shown = [[value.tag for _, value in summaries(path, "result")] for path in (full_run, copy)]
+    assert shown[0] == shown[1]
+
+
+def test_tensorboard_has_what_a_run_came_to_once(full_run):
+    tags = [value.tag for _, value in summaries(full_run, "result")]
+    assert len(set(tags)) == len(tags)
+    assert {"card", "confusion", "curves", "best/val_accuracy", "best/update"} <= set(tags)
+    assert any("hparams" in tag for tag in tags)
 
 
 def test_a_lora_run_leaves_an_adapter_alone(lora_run):

@@ -6,7 +6,7 @@ import sys
 
 import keras
 import pytest
-from script_runs import RUN_FILES, names, refused
+from script_runs import RUN_FILES, names, refused, summaries
 
 import instruction_tuning.prep_dataset
 import instruction_tuning.test
@@ -116,6 +116,8 @@ def test_a_run_leaves_its_files(request, name, kind):
     run_dir = request.getfixturevalue(f"{name}_run")
     assert names(run_dir) - {"test.json"} == LANGUAGE_RUN_FILES | {kind}
     assert "perplexity" in (run_dir / "README.md").read_text()
+    shown = {value.tag: value.tensor.string_val for _, value in summaries(run_dir, "result")}
+    assert ROWS[0]["instruction"] in shown["responses"][0].decode()
 
 
 def test_base_and_tuned_stand_side_by_side(full_run, lora_run, capsys):

@@ -38,9 +38,7 @@ class ClassifierData:
 
 
 @lost_workers_reported()
-def train_classifier(
-    options: ClassifierOptions, task: str, *, title: str, example: str, monitor: str
-) -> None:
+def train_classifier(options: ClassifierOptions, task: str, *, title: str, example: str) -> None:
     """Trains on the train split, keeps what does best on validation, and reports.
 
     Args:
@@ -48,7 +46,6 @@ def train_classifier(
         task: such as `classification`, the first word of its folder's name.
         title: what the model does, as the heading of its card.
         example: the flags with which the task's test.py labels an example.
-        monitor: what decides on the best epoch: `val_accuracy` or `val_loss`.
 
     Raises:
         UserError: the data, the base weights or the run directory cannot be used.
@@ -58,9 +55,7 @@ def train_classifier(
     options, run_dir, strategy = set_up(task, options, metadata)
     records = [read_records(dataset_dir, metadata, name) for name in ("train", "validation")]
     data = ClassifierData(metadata, *records)
-    run = functools.partial(
-        train_run, strategy=strategy, data=data, title=title, example=example, monitor=monitor
-    )
+    run = functools.partial(train_run, strategy=strategy, data=data, title=title, example=example)
     if options.seeds == 1:
         run_dir = run(options, run_dir)
     else:
@@ -77,7 +72,6 @@ def train_run(
     data: ClassifierData,
     title: str,
     example: str,
-    monitor: str,
 ) -> Path:
     """One run with one seed, from base weights to model card, in the directory returned."""
     metadata, replicas = data.metadata, strategy.num_replicas_in_sync
@@ -91,7 +85,6 @@ def train_run(
             classifier_batches(data.train, options, replicas * options.gradient_accumulation),
             classifier_batches(data.validation, options, replicas),
         ),
-        monitor,
         label_names=metadata.label_names,
     ) as tuner:
         if is_chief(options.strategy):

@@ -34,6 +34,7 @@ from gpt2_tuning.training.layout import evaluation_batches, language_model_batch
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
 from gpt2_tuning.training.run import card_of, set_up, tuned
+from gpt2_tuning.training.samples import sample_responses
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
@@ -46,7 +47,7 @@ ROUGE_ROWS = 50
 def train_language_model(
     options: LanguageModelOptions, task: str, *, title: str, example: str
 ) -> None:
-    """Trains on the train split, keeps the epoch of least validation loss, and reports.
+    """Trains on the train split, keeps what does best on validation, and reports.
 
     Args:
         options: the flags.
@@ -65,7 +66,7 @@ def train_language_model(
         for name in ("train", "validation")
     )
     sources = (train, validation)
-    arguments = (options, metadata, run_dir, strategy, sources, "val_loss")
+    arguments = (options, metadata, run_dir, strategy, sources)
     with tuned(GPT2LanguageModel, *arguments) as tuner:
         scores = language_model_scores(tuner.evaluate(validation))
         if is_chief(options.strategy):
@@ -77,10 +78,12 @@ def report(
     tuner: Tuner, metadata: Metadata, scores: dict[str, float], title: str, example: str
 ) -> None:
     """Saves what was tuned and writes the model card."""
-    run_dir = tuner.run_dir
-    base_model.save_tuned(tuner.model, run_dir)
+    model, run_dir = tuner.model, tuner.run_dir
+    assert isinstance(model, GPT2LanguageModel)
+    base_model.save_tuned(model, run_dir)
     write_text(run_dir / "validation.json", scores_as_json(scores))
     card_of(tuner, metadata, title, example).write(run_dir, score_section(scores))
+    tuner.samples["responses"] = sample_responses(model, tuner.validation.records, metadata)
     print(f"\nvalidation: {in_words(scores)}")
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
     print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")

@@ -26,9 +26,9 @@ class ModelCard:
     metadata: Metadata
     """The data it was tuned on."""
     history: Sequence[dict[str, float]]
-    """One row of figures for each epoch."""
-    best_epoch: int
-    """The one whose weights were kept, counted from 1."""
+    """One row of figures for each validation."""
+    best_epoch: float
+    """The epochs after which the weights were kept."""
 
     def write(self, run_dir: Path, scores: str, pictures: Mapping[str, str] | None = None) -> None:
         """Draws the learning curves and writes the card.
@@ -52,9 +52,9 @@ class ModelCard:
 
 {scores}
 
-The weights are those of epoch {self.best_epoch} of {len(self.history)}. They were chosen on this
-very split, so the figures flatter the model a little; `test.py --evaluate` scores it on the test
-split.
+The weights are those of epoch {self.best_epoch} of {self.history[-1]["epoch"]}. They were chosen
+on this very split, so the figures flatter the model a little; `test.py --evaluate` scores it on the
+test split.
 
 {images}
 

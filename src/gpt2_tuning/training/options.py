@@ -69,6 +69,8 @@ class TrainOptions:
     """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj."""
     epochs: int = 3
     """Passes over the training rows."""
+    max_updates: int | None = None
+    """End after so many updates, however many epochs they are; --epochs then has no effect."""
     batch_size: int = 32
     """Examples in one update, over all devices."""
     gradient_accumulation: int = 1
@@ -86,9 +88,16 @@ class TrainOptions:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm."""
     patience: int | None = 2
-    """Stop after this many epochs without improvement on validation; None never stops early."""
+    """Stop after this many validations without improvement; None never stops early."""
+    validate_every: int | None = None
+    """Updates between two validations; the run's end has one too. Default: one an epoch."""
+    monitor: Literal["val_accuracy", "val_loss"] = "val_loss"
+    """What is compared on validation to keep the best weights and to stop; between equals the lower
+    val_loss decides. A language model's val_accuracy is that of its tokens."""
     checkpoint_steps: int = 500
-    """Updates between two checkpoints; the end of every epoch has one too."""
+    """Updates between two checkpoints; every validation has one too."""
+    keep_checkpoints: bool = False
+    """Keep the last checkpoints of a finished run, which nothing needs any more."""
     seed: int = 0
     """Seeds the initial weights, the order of the rows and dropout."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
@@ -122,9 +131,16 @@ class TrainOptions:
         require(self.weight_decay >= 0, "weight_decay", "0 or more", self)
         require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self)
         require(self.patience is None or self.patience >= 0, "patience", "0 or more", self)
+        for name in ("max_updates", "validate_every"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, "at least 1", self)
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other")
         self.check_devices()
+
+    def updates(self, steps: int) -> int:
+        """Updates of a whole run, where an epoch has so many `steps`."""
+        return self.epochs * steps if self.max_updates is None else self.max_updates
 
     def check_devices(self) -> None:
         """Raises UserError when the devices cannot be those wanted."""
@@ -144,6 +160,9 @@ class TrainOptions:
 class ClassifierOptions(TrainOptions):
     """Flags that a classifier's train.py adds."""
 
+    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    """What is compared on validation to keep the best weights and to stop; between equals the lower
+    val_loss decides."""
     seeds: int = 1
     """Train this many times, from --seed on: each a run in a directory of its own (seed-0, ...)."""
 

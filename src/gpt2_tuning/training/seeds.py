@@ -18,6 +18,7 @@ from gpt2_tuning.metrics import scores_as_json, title_of
 from gpt2_tuning.training import run_directory, run_files
 from gpt2_tuning.training.checkpoint import checkpoints
 from gpt2_tuning.training.evaluation import headline_names
+from gpt2_tuning.training.finishing import disk_line
 from gpt2_tuning.training.model_card import CARD_FILE, described
 from gpt2_tuning.training.options import ClassifierOptions
 
@@ -53,6 +54,7 @@ def train_seeds(
         run_directory.check_run_dir(metadata.task, one, metadata)
         if one.resume and is_finished(directory):
             print(f"seed {seed}: finished before, in {directory}")
+            print(disk_line(directory, options.keep_checkpoints))
             continue
         print(f"\nseed {seed} ({len(directories)} of {options.seeds})")
         run(one, directory)
