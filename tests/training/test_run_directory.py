@@ -25,7 +25,9 @@ OLD = {
     "checkpoints/best-0001.safetensors": "old",
     "checkpoints/step-00000010/progress.json": "old",
     "checkpoints/step-00000010/variables.safetensors": "old",
+    "calibration_validation.png": "old",
     "confusion.png": "old",
+    "confusion_test.png": "old",
     "metrics.csv": "old",
     "tensorboard/events.out.tfevents.1.host": "old",
 }

@@ -14,7 +14,7 @@ from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training import base_model, precision, run_directory
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.layout import with_layout
-from gpt2_tuning.training.model_card import ModelCard
+from gpt2_tuning.training.model_card import ModelCard, shape_of
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
@@ -87,6 +87,7 @@ def card_of(tuner: Tuner, metadata: Metadata, title: str, example: str) -> Model
         title,
         example,
         run_directory.as_settings(tuner.options),
+        shape_of(tuner.model),
         metadata,
         progress.history,
         progress.best_epoch or len(progress.history),
