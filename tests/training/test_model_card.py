@@ -1,6 +1,9 @@
 """A run's card: the model it really was, and test scores that cost it nothing else."""
 
+import functools
+
 import pytest
+from prepared_sets import header
 
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
@@ -39,6 +42,26 @@ def test_scores_are_replaced_where_they_stand_and_nothing_else_is(tmp_path):
     moved = b"above\n" + once.replace(b"## Use", b"between\n\n## Use")
     twice = written(tmp_path, "is 0.7 now", "it is 0.6", card=moved)
     assert twice == moved.replace(b"it is 0.8", b"it is 0.6")
+
+
+def test_a_card_that_is_written_anew_keeps_the_test_scores(tmp_path):
+    """As a finished run's is that is resumed; one that was never evaluated has none."""
+    card = model_card.ModelCard(
+        title="Title",
+        example="",
+        settings={"lora_rank": 0, "pretrained": "none", "model_size": "tiny"},
+        shape="It is small.",
+        metadata=header(splits={name: {"examples": 1} for name in ("train", "validation")}),
+        history=[{"epoch": 1, "loss": 1, "val_loss": 1, "accuracy": 1, "val_accuracy": 1}],
+        best_epoch=1,
+    )
+    write = functools.partial(card.write, tmp_path, "0.9", {"loss": 1, "accuracy": 1}, "baseline")
+    write()
+    new = (tmp_path / CARD_FILE).read_bytes()
+    assert b"## Test" not in new
+    evaluated = written(tmp_path, "it is 0.8", card=new)
+    write()
+    assert (tmp_path / CARD_FILE).read_bytes() == evaluated
 
 
 def test_a_run_without_a_card_gets_none_which_would_say_that_it_is_finished(tmp_path):

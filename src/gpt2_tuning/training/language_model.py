@@ -131,8 +131,8 @@ def try_language_model(
         if file:
             responder.answer_file(file)
     if records is not None:
-        train = train_split_of(run_dir, metadata, options.dataset_dir)
-        evaluate_run(responder, records, train, run_dir, strategy, metadata.seq_len)
+        train_counts = train_token_counts(run_dir, metadata, options.dataset_dir)
+        evaluate_run(responder, records, train_counts, run_dir, strategy, metadata.seq_len)
     if options.interactive:
         for fields in asked(columns):
             responding.print_stream(responder, fields)
@@ -152,19 +152,22 @@ def base_of(model: GPT2LanguageModel, run_dir: Path) -> GPT2LanguageModel:
     return GPT2LanguageModel.from_pretrained(settings["pretrained"] or settings["model_size"])
 
 
-def train_split_of(run_dir: Path, metadata: Metadata, dataset_dir: Path | None) -> Records | None:
-    """What the run learnt from, for the baseline; None, which is said, where it is gone by now."""
+def train_token_counts(
+    run_dir: Path, metadata: Metadata, dataset_dir: Path | None
+) -> np.ndarray | None:
+    """What the run learnt, for the unigram model; None, which is said, where it is gone by now."""
     try:
-        return run_directory.split_of_run(run_dir, metadata, "train", dataset_dir)
+        records = run_directory.split_of_run(run_dir, metadata, "train", dataset_dir)
     except UserError as error:
         print(f"note: no unigram model to compare with: {error}", file=sys.stderr)
         return None
+    return learnt_token_counts(records)
 
 
 def evaluate_run(
     responder: Responder,
     records: Records,
-    train: Records | None,
+    train_counts: np.ndarray | None,
     run_dir: Path,
     strategy: tf.distribute.Strategy,
     seq_len: int,
@@ -178,9 +181,9 @@ def evaluate_run(
     source = evaluation_batches(records, options.batch_size, seq_len)
     means = evaluate(StepFunctions(responder.model, strategy), source)
     scores = language_model_scores(means)
-    if train is not None:
-        counts = (learnt_token_counts(train), learnt_token_counts(records))
-        baseline = language_model_scores(frequency_figures(*counts))
+    if train_counts is not None:
+        unigram = frequency_figures(train_counts, learnt_token_counts(records))
+        baseline = language_model_scores(unigram)
     print_scores("test", scores, baseline)
     section = score_section(scores, baseline)
     content: dict[str, Any] = {**scores, **({"baseline": baseline} if baseline else {})}
