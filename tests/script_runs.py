@@ -15,8 +15,9 @@ DATASET_FILES = ["metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "vali
 
 RUN_FILES = {
     "README.md",
+    "calibration_validation.png",
     "checkpoints",
-    "confusion.png",
+    "confusion_validation.png",
     "curves.png",
     "metadata.json",
     "metrics.csv",
@@ -26,6 +27,7 @@ RUN_FILES = {
     "weights.json",
 }
 """What every classifier's run leaves, beside its model or adapter."""
+CLASSIFIER_PICTURES = {"calibration_validation.png", "confusion_validation.png"}
 
 
 def names(directory):

@@ -38,6 +38,10 @@ class Metadata:
     pad_token_id: int = END_OF_TEXT
     schema_version: int = SCHEMA_VERSION
 
+    def label_counts(self, split: str) -> list[int]:
+        """How many examples of a split have each class, in the classes' order."""
+        return [self.splits[split]["labels"][name] for name in self.label_names or []]
+
     def to_json(self) -> str:
         """The text of the file."""
         content = {"schema_version": self.schema_version, **dataclasses.asdict(self)}

@@ -8,9 +8,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning import paths
+from gpt2_tuning.baselines import frequency_figures
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
@@ -21,7 +23,7 @@ from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.layout import classifier_batches
-from gpt2_tuning.training.model_card import CARD_FILE
+from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
 from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
@@ -98,12 +100,16 @@ def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None
     model, options, run_dir, metadata = tuner.model, tuner.options, tuner.run_dir, data.metadata
     assert isinstance(model, GPT2Classifier)
     base_model.save_tuned(model, run_dir)
-    scores = evaluation.evaluate_classifier(
+    found = evaluation.evaluate_classifier(
         model, data.validation, metadata, run_dir, "validation", options.batch_size
     )
-    card = card_of(tuner, metadata, title, example)
-    pictures = {"confusion matrix": evaluation.CONFUSION_FILE}
-    card.write(run_dir, evaluation.scorecard_section(scores, metadata), pictures)
+    train, validation = (np.array(metadata.label_counts(name)) for name in ("train", "validation"))
+    card_of(tuner, metadata, title, example).write(
+        run_dir,
+        evaluation.scorecard_section(found),
+        frequency_figures(train, validation),
+        "baseline: label frequencies",
+    )
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
 
 
@@ -142,9 +148,9 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
         if file:
             labelling.label_file(file, predict)
     if records is not None:
-        evaluation.evaluate_classifier(
+        found = evaluation.evaluate_classifier(
             model, records, metadata, run_dir, "test", options.batch_size
         )
-        print(f"figures: {run_dir / 'test.json'}")
+        report_test_scores(run_dir, evaluation.scorecard_section(found))
     if options.interactive:
         labelling.ask(InputColumns(tuple(texts)), predict)

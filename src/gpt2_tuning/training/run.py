@@ -15,7 +15,7 @@ from gpt2_tuning.training import base_model, precision, run_directory
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.finishing import finish
 from gpt2_tuning.training.layout import with_layout
-from gpt2_tuning.training.model_card import ModelCard
+from gpt2_tuning.training.model_card import ModelCard, shape_of
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
@@ -89,6 +89,7 @@ def card_of(tuner: Tuner, metadata: Metadata, title: str, example: str) -> Model
         title,
         example,
         run_directory.as_settings(tuner.options),
+        shape_of(tuner.model),
         metadata,
         history,
         tuner.progress.best_row()["epoch"],

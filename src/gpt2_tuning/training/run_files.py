@@ -51,7 +51,7 @@ OWN_RUN: dict[str, Tree | None] = {
     r"options\.yaml": None,
     r"metrics\.csv": None,
     r"README\.md": None,
-    r"(confusion|curves)\.png": None,
+    r"(curves|confusion|(confusion|calibration)_(validation|test))\.png": None,
     r"\.[a-z_]+\.[a-z]+\.partial": None,  # of a small file, in a process that was killed
     BOARD: {**EVENTS, TRAIN: EVENTS, VALIDATION: EVENTS, RESULT: EVENTS},
     CHECKPOINTS: {CHECKPOINT_NAME: CHECKPOINT, BEST_NAME: None},

@@ -14,6 +14,7 @@ import numpy as np
 
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.files import write_text
+from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.metrics import scores_as_json, title_of
 from gpt2_tuning.training import run_directory, run_files
 from gpt2_tuning.training.checkpoint import checkpoints
@@ -124,17 +125,14 @@ def report(
     print(f"report: {parent / CARD_FILE}")
     means = [f"{row['mean']:.4f} ± {row['standard_deviation']:.4f}" for row in found.values()]
     baselines = next(iter(figures.values()))["baseline"]
-    lines = [
-        ["seed", *titles.values()],
-        ["---"] * (1 + len(names)),
+    rows = [
         *(
             [f"[{seed}](seed-{seed}/{CARD_FILE})", *(f"{scores[name]:.4f}" for name in names)]
             for seed, scores in figures.items()
         ),
         ["**mean ± standard deviation**", *means],
-        [f"always {baselines['always']!r}", *(f"{baselines[name]:.4f}" for name in names)],
+        [escaped(f"always {baselines['always']!r}"), *(f"{baselines[name]:.4f}" for name in names)],
     ]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     write_text(
         parent / CARD_FILE,
         f"""# {title}: {len(figures)} seeds
@@ -143,7 +141,7 @@ def report(
 
 ## Validation
 
-{table}
+{table(["seed", *map(escaped, titles.values())], rows)}
 
 The seeds differ in the order of the batches, in dropout, and in whichever weights began at random;
 the data and its splits are the same. Each directory is a whole run, to be tried with test.py.
