@@ -10,10 +10,12 @@ import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.needs import Needs
+from gpt2_tuning.training import effects
 from gpt2_tuning.training.options import DatasetOptions, require
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ WRITTEN_END_ADVICE = (
 @dataclasses.dataclass(frozen=True)
 class Options(DatasetOptions):
     """Prepare plain text: files, or a column of a data set on the Hugging Face Hub."""
+
+    NEEDS: ClassVar[Needs] = effects.PREPARE_TEXT
 
     seq_len: int = 1024
     """Longest example, in tokens: longer documents become several. From 3 to 1024."""

@@ -6,7 +6,7 @@ python -m gpt2_tuning.commands.plan --model_size 355M --card T4
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,8 @@ from rich.table import Table
 from gpt2_tuning import cli
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.needs import Need, Needs
+from gpt2_tuning.training import effects
 from gpt2_tuning.training.options import Precision
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -69,6 +71,11 @@ class Device:
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What a training run would take, by what it is for, and the flags with which it fits."""
+
+    NEEDS: ClassVar[Needs] = {
+        "device": [Need(lambda o: o.card is None, "no --card: a card is a GPU")],
+        "lora_targets": [effects.LORA],
+    }
 
     model_size: str = "124M"
     """tiny, mini, 124M, 355M, 774M or 1.5B."""

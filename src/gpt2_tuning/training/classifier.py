@@ -130,7 +130,7 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     run_dir = options.run_dir or run_directory.newest_run(task)
     if (run_dir / seeds.SEEDS_FILE).is_file():
         raise UserError(f"{run_dir} holds a run for each seed: give --run_dir one of them")
-    metadata = read_metadata(run_dir, task)
+    metadata = run_directory.metadata_of_run(run_dir, task)
     texts = options.texts()
     flags = " and ".join(f"--{name}" for name in texts)
     examples = [readable(fields, flags) for fields in zip(*texts.values(), strict=True)]

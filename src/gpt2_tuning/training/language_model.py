@@ -100,7 +100,7 @@ def try_language_model(
         UserError: the run, its data, a prompt or the input cannot be used.
     """
     run_dir = options.run_dir or run_directory.newest_run(task)
-    metadata = read_metadata(run_dir, task)
+    metadata = run_directory.metadata_of_run(run_dir, task)
     examples = [readable(fields, "--prompt") for fields in examples]
     records = None
     if options.evaluate:
