@@ -189,7 +189,7 @@ def test_preparing_twice_is_byte_identical(tmp_path):
         (["--dataset", "sample", "--test_file", "{good}"], "--test_file needs --train_file"),
         (["--train_file", "{good}", "--seq_len", "2"], "--seq_len must be between 3 and 1024"),
         (["--train_file", "{good}", "--seq_len", "1025"], "--seq_len must be between 3 and 1024"),
-        (["--train_file", "{good}", "--separator", ""], "--separator must be some text"),
+        (["--train_file", "{good}", "--separator", ""], "--separator is empty"),
         (["--train_file", "{marks}", "--separator", "#"], "no text between the separators '#'"),
         (["--train_file", "{blank}"], "no row of train holds any text"),
         (["--train_file", "{word}"], "no row of validation is left (dropped: 1 too short)"),

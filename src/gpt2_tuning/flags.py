@@ -52,7 +52,7 @@ ALIASES = {
     "gradient_checkpointing": ("rematerialize",),
     "do_sample": ("sampling_method",),
 }
-"""What other tools call these flags, or what their name begins with; those a script has are meant."""
+"""What others call these flags, or their names begin with; those that a script has are meant."""
 KINDS: dict[object, str] = {
     int: "a whole number",
     float: "a number",
@@ -88,6 +88,8 @@ class Given:
     """False of a switch that is turned off."""
     file: str = ""
     """The YAML file that it stands in; empty on the command line."""
+    again: bool = False
+    """Whether it was given before with another value, which does not count."""
 
     @property
     def shown(self) -> str:
@@ -178,7 +180,7 @@ def kind_of(hint: Any, default: Any) -> str:
     """What a value of this type is called; None only where that is not what there is anyhow."""
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, typing.get_args(hint)))}"
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         kept = default is not None
         members = [one for one in typing.get_args(hint) if kept or one is not types.NoneType]
         return " or ".join(kind_of(member, default) for member in members)
@@ -189,24 +191,21 @@ def kind_of(hint: Any, default: Any) -> str:
 
 
 def on_the_line(argv: Sequence[str], forms: Mapping[str, Form]) -> list[Given]:
-    """The flags of a command line, in order, those that may be repeated once with all values.
+    """The flags of a command line, in order, each once: with all its values, or with the last.
 
     Raises:
-        UserError: there is no such flag, it is given twice, or has too few or too many values.
+        UserError: there is no such flag, or it has too few or too many values.
     """
     found: dict[str, Given] = {}
     for written, values in in_groups(argv):
         name, on = option_of(written, forms)
         flag, form = Given(name, values, on), forms[name]
         check_form(flag, form)
-        if name in found:
-            if not form.repeated:
-                raise UserError(
-                    f"--{name} is given twice"
-                    + (": all its values go after one" if form.several else "")
-                )
+        if name in found and form.several:
+            raise UserError(f"--{name} is given twice: all its values go after one")
+        if name in found and form.repeated:
             flag = Given(name, found[name].values + values)
-        found[name] = flag
+        found[name] = dataclasses.replace(flag, again=name in found and not form.repeated)
     return list(found.values())
 
 
@@ -258,11 +257,13 @@ def check_form(flag: Given, form: Form) -> None:
             )
     elif not count:
         raise UserError(f"{flag.shown} needs a value: {form.kind}")
+    elif "" in flag.values and not form.repeated:  # such as a variable that a shell does not know
+        raise UserError(f"{flag.shown} is empty: it needs a value, {form.kind}")
     elif count > 1 and not form.several:
         again = f", or give --{flag.name} once for each" if form.repeated else ""
+        quotes = f": put a text with blanks in quotes{again}" if form.kind == KINDS[str] else ""
         raise UserError(
-            f"{flag.shown} takes one value, not {count} ({' '.join(flag.values)}): put a text with "
-            f"blanks in quotes{again}"
+            f"{flag.shown} takes one value, not {count} ({' '.join(flag.values)}){quotes}"
         )
 
 
@@ -307,13 +308,16 @@ def from_yaml(name: str, value: object, form: Form, file: str) -> Given:
         return Given(name, (), value, file)
     values = value if isinstance(value, list) else [value]
     for single in values:
-        if isinstance(single, (bool, dict, list)):  # `no` without quotes is a bool, too
-            quoted = ": in quotes it would be a text" if isinstance(single, bool) else ""
-            raise UserError(f"{shown} must be {form.kind}, not {single}{quoted}")
-    flag = Given(name, tuple(map(str, values)), file=file)
-    if len(values) != 1 and not (form.several or form.repeated):
+        if isinstance(single, (bool, dict, list)):
+            quotes = " (YAML's word for yes, no, on and off without quotes)"
+            raise UserError(
+                f"{shown} must be {form.kind}, not {single}"
+                f"{quotes if isinstance(single, bool) else ''}"
+            )
+    if isinstance(value, list) and not (form.several or form.repeated):
         raise UserError(f"{shown} must be {form.kind}, not a list")
-    if not values and form.several:
+    flag = Given(name, tuple(map(str, values)), file=file)
+    if not form.repeated:
         check_form(flag, form)
     return flag
 

@@ -48,7 +48,8 @@ RECORD = "options.yaml"
 
 def with_implied(options: OptionsT, given: Sequence[Given]) -> tuple[OptionsT, list[str]]:
     """The options with what the flags that were given mean beside, and lines that say it."""
-    names, lines = {flag.name for flag in given}, []
+    names = {flag.name for flag in given}
+    lines = [f"--{flag.name} is given twice: the last one counts" for flag in given if flag.again]
     for flag, (other, value) in getattr(options, "IMPLIED", {}).items():
         if flag in names and other not in names:
             options = dataclasses.replace(options, **{other: value})  # type: ignore[type-var]

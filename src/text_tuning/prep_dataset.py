@@ -55,7 +55,6 @@ class Options(DatasetOptions):
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
         require(self.show >= 0, "show", "0 or more", self)
-        require(self.separator != "", "separator", "some text", self)
         if not self.dataset and not self.train_file:
             raise UserError("give text to prepare: --train_file FILE.txt, or --dataset NAME")
 

@@ -4,6 +4,7 @@ python -m gpt2_tuning.commands.plan --model_size 355M --card T4
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
@@ -73,7 +74,7 @@ class Options:
     """What a training run would take, by what it is for, and the flags with which it fits."""
 
     NEEDS: ClassVar[Needs] = {
-        "device": [Need(lambda o: o.card is None, "no --card: a card is a GPU")],
+        "device": [Need(lambda o: o.card is None, "--card to be left out: a card is a GPU")],
         "lora_targets": [effects.LORA],
     }
 
@@ -107,8 +108,10 @@ class Options:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
         if self.lora_rank < 0:
             raise UserError(f"--lora_rank must be 0 (full tuning) or more, not {self.lora_rank}")
-        if self.memory is not None and self.memory <= 0:
-            raise UserError(f"--memory must be above 0, not {self.memory}")
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise UserError(f"--memory must be above 0 and finite, not {self.memory}")
+        if self.devices > self.batch_size:
+            raise UserError(f"--devices {self.devices} cannot share a batch of {self.batch_size}")
         if self.memory is not None and self.card is not None:
             raise UserError("--memory and --card exclude each other: a card has its own")
         if self.seq_len > GPT2Config.from_size(self.model_size).n_positions:

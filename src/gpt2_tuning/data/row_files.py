@@ -103,6 +103,8 @@ def check_file(path: Path, others: Sequence[str] = ()) -> None:
     `others` are suffixes that are known beside those of READERS.
     """
     known = [*others, *READERS]
+    if path.is_dir():
+        raise UserError(f"{path} is a directory: give the files in it")
     if path.suffix.lower() not in known:
         raise UserError(f"unknown format {path.name}: the name must end in {', '.join(known)}")
     if not path.exists():

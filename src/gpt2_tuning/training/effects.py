@@ -13,7 +13,7 @@ COLUMNS = Need(
 PREPARE: Needs = {"seed": [CUT]}
 PREPARE_TEXT: Needs = {**PREPARE, "text_column": [COLUMNS]}
 
-LORA = Need(lambda o: o.lora_rank > 0, "--lora_rank above 0, which tunes every weight")
+LORA = Need(lambda o: o.lora_rank > 0, "--lora_rank above 0: rank 0 tunes every weight")
 SIZE = Need(
     lambda o: o.pretrained in (None, "none"),
     "the published weights of that size or --pretrained none: other weights have a size of their "
@@ -21,7 +21,7 @@ SIZE = Need(
 )
 LATER = Need(
     lambda o: o.patience is None or o.patience < o.epochs,
-    "more --epochs than that, or it never stops a run",
+    "more --epochs than that: else it stops no run",
 )
 TRAIN: Needs = {
     "model_size": [SIZE],
@@ -41,7 +41,9 @@ LABEL: Needs = {
             "several texts: --input, --evaluate, or a flag given more than once",
         )
     ],
-    **dict.fromkeys(("text_column", "premise_column", "hypothesis_column"), [INPUT]),
+    "text_column": [INPUT],
+    "premise_column": [INPUT],
+    "hypothesis_column": [INPUT],
 }
 
 WRITES = Need(
@@ -68,10 +70,14 @@ GENERATION: Needs = {
     "stop": [WRITES],
     "seed": [WRITES, DRAWS],
     "rouge_rows": [EVALUATE],
-    **dict.fromkeys(("instruction_column", "context_column", "prompt_column"), [INPUT]),
+    "instruction_column": [INPUT],
+    "context_column": [INPUT],
+    "prompt_column": [INPUT],
 }
 CONTINUATION: Needs = {
-    **{name: [CONTINUES if n is WRITES else n for n in found] for name, found in GENERATION.items()},
+    **{
+        name: [CONTINUES if n is WRITES else n for n in found] for name, found in GENERATION.items()
+    },
     "rouge_rows": [Need(lambda o: False, "responses to compare: plain text has none")],
 }
 SAMPLING: Implied = {

@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Literal
 
 import tyro
 
-from gpt2_tuning.config import ALIASES, LORA_TARGETS, SIZES
+from gpt2_tuning.config import LORA_TARGETS, GPT2Config
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.training import effects
 from gpt2_tuning.training.cluster import Cluster
 
+SEEDS = 2**32
+"""How many seeds NumPy and Keras take."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -122,29 +124,33 @@ class TrainOptions:
         """Raises UserError when a value is out of its range."""
         for name in ("epochs", "batch_size", "gradient_accumulation", "checkpoint_steps"):
             require(getattr(self, name) >= 1, name, "at least 1", self)
-        known = [*SIZES, *ALIASES]
-        require(self.model_size in known, "model_size", f"one of {', '.join(SIZES)}", self)
-        self.check_lora()
+        self.check_model()
         rate = self.learning_rate
         require(rate is None or 0 < rate < math.inf, "learning_rate", "a number above 0", self)
         require(0 <= self.warmup_share <= 1, "warmup_share", "in [0, 1]", self)
         require(0 <= self.weight_decay < math.inf, "weight_decay", "a number of at least 0", self)
         require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self)
+        require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
         require(self.patience is None or self.patience >= 0, "patience", "0 or more", self)
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other")
         self.check_devices()
 
-    def check_lora(self) -> None:
-        """Raises UserError when LoRA cannot be as the flags have it."""
+    def check_model(self) -> None:
+        """Raises UserError when there is no such size, or LoRA cannot be so."""
+        try:
+            GPT2Config.from_size(self.model_size)
+        except UserError as error:
+            raise UserError(f"--model_size: {error}") from error
         require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)
         if self.lora_rank:
             require(0 < self.lora_alpha < math.inf, "lora_alpha", "a number above 0", self)
             require(0 <= self.lora_dropout < 1, "lora_dropout", "at least 0 and below 1", self)
             for target in self.lora_targets:
                 if target not in LORA_TARGETS:
+                    known = ", ".join(LORA_TARGETS)
                     raise UserError(
-                        f"--lora_targets {target}: choose among {', '.join(LORA_TARGETS)}"
+                        f"--lora_targets: unknown LoRA target {target!r}: choose among {known}"
                     )
 
     def check_devices(self) -> None:
@@ -317,8 +323,9 @@ class GenerationOptions(TestOptions):
             raise UserError("--compare_base needs --prompt")
         require(self.rouge_rows >= 0, "rouge_rows", "0 or more", self)
         require(self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
-        require(self.temperature > 0, "temperature", "above 0", self)
-        require(self.top_k >= 1, "top_k", "at least 1", self)
+        require(0 < self.temperature < math.inf, "temperature", "above 0 and finite", self)
+        require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
+        require(1 <= self.top_k < 2**31, "top_k", "at least 1 and below 2^31", self)
         require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self)
 
 

@@ -300,8 +300,8 @@ def metadata_of_run(run_dir: Path, task: str) -> Metadata:
         raise UserError(f"--run_dir {run_dir} is not a run: it has no {OPTIONS_FILE}")
     if content is not None and content["task"] != task:
         raise UserError(
-            f"--run_dir {run_dir} is a run of {content['task']}, not of {task}: try it with `python "
-            f"{content['task']}_tuning/test.py --run_dir {run_dir}`"
+            f"--run_dir {run_dir} is a run of {content['task']}, not of {task}: try it with "
+            f"`python {content['task']}_tuning/test.py --run_dir {run_dir}`"
         )
     return read_metadata(run_dir, task)
 

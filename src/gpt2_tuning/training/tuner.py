@@ -5,6 +5,7 @@ the same sums, order and stopping state; a user's script can still call `fit` on
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +24,15 @@ from gpt2_tuning.training.checkpoint import Checkpoints, Progress
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
-from gpt2_tuning.training.steps import MEANS, SUMS, StepFunctions, add, evaluate, means
+from gpt2_tuning.training.steps import (
+    MEANS,
+    SUMS,
+    TRAINING,
+    StepFunctions,
+    add,
+    evaluate,
+    means,
+)
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
 from gpt2_tuning.training.variables import changing_variables, frozen_weights
 from gpt2_tuning.training.watching import (
@@ -35,6 +44,8 @@ from gpt2_tuning.training.watching import (
 
 DRAIN_EVERY = 10
 """Steps under way before their results are waited for, so that a GPU does not wait for Python."""
+
+NOTHING_YET = " before the first update: there is nothing new to save"
 
 
 class Tuner:
@@ -141,8 +152,21 @@ class Tuner:
             stack.enter_context(self.stop)
             watching = EpochWatcher if self.chief else SilentWatcher
             watcher = watching(self.run_dir, self.options.epochs, self.train.steps)
-            self.steps.compiling = watcher.compiling
+            self.steps.compiling = functools.partial(self.compiling, watcher)
             yield stack.enter_context(watcher)
+
+    @contextlib.contextmanager
+    def compiling(self, watcher: EpochWatcher, what: str) -> Iterator[None]:
+        """Inside the block a step is compiled. While it is the first one, a signal waits for none.
+
+        Of several workers none may end before the others know.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(watcher.compiling(what))
+            together = self.options.strategy == "multi_worker"
+            if what == TRAINING and not together and not watcher.compiled_steps:
+                stack.enter_context(self.stop.at_once(NOTHING_YET))
+            yield
 
     @property
     def finished(self) -> bool:
