@@ -57,8 +57,11 @@ BUSY = """
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex that is all zeros is Linux's")
 def test_at_once_ends_a_process_that_python_cannot_stop():
     command = [sys.executable, "-c", textwrap.dedent(BUSY)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
         assert process.stdout.readline() == "busy\n"
         process.send_signal(signal.SIGTERM)
         try:

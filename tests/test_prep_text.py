@@ -125,6 +125,18 @@ def test_hub_data_and_the_sample_are_prepared_too(tmp_path, monkeypatch):
     assert [len(found) for found in documents(tmp_path / "sample").values()] == [480, 60, 60]
 
 
+def test_a_seed_by_which_nothing_is_drawn_is_said(tmp_path, monkeypatch, capsys):
+    rows = datasets.Dataset.from_dict({"text": [f"Text {i}" for i in range(50)]})
+    found = datasets.DatasetDict(dict.fromkeys(SPLITS, rows))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: found)
+    assert prepare(tmp_path / "all", "--dataset", "a/b", "--seed", 1) == 0
+    assert "note: --seed has no effect" in capsys.readouterr().out
+    assert prepare(tmp_path / "limited", "--dataset", "a/b", "--seed", 1, "--limit", 4) == 0
+    del found["test"]
+    assert prepare(tmp_path / "cut", "--dataset", "a/b", "--seed", 1) == 0
+    assert "--seed has no effect" not in capsys.readouterr().out
+
+
 def test_default_output_dir_is_the_tasks_and_show_prints_examples(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(paths, "repository_top", lambda: tmp_path)
     flags = ["--train_file", str(write(tmp_path / "book.txt", BOOK)), "--show", "1"]

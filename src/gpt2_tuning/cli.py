@@ -4,12 +4,19 @@ Flags are read before TensorFlow is imported, so `--help` and a wrong flag answe
 """
 
 import contextlib
+import dataclasses
+import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from gpt2_tuning import compiled_cache, flags, interrupts, needs
+import tyro
+
+from gpt2_tuning import compiled_cache, interrupts, needs
+from gpt2_tuning.config_file import in_config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.flags import HELP, Form, Given, forms_of, on_the_line
 from gpt2_tuning.startup import import_tensorflow, without_triton
 
 OptionsT = TypeVar("OptionsT")
@@ -65,7 +72,7 @@ def checked_options(options_class: type[OptionsT], argv: Sequence[str]) -> Optio
     Raises:
         UserError: one is not.
     """
-    options, given = flags.read_flags(options_class, argv)
+    options, given = read_flags(options_class, argv)
     options, notes = needs.with_implied(options, given)
     if isinstance(options, Checked):
         options.check()
@@ -81,5 +88,51 @@ def parse_options(options_class: type[OptionsT], argv: Sequence[str]) -> Options
     Raises:
         UserError: a flag or a value is wrong. `--help` prints and raises SystemExit(0) as usual.
     """
-    options, _ = flags.read_flags(options_class, argv)
+    options, _ = read_flags(options_class, argv)
     return options
+
+
+def read_flags(options_class: type[OptionsT], argv: Sequence[str]) -> tuple[OptionsT, list[Given]]:
+    """An instance of the dataclass, and the flags that were given, on the line or in `--config`.
+
+    Raises:
+        UserError: a name or a value is wrong. `--help` prints and raises SystemExit(0).
+    """
+    if any(argument in HELP for argument in argv):
+        tyro.cli(options_class, args=HELP[:1], use_underscores=True)
+    forms = forms_of(options_class)
+    found = on_the_line(argv, forms)
+    named = {flag.name: flag for flag in found}
+    if "config" in named and "config" in forms:
+        path = Path(named["config"].values[0])
+        found = [flag for flag in in_config(path, forms) if flag.name not in named] + found
+    for field in dataclasses.fields(options_class):  # type: ignore[arg-type]
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.name not in named:
+            raise UserError(f"--{field.name} must be given (--help lists the flags)")
+    return made(options_class, found, forms), found
+
+
+def made(
+    options_class: type[OptionsT], found: Sequence[Given], forms: Mapping[str, Form]
+) -> OptionsT:
+    """The options. Raises UserError, naming the flag, where a value is not of its kind."""
+    arguments = [part for flag in found for part in flag.arguments(forms[flag.name])]
+    options = parsed(options_class, arguments)
+    if options is not None:
+        return options
+    for flag in found:
+        form = forms[flag.name]
+        alone = dataclasses.make_dataclass("Alone", [(flag.name, form.hint)])
+        if parsed(alone, flag.arguments(form)) is None:
+            raise UserError(f"{flag.shown} must be {form.kind}, not {' '.join(flag.values)}")
+    raise UserError("the flags do not go together (--help lists them)")
+
+
+def parsed(options_class: type[OptionsT], arguments: Sequence[str]) -> OptionsT | None:
+    """What tyro makes of arguments; None where it refuses them, in a drawing nobody sees."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return tyro.cli(options_class, args=arguments, use_underscores=True)
+    except SystemExit:
+        return None

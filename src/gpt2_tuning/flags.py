@@ -1,26 +1,19 @@
-"""From a command line and a YAML file to options: names and their form here, values by tyro.
+"""Flags as they are given: names, and how many values each has. What values become is tyro's part.
 
 So a mistake is answered by the flag that it is in, and it is known which flags were given.
 """
 
-import contextlib
 import dataclasses
 import difflib
-import io
 import itertools
 import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
-
-import tyro
-import yaml
+from typing import Any, Literal, NamedTuple
 
 from gpt2_tuning.errors import UserError
-
-OptionsT = TypeVar("OptionsT")
 
 HELP = ("--help", "-h")
 WRITTEN = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
@@ -105,52 +98,6 @@ class Given:
         return [f"--{self.name}={self.values[0]}", *self.values[1:]]
 
 
-def read_flags(options_class: type[OptionsT], argv: Sequence[str]) -> tuple[OptionsT, list[Given]]:
-    """An instance of the dataclass, and the flags that were given, on the line or in `--config`.
-
-    Raises:
-        UserError: a name or a value is wrong. `--help` prints and raises SystemExit(0).
-    """
-    if any(argument in HELP for argument in argv):
-        tyro.cli(options_class, args=HELP[:1], use_underscores=True)
-    forms = forms_of(options_class)
-    found = on_the_line(argv, forms)
-    named = {flag.name: flag for flag in found}
-    if "config" in named and "config" in forms:
-        path = Path(named["config"].values[0])
-        found = [flag for flag in in_config(path, forms) if flag.name not in named] + found
-    for field in dataclasses.fields(options_class):  # type: ignore[arg-type]
-        required = field.default is field.default_factory is dataclasses.MISSING
-        if required and field.name not in named:
-            raise UserError(f"--{field.name} must be given (--help lists the flags)")
-    return made(options_class, found, forms), found
-
-
-def made(
-    options_class: type[OptionsT], found: Sequence[Given], forms: Mapping[str, Form]
-) -> OptionsT:
-    """The options. Raises UserError, naming the flag, where a value is not of its kind."""
-    arguments = [part for flag in found for part in flag.arguments(forms[flag.name])]
-    options = parsed(options_class, arguments)
-    if options is not None:
-        return options
-    for flag in found:
-        form = forms[flag.name]
-        alone = dataclasses.make_dataclass("Alone", [(flag.name, form.hint)])
-        if parsed(alone, flag.arguments(form)) is None:
-            raise UserError(f"{flag.shown} must be {form.kind}, not {' '.join(flag.values)}")
-    raise UserError("the flags do not go together (--help lists them)")
-
-
-def parsed(options_class: type[OptionsT], arguments: Sequence[str]) -> OptionsT | None:
-    """What tyro makes of arguments; None where it refuses them, in a drawing nobody sees."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return tyro.cli(options_class, args=arguments, use_underscores=True)
-    except SystemExit:
-        return None
-
-
 def forms_of(options_class: type) -> dict[str, Form]:
     """How each flag is written, by name."""
     hints = typing.get_type_hints(options_class, include_extras=True)
@@ -187,7 +134,9 @@ def kind_of(hint: Any, default: Any) -> str:
     return KINDS.get(hint, "a value of its kind")
 
 
-# --- the command line --------------------------------------------------------------------------
+def in_file(name: str, file: str) -> str:
+    """A flag as messages name it: `--epochs`, or `epochs in recipe.yaml`."""
+    return f"{name} in {file}" if file else f"--{name}"
 
 
 def on_the_line(argv: Sequence[str], forms: Mapping[str, Form]) -> list[Given]:
@@ -224,26 +173,25 @@ def is_flag(argument: str) -> bool:
     return bool(WRITTEN.fullmatch(argument)) and argument.lower() not in NUMBERS
 
 
+def flag_name(flag: str) -> str:
+    """The option a flag sets: `--no_packing` and `--packing` are both `packing`."""
+    return flag.removeprefix("--").replace("-", "_").removeprefix("no_")
+
+
 def option_of(written: str, forms: Mapping[str, Form]) -> tuple[str, bool]:
     """The option that a flag sets, and whether it is turned on.
 
     Raises:
         UserError: there is none.
     """
-    name = written.removeprefix("--").replace("-", "_")
+    name, off = written.removeprefix("--").replace("-", "_"), flag_name(written)
     if written.startswith("--") and name in forms:
         return name, True
-    off = name.removeprefix("no_")
     if written.startswith("--") and off in forms and forms[off].switch:
         return off, False
     raise UserError(
         f"unknown flag {written}{advice(name.lstrip('_'), forms, '--')} (--help lists the flags)"
     )
-
-
-def flag_name(flag: str) -> str:
-    """The option a flag sets: `--no_packing` and `--packing` are both `packing`."""
-    return flag.removeprefix("--").replace("-", "_").removeprefix("no_")
 
 
 def check_form(flag: Given, form: Form) -> None:
@@ -277,74 +225,3 @@ def advice(name: str, known: Iterable[str], dashes: str = "") -> str:
     part = [option for option in known if name in option.split("_")]
     found = meant or near or part[:3]
     return f": did you mean {' or '.join(dashes + option for option in found)}?" if found else ""
-
-
-# --- a YAML file -------------------------------------------------------------------------------
-
-
-def in_config(path: Path, forms: Mapping[str, Form]) -> list[Given]:
-    """The flags that a YAML file sets.
-
-    Raises:
-        UserError: the file cannot be read, a name is no flag, or its value has another form.
-    """
-    found = []
-    for key, value in read_config(path).items():
-        name = str(key)
-        if name not in forms:
-            raise UserError(f"{path}: unknown flag {name}{advice(name, forms)}")
-        if name == "config":
-            raise UserError(f"{path}: a config names no other config")
-        found.append(from_yaml(name, value, forms[name], str(path)))
-    return found
-
-
-def from_yaml(name: str, value: object, form: Form, file: str) -> Given:
-    """A setting of a YAML file as a flag."""
-    shown = in_file(name, file)
-    if form.switch:
-        if not isinstance(value, bool):
-            raise UserError(f"{shown} must be true or false, not {value}")
-        return Given(name, (), value, file)
-    values = value if isinstance(value, list) else [value]
-    for single in values:
-        if isinstance(single, (bool, dict, list)):
-            quotes = " (YAML's word for yes, no, on and off without quotes)"
-            raise UserError(
-                f"{shown} must be {form.kind}, not {single}"
-                f"{quotes if isinstance(single, bool) else ''}"
-            )
-    if isinstance(value, list) and not (form.several or form.repeated):
-        raise UserError(f"{shown} must be {form.kind}, not a list")
-    flag = Given(name, tuple(map(str, values)), file=file)
-    if not form.repeated:
-        check_form(flag, form)
-    return flag
-
-
-def in_file(name: str, file: str) -> str:
-    """A flag as messages name it: `--epochs`, or `epochs in recipe.yaml`."""
-    return f"{name} in {file}" if file else f"--{name}"
-
-
-class EachKeyOnce(yaml.SafeLoader):
-    """YAML's plain values; of two settings of one name YAML itself would take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping. Raises yaml.YAMLError where a key comes twice."""
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key} is set twice")
-        return super().construct_mapping(node, deep)
-
-
-def read_config(path: Path) -> dict[Any, Any]:
-    """The settings of a YAML file. Raises UserError when it cannot be read as a mapping."""
-    try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), EachKeyOnce)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the config {path}: {error}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} is not a config: it must hold lines of the form `name: value`")
-    return settings

@@ -19,7 +19,9 @@ TENSOR_FLOAT_32 = (
     "; matrix products round their factors to TensorFloat-32, which has 10 of float32's 23 bits "
     "(--no_tensor_float_32 keeps all)"
 )
-NOT_ROUNDED = "; --no_tensor_float_32 has no effect: only GPUs round so, and in float32 alone"
+NOT_ROUNDED = (
+    "; --no_tensor_float_32 has no effect: TensorFloat-32 is for float32 on GPUs such as A100 or L4"
+)
 
 
 class Gpu(NamedTuple):

@@ -12,13 +12,7 @@ from typing import Any
 import yaml
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.metadata import (
-    METADATA_FILE,
-    Metadata,
-    read_content,
-    read_metadata,
-    train_command,
-)
+from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import OutOfMemory, UserError
 from gpt2_tuning.files import check_place, in_use, write_text
@@ -275,35 +269,6 @@ def begun_with(options: TrainOptions, name: str) -> Any:
         if (place / OPTIONS_FILE).is_file():
             return read_settings(place).get(name)
     return None
-
-
-def metadata_of_run(run_dir: Path, task: str) -> Metadata:
-    """The copy of metadata.json in a run's directory.
-
-    Raises:
-        UserError: it is no run of this task; the message names the script for what it is.
-    """
-    if not run_dir.is_dir():
-        what = "is a file, not the directory of a run" if run_dir.is_file() else "is not there"
-        raise UserError(f"--run_dir {run_dir} {what}: give the --output_dir of a finished training")
-    content = read_content(run_dir)
-    if not (run_dir / OPTIONS_FILE).is_file():
-        if (run_dir.absolute().parent / OPTIONS_FILE).is_file():
-            raise UserError(
-                f"--run_dir {run_dir} is a part of a run: give {run_dir.absolute().parent}"
-            )
-        if content is not None:
-            raise UserError(
-                f"--run_dir {run_dir} holds prepared data, not a run: train on it with "
-                f"{train_command(content, run_dir)}"
-            )
-        raise UserError(f"--run_dir {run_dir} is not a run: it has no {OPTIONS_FILE}")
-    if content is not None and content["task"] != task:
-        raise UserError(
-            f"--run_dir {run_dir} is a run of {content['task']}, not of {task}: try it with "
-            f"`python {content['task']}_tuning/test.py --run_dir {run_dir}`"
-        )
-    return read_metadata(run_dir, task)
 
 
 def newest_run(task: str) -> Path:
