@@ -157,7 +157,7 @@ def test_wrong_use_of_the_test_script_is_one_line(lora_run, tmp_path, capsys, fl
 
 def test_a_run_of_one_task_is_refused_by_the_other(lora_run, capsys):
     line = refused(classification_test.main, capsys, "--run_dir", lora_run, "--text", "x")
-    assert "was prepared with task 'entailment', not 'classification'" in line
+    assert "run of entailment, not of classification: try it with `python entailment_" in line
 
 
 def test_three_classes_do_not_fit_a_run_of_two_but_take_a_new_head(

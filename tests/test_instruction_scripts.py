@@ -204,4 +204,7 @@ def test_wrong_use_is_one_line(full_run, capsys, flags, message):
 
 def test_a_run_of_another_task_is_refused(full_run, capsys):
     line = refused(text_tuning.test.main, capsys, "--run_dir", full_run, "--prompt", "x")
-    assert "task 'instruction', not 'text'" in line
+    assert (
+        "is a run of instruction, not of text: try it with `python instruction_tuning/test.py"
+        in line
+    )

@@ -22,6 +22,7 @@ from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import classifier_batches
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
@@ -129,7 +130,7 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     run_dir = options.run_dir or run_directory.newest_run(task)
     if (run_dir / seeds.SEEDS_FILE).is_file():
         raise UserError(f"{run_dir} holds a run for each seed: give --run_dir one of them")
-    metadata = read_metadata(run_dir, task)
+    metadata = metadata_of_run(run_dir, task)
     texts = options.texts()
     flags = " and ".join(f"--{name}" for name in texts)
     examples = [readable(fields, flags) for fields in zip(*texts.values(), strict=True)]

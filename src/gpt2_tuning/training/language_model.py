@@ -32,6 +32,7 @@ from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import evaluation_batches, language_model_batches
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
@@ -117,7 +118,7 @@ def try_language_model(
         UserError: the run, its data, a prompt or the input cannot be used.
     """
     run_dir = options.run_dir or run_directory.newest_run(task)
-    metadata = read_metadata(run_dir, task)
+    metadata = metadata_of_run(run_dir, task)
     examples = [readable(fields, "--prompt") for fields in examples]
     records = None
     if options.evaluate:

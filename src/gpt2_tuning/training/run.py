@@ -18,6 +18,7 @@ from gpt2_tuning.training.layout import with_layout
 from gpt2_tuning.training.model_card import ModelCard, shape_of
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.summary import summary
 from gpt2_tuning.training.tuner import Tuner
 
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)
@@ -76,6 +77,9 @@ def tuned(
             base_model.keep_random_base(model, options, run_dir)
         rate = base_model.learning_rate_of(options)
         tuner = Tuner(model, *sources, options, rate, run_dir, strategy)
+        if is_chief(options.strategy):
+            for line in summary(model, options, sources[0], tuner.validations.updates, strategy):
+                print(line)
         tuner.fit(resume=options.resume)
         yield tuner
         if is_chief(options.strategy):

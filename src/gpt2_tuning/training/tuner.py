@@ -25,7 +25,7 @@ from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.progress import Progress
-from gpt2_tuning.training.steps import SUMS, StepFunctions, evaluate
+from gpt2_tuning.training.steps import SUMS, TRAINING, StepFunctions, evaluate
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
 from gpt2_tuning.training.validations import Validations
 from gpt2_tuning.training.variables import changing_variables, frozen_weights
@@ -39,6 +39,8 @@ from gpt2_tuning.training.watching import (
 DRAIN_EVERY = 10
 """Steps under way before their results are waited for, so that a GPU does not wait for Python; and
 updates between two points in TensorBoard."""
+
+NOTHING_YET = " before the first update: there is nothing new to save"
 
 
 class Tuner:
@@ -147,9 +149,22 @@ class Tuner:
                 self.store.remove_leftovers()
             stack.enter_context(self.stop)
             watching = RunWatcher if self.chief else SilentWatcher
-            watcher = watching(self.run_dir, self.validations.updates, self.train.steps)
-            self.watcher, self.steps.compiling = watcher, watcher.compiling
-            stack.enter_context(watcher)
+            self.watcher = watching(self.run_dir, self.validations.updates, self.train.steps)
+            self.steps.compiling = self.compiling
+            stack.enter_context(self.watcher)
+            yield
+
+    @contextlib.contextmanager
+    def compiling(self, what: str) -> Iterator[None]:
+        """Inside the block a step is compiled. While it is the first one, a signal waits for none.
+
+        Of several workers none may end before the others know.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.watcher.compiling(what))
+            together = self.options.strategy == "multi_worker"
+            if what == TRAINING and not together and not self.watcher.compiled_steps:
+                stack.enter_context(self.stop.at_once(NOTHING_YET))
             yield
 
     @property
