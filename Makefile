@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 VENV := .venv
 PARITY := .venv-parity
 PEERS := .venv-bench
+COLAB := .venv-colab
 BIN := $(VENV)/bin
 DEMO := $(CURDIR)/experiments/runs/demo
 SOURCES := src tests experiments benchmarks notebooks
@@ -12,7 +13,7 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-parity certify chaos notebooks bench \
+.PHONY: help install demo test test-parity certify chaos notebooks notebooks-colab bench \
   test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
@@ -42,8 +43,16 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 test: install  ## run the tests; no network
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-notebooks: install  ## run the notebooks on the sample and store what they show
+notebooks: install  ## make the notebooks, run them on the samples and store what they show
 	@$(BIN)/python notebooks/run_notebooks.py
+
+# Colab publishes what its machines have: googlecolab/backend-info, pip-freeze.gpu.txt.
+COLAB_PYTHON ?= $(PYTHON)
+notebooks-colab:  ## run them with Colab's versions: make notebooks-colab COLAB_LIST=pip-freeze.gpu.txt
+	@test -f "$(COLAB_LIST)" || { echo "error: COLAB_LIST=FILE: Colab's list of packages," \
+	  "pip-freeze.gpu.txt of googlecolab/backend-info" >&2; exit 2; }
+	@$(COLAB_PYTHON) notebooks/colab_environment.py "$(COLAB_LIST)" $(COLAB)
+	@$(COLAB)/bin/python notebooks/run_notebooks.py --check
 
 chaos: install  ## kill preparation and training again and again; nothing may be lost
 	@$(BIN)/python tests/chaos.py
@@ -98,4 +107,4 @@ format: install  ## put the code into the house format
 	@$(BIN)/ruff format $(SOURCES)
 
 clean:  ## remove the environments and caches; prepared data and runs stay
-	rm -rf $(VENV) $(PARITY) $(PEERS) benchmarks/work .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(PEERS) $(COLAB) benchmarks/work .mypy_cache .pytest_cache .ruff_cache
