@@ -24,21 +24,15 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.data.batch_arrays import Batch, language_model_batch
+from gpt2_tuning.data.batch_arrays import PlannedBatch, language_model_batch
 from gpt2_tuning.data.batches import BUCKETS, BatchSource
 from gpt2_tuning.data.documents import as_rows, encode_documents
-from gpt2_tuning.data.examples import (
-    Dropped,
-    Example,
-    pair_example,
-    text_chunks,
-    text_example,
-)
+from gpt2_tuning.data.examples import Dropped, Example, pair_example, text_chunks, text_example
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.prompts import Template, instruction_examples, load_template
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer, shortened
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 
@@ -104,7 +98,7 @@ def pair_dataset(
     check(batch_size, seq_len, layout, shortest=3)
     for number, pair in enumerate(pairs, start=1):
         if isinstance(pair, str) or len(pair) != 2:
-            raise UserError(f"pair {number} must be two texts, not {shortened(repr(pair))}")
+            raise UserError(f"pair {number} must be two texts")
     words = WordTokenizer(tokenizer or GPT2Tokenizer())
     premises, hypotheses = (
         words.encode_batch(checked_texts(f"{which} text of pair", [pair[side] for pair in pairs]))
@@ -209,7 +203,7 @@ def checked_texts(what: str, texts: Sequence[str]) -> list[str]:
         raise UserError(f"there is no {what}")
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
-            raise UserError(f"{what} {number} is {shortened(repr(text))}, which is no text")
+            raise UserError(f"{what} {number} is of type {type(text).__name__}, not a text")
         if not text.strip():
             raise UserError(f"{what} {number} is empty: give it a text, or take it out")
     return texts
@@ -289,22 +283,18 @@ def batched(
     """The batches of a source; a batch has only rows that hold an example, where each has one."""
     passes = itertools.count()
 
-    def batches() -> Iterator[tuple]:
-        plan = source.plan(seed, next(passes)) if shuffle else source.plan_in_order()
-        for planned in plan:
-            rows = planned.row_count or len(planned.rows)
-            batch = source.make_batch(source.records, planned, rows)
-            yield element(batch)
-
-    def element(batch: Batch) -> tuple:
+    def made(planned: PlannedBatch) -> tuple:
+        rows = planned.row_count or len(planned.rows)
+        batch = source.make_batch(source.records, planned, rows)
         return (batch.inputs, batch.targets, *([batch.weights] if weighted else []))
+
+    def batches() -> Iterator[tuple]:
+        return map(made, source.plan(seed, next(passes)) if shuffle else source.plan_in_order())
 
     def spec(array: np.ndarray) -> tf.TensorSpec:
         return tf.TensorSpec([None] * array.ndim, array.dtype)
 
-    first = source.plan_in_order()[0]
-    example = source.make_batch(source.records, first, first.row_count or len(first.rows))
-    signature = tf.nest.map_structure(spec, element(example))
+    signature = tf.nest.map_structure(spec, made(source.plan_in_order()[0]))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     known = tf.data.experimental.assert_cardinality(source.steps)
     return dataset.apply(known).prefetch(tf.data.AUTOTUNE)
