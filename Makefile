@@ -7,6 +7,7 @@ VENV := .venv
 PARITY := .venv-parity
 PEERS := .venv-bench
 VERSIONS := .venv-versions
+COLAB := .venv-colab
 BIN := $(VENV)/bin
 DEMO := $(CURDIR)/experiments/runs/demo
 SOURCES := src tests experiments benchmarks notebooks
@@ -14,8 +15,8 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-versions test-parity certify chaos notebooks bench \
-  test-gpu bench-gpu lint format clean
+.PHONY: help install demo test test-versions test-parity certify chaos notebooks notebooks-colab \
+  bench test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,8 +48,16 @@ test: install  ## run the tests; no network
 test-versions: install  ## run the core's tests on the oldest and newest versions and each Python here
 	@$(BIN)/python tests/versions.py $(CASES)
 
-notebooks: install  ## run the notebooks on the sample and store what they show
+notebooks: install  ## make the notebooks, run them on the samples and store what they show
 	@$(BIN)/python notebooks/run_notebooks.py
+
+# Colab publishes what its machines have: googlecolab/backend-info, pip-freeze.gpu.txt.
+COLAB_PYTHON ?= $(PYTHON)
+notebooks-colab:  ## run them with Colab's versions: make notebooks-colab COLAB_LIST=pip-freeze.gpu.txt
+	@test -f "$(COLAB_LIST)" || { echo "error: COLAB_LIST=FILE: Colab's list of packages," \
+	  "pip-freeze.gpu.txt of googlecolab/backend-info" >&2; exit 2; }
+	@$(COLAB_PYTHON) notebooks/colab_environment.py "$(COLAB_LIST)" $(COLAB)
+	@$(COLAB)/bin/python notebooks/run_notebooks.py --check
 
 chaos: install  ## kill preparation and training again and again; nothing may be lost
 	@$(BIN)/python tests/chaos.py
@@ -103,4 +112,5 @@ format: install  ## put the code into the house format
 	@$(BIN)/ruff format $(SOURCES)
 
 clean:  ## remove the environments and caches; prepared data and runs stay
-	rm -rf $(VENV) $(PARITY) $(PEERS) $(VERSIONS) benchmarks/work .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(PEERS) $(VERSIONS) $(COLAB) benchmarks/work \
+	  .mypy_cache .pytest_cache .ruff_cache

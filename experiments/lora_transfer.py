@@ -26,7 +26,7 @@ from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training.base_model import lora_of
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.training.options import ClassifierOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
 
@@ -37,7 +37,7 @@ ROWS = 4000
 METHODS = {"head only": (0, 3e-3), "LoRA, rank 8": (8, 3e-3), "full": (0, 6e-4)}
 """Rank and learning rate. Of 3e-4, 1e-3 and 3e-3 the last did best for the head alone and for LoRA
 (seed 0, 2,000 rows); full tuning has the default for random weights."""
-COMMON = TrainOptions(
+COMMON = ClassifierOptions(
     epochs=6, batch_size=16, patience=None, lora_targets=LORA_TARGETS, precision="float32"
 )
 
@@ -90,7 +90,7 @@ def tune(method: str, seed: int, base: Path, data: Path, work: Path) -> tuple[fl
         for split in ("train", "validation")
     ]
     run = work / f"run-{time.time_ns()}"
-    tuner = Tuner(model, *sources, options, rate, run, make_strategy("one"), "val_accuracy")
+    tuner = Tuner(model, *sources, options, rate, run, make_strategy("one"))
     score = max(row["val_accuracy"] for row in tuner.fit())
     shutil.rmtree(run)
     return score, sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

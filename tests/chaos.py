@@ -33,7 +33,7 @@ from chaos_content import (
     plant,
     variables_of,
 )
-from chaos_jobs import CODES, PLACES, SRC, TASKS, Job, Kill, jobs_of, make_base, run_script
+from chaos_jobs import CARD, CODES, PLACES, SRC, TASKS, Job, Kill, jobs_of, make_base, run_script
 
 PRELOADED = (
     "gpt2_tuning.data.preparation",
@@ -94,10 +94,25 @@ class Chaos:
             kill = self.plan(job, seconds) if self.stops < wanted else None
             code, lived = self.process(job, output, kill)
             if kill and code == CODES.get(kill.kind, -signal.SIGKILL) and self.in_one_line(kill):
-                self.count(job, output, kill, lived, content(output) == expected)
+                found = content(output)
+                self.count(job, output, kill, lived, found == expected)
+                if kill.kind == "removal":
+                    self.compare_finished(job, output, expected, found)
             elif code != 0:
                 self.wrong.append(f"{job.name} ended with {code}, {kill}: {self.said()}")
                 return
+
+    def compare_finished(
+        self, job: Job, output: Path, expected: dict[str, object], found: dict[str, object]
+    ) -> None:
+        """Notes what differs, beside checkpoints, in a run that was killed as it removed some."""
+        finished = tuple(name.removesuffix(CARD) for name in found if name.endswith(CARD))
+        wrong = [name for name in differences(expected, found) if name.startswith(finished)]
+        self.wrong += [
+            f"{job.name}: {output}: {name} differs in a finished run"
+            for name in wrong
+            if "checkpoints" not in name
+        ]
 
     def compare(
         self, job: Job, output: Path, expected: dict[str, object], before: dict[str, object]
@@ -172,7 +187,8 @@ class Chaos:
         self.stops += 1
         partial = partials(output) - self.earlier
         clean = self.home / "clean" / output.name
-        full = max(map(bytes_in, clean.glob("**/step-*/variables.*")), default=0)
+        # The variables are the weights, and two numbers of AdamW's for each of them.
+        full = 3 * max(map(bytes_in, clean.glob("**/best-*")), default=0)
         cut = [size for size in variables_of(partial) if 0 < size < full]
         self.in_checkpoints += bool(partial)
         self.cut_short += bool(cut)

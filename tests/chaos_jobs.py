@@ -14,10 +14,17 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 TASKS = ("classification", "entailment", "instruction", "text")
 PREPARE = ("--dataset", "sample", "--limit", "24", "--seq_len", "64")
 TRAIN = ("--epochs", "2", "--batch_size", "4", "--checkpoint_steps", "2", "--learning_rate", "1e-2")
+BY_UPDATES = ("--validate_every", "4", "--max_updates", "10")
 TRY = ("--input", "{home}/rows.jsonl", "--output", "{output}/answers.jsonl", "--batch_size", "1")
 ROWS = 40
-PLACES = {"operation": {"prep": 7, "train": 90, "test": 12}, "checkpoint": {"train": 24}}
+PLACES = {
+    "operation": {"prep": 7, "train": 90, "test": 12},
+    "checkpoint": {"train": 24},
+    "removal": {"train": 12},
+}
 """The last file operation before which a process may be killed; see Kill."""
+CARD = "README.md"
+"""What a run writes last, before it removes checkpoints."""
 PARTIAL = "/.step-"
 """In the path of a checkpoint that is being written."""
 CODES = {"interrupt": 130, "disk": 2}
@@ -46,8 +53,9 @@ class Job:
 class Kill:
     """When and how a process is stopped.
 
-    `operation` and `checkpoint`: killed before the `place`-th operation on a file in its output, or
-    on one of a checkpoint that is being written. `half`: as soon as some of a checkpoint's
+    `operation`, `checkpoint` and `removal`: killed before the `place`-th operation on a file in its
+    output, or on one of a checkpoint that is being written, or on one of the checkpoints of a run
+    that is finished. `half`: as soon as some of a checkpoint's
     variables are on disk. `time`: after `place` seconds. `interrupt`: Ctrl-C after `place` seconds.
     `disk`: no file can grow beyond `place` bytes.
     """
@@ -88,19 +96,25 @@ class Executioner:
 
     def __init__(self, kill: Kill, own: tuple[str, str], log: int):
         self.kill, self.own, self.log, self.count = kill, own, log, 0
+        self.finished = False
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
         if event not in self.EVENTS or isinstance(arguments[0], int):
             return
         path = os.fsdecode(arguments[0])  # type: ignore[arg-type]
-        if not path.startswith(self.own) or (
-            self.kill.kind == "checkpoint" and PARTIAL not in path
-        ):
+        if not path.startswith(self.own) or not self.counts(path):
             return
         self.count += 1
         if self.count >= self.kill.place:
             os.write(self.log, f"\nbefore {event} {path}".encode())
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def counts(self, path: str) -> bool:
+        """Whether operations on this path are counted by now."""
+        if self.kill.kind == "checkpoint":
+            return PARTIAL in path
+        self.finished |= path.endswith(f"{CARD}.partial")
+        return self.kill.kind == "operation" or (self.finished and "/checkpoints/" in path)
 
 
 def make_base(home: Path) -> None:
@@ -133,11 +147,13 @@ def make_base(home: Path) -> None:
 def jobs_of(task: str) -> list[Job]:
     """A task's preparation, training on what the undisturbed one leaves, and what tries that."""
     data = ("--dataset_dir", f"{{home}}/clean/{task}-prep", "--output_dir", "{output}")
-    flags = (*data, "--pretrained", "{home}/base", *TRAIN)
+    flags: tuple[str, ...] = (*data, "--pretrained", "{home}/base", *TRAIN)
     # A LoRA run's variables are too few for a process to be met while it writes them.
-    kinds = ["checkpoint", "operation", "time", "interrupt", "disk"]
+    kinds = ["checkpoint", "operation", "time", "interrupt", "disk", "removal"]
     if task in ("classification", "text"):
         kinds.append("half")
+    if task == "entailment":
+        flags = (*flags, *BY_UPDATES)
     script = f"{task}_tuning.train"
     train = Job(f"{task} train", script, flags, tuple(kinds), "options.yaml")
     jobs = [

@@ -3,6 +3,8 @@
 import csv
 import json
 
+import tensorflow as tf
+
 from classification_tuning import prep_dataset
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -13,8 +15,9 @@ DATASET_FILES = ["metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "vali
 
 RUN_FILES = {
     "README.md",
+    "calibration_validation.png",
     "checkpoints",
-    "confusion.png",
+    "confusion_validation.png",
     "curves.png",
     "metadata.json",
     "metrics.csv",
@@ -24,6 +27,7 @@ RUN_FILES = {
     "weights.json",
 }
 """What every classifier's run leaves, beside its model or adapter."""
+CLASSIFIER_PICTURES = {"calibration_validation.png", "confusion_validation.png"}
 
 
 def names(directory):
@@ -67,6 +71,15 @@ def metrics(run_dir):
     with (run_dir / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{name: row[name] for name in row if name not in MEASURED} for row in rows]
+
+
+def summaries(run_dir, part):
+    """What a part of TensorBoard's log holds, in order: the update and the summary's value."""
+    for file in sorted((run_dir / "tensorboard" / part).iterdir()):
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                yield event.step, value
 
 
 def with_sample_and_base(home):

@@ -12,7 +12,8 @@ from gpt2_tuning.arrays import opened, save_arrays
 from gpt2_tuning.checkpoints.directory import read_json
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gpt2_model import GPT2Model
-from gpt2_tuning.training.checkpoint import Checkpoints, Progress
+from gpt2_tuning.training.checkpoint import Checkpoints
+from gpt2_tuning.training.progress import Progress
 
 NOBODY = 65534
 
@@ -33,7 +34,7 @@ def model():
 def save_checkpoint(directory):
     variables = [keras.Variable(np.ones(3))]
     checkpoints = Checkpoints(directory, variables, variables, {})
-    progress = Progress(best_epoch=1)
+    progress = Progress(best=1)
     checkpoints.save_best(progress)
     checkpoints.save(progress, done=1)
 

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from script_runs import RUN_FILES, metrics, names, refused, snapshot, with_sample_and_base
+from script_runs import (
+    RUN_FILES,
+    metrics,
+    names,
+    refused,
+    snapshot,
+    summaries,
+    with_sample_and_base,
+)
 
 from classification_tuning import test, train
 from gpt2_tuning.data.metadata import read_metadata
@@ -65,6 +73,36 @@ def test_a_full_run_leaves_a_model_and_its_report(full_run):
     card = (full_run / "README.md").read_text()
     assert f"{scores['accuracy']:.4f}" in card
     assert "sample" in card
+    # The base is a directory's: what --model_size says by default is not what was tuned.
+    model = card.split("## Training")[0]
+    assert "base weights: the directory base.\nIt has 1 layer of width 16 and " in model
+    assert "124M" not in model
+
+
+def test_a_finished_run_keeps_of_its_checkpoints_what_its_resume_needs(home, full_run, capsys):
+    """Without its model it writes that again, to the same bytes."""
+    copy = shutil.copytree(full_run, home / "resumed")
+    shutil.rmtree(copy / "model")
+    capsys.readouterr()
+    assert run(home, "resumed", "--resume") == 0
+    size = sum(path.stat().st_size for path in copy.rglob("*") if path.is_file()) / 1e6
+    assert capsys.readouterr().out.splitlines()[-2] == f"disk: {size:.1f} MB"
+    for run_dir in (full_run, copy):
+        kept = {path.name for path in (run_dir / "checkpoints").rglob("*") if path.is_file()}
+        assert len(kept) == 2
+        assert "progress.json" in kept
+    weights = [path / "model" / "model.safetensors" for path in (full_run, copy)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert metrics(full_run) == metrics(copy)
+    shown = [[value.tag for _, value in summaries(path, "result")] for path in (full_run, copy)]
+    assert shown[0] == shown[1]
+
+
+def test_tensorboard_has_what_a_run_came_to_once(full_run):
+    tags = [value.tag for _, value in summaries(full_run, "result")]
+    assert len(set(tags)) == len(tags)
+    assert {"card", "confusion_validation", "curves", "best/val_accuracy", "best/update"} <= set(tags)
+    assert any("hparams" in tag for tag in tags)
 
 
 def test_a_lora_run_leaves_an_adapter_alone(lora_run):
@@ -112,6 +150,31 @@ def test_a_file_is_labelled_row_by_row(full_run, tmp_path):
     for row in labelled:
         assert row["prediction"] == max(row["probabilities"], key=row["probabilities"].get)
         assert len(row["probabilities"]) == 6
+
+
+def test_evaluation_adds_to_the_report_and_takes_nothing_from_it(full_run):
+    """Pictures and figures of the validation split stay as they are; a second time replaces."""
+    before = {path.name: path.read_bytes() for path in full_run.iterdir() if path.is_file()}
+    cards = []
+    for _ in range(2):
+        assert test.main(["--run_dir", str(full_run), "--evaluate"]) == 0
+        cards.append((full_run / "README.md").read_text())
+    after = {path.name: path.read_bytes() for path in full_run.iterdir() if path.is_file()}
+    pictures = {"calibration_test.png", "confusion_test.png"}
+    assert set(after) - set(before) <= {*pictures, "test.json"}
+    kept = set(before) - {*pictures, "test.json", "README.md"}
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert after["confusion_test.png"] != after["confusion_validation.png"]
+    assert cards[0] == cards[1]
+    for split in ("validation", "test"):
+        section = cards[0].split(f"\n## {split.title()}\n")[1].split("\n## ")[0]
+        scores = json.loads(after[f"{split}.json"])
+        assert f"| accuracy | {scores['accuracy']:.4f} |" in section
+        error = scores["calibration"]["expected_calibration_error"]
+        assert f"Expected calibration error: {error:.4f}." in section
+        assert f"](confusion_{split}.png)" in section
+        assert f"](calibration_{split}.png)" in section
+        assert "| text | true | predicted | probability |" in section
 
 
 def test_evaluation_is_written_down(full_run, capsys):

@@ -54,7 +54,7 @@ def test_config_file_gives_what_the_line_does_not(tmp_path):
     [
         (["--nope", "3"], "--nope"),
         (["--learning_rate", "fast"], "--learning_rate"),
-        (["--config"], "needs the name of a YAML file"),
+        (["--config"], "--config needs a value: a path"),
         (["--config", "missing.yaml"], "cannot read the config missing.yaml"),
     ],
 )

@@ -15,6 +15,7 @@ from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.inference.classification import classify_pairs
+from gpt2_tuning.metrics import shown_interval
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.training import base_model
@@ -60,10 +61,11 @@ def test_lora_of_rank_8_is_the_default_and_leaves_an_adapter_alone(lora_run):
     card = (lora_run / "README.md").read_text()
     for name in ("accuracy", "macro_f1", "mcc"):
         low, high = scores["intervals"][name]
-        assert f"| {scores[name]:.4f} | {low:.4f} to {high:.4f} |" in card
+        assert f"| {scores[name]:.4f} | {shown_interval(low, high)} |" in card
     assert "F1 of" not in card
     assert "entailment_tuning/test.py" in card
     assert '--premise "..." --hypothesis "..."' in card
+    assert "| premise | hypothesis | true | predicted | probability |" in card
 
 
 def test_pairs_are_labelled_in_the_order_they_are_given(lora_run, capsys):
@@ -112,8 +114,8 @@ def test_f1_is_shown_where_it_is_glues_official_figure(home, tmp_path, capsys):
     for name, shown in (("rte", False), ("mrpc", True), ("qqp", True), ("qnli", False)):
         dataset = {**metadata.dataset, "name": f"nyu-mll/glue/{name}"}
         official = dataclasses.replace(metadata, dataset=dataset)
-        scores = evaluate_classifier(model, records, official, tmp_path, "test", 64)
-        line = f"F1 of 'not_entailment' {scores.figures['f1'].value:.4f}"
+        found = evaluate_classifier(model, records, official, tmp_path, "test", 64)
+        line = f"F1 of 'not_entailment' {found.scores.figures['f1'].value:.4f}"
         assert (line in capsys.readouterr().out) == shown
 
 
@@ -155,7 +157,7 @@ def test_wrong_use_of_the_test_script_is_one_line(lora_run, tmp_path, capsys, fl
 
 def test_a_run_of_one_task_is_refused_by_the_other(lora_run, capsys):
     line = refused(classification_test.main, capsys, "--run_dir", lora_run, "--text", "x")
-    assert "was prepared with task 'entailment', not 'classification'" in line
+    assert "run of entailment, not of classification: try it with `python entailment_" in line
 
 
 def test_three_classes_do_not_fit_a_run_of_two_but_take_a_new_head(

@@ -2,11 +2,12 @@
 
 import json
 import math
+import shutil
 import sys
 
 import keras
 import pytest
-from script_runs import RUN_FILES, names, refused
+from script_runs import CLASSIFIER_PICTURES, RUN_FILES, names, refused, summaries
 
 import instruction_tuning.prep_dataset
 import instruction_tuning.test
@@ -17,7 +18,7 @@ import text_tuning.train
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
-LANGUAGE_RUN_FILES = RUN_FILES - {"confusion.png"}
+LANGUAGE_RUN_FILES = RUN_FILES - CLASSIFIER_PICTURES
 ROWS = [
     {"instruction": f"Say {word}.", "input": "", "output": f"{word}, {word}!"}
     for word in ("hello", "goodbye", "please", "thanks", "sorry", "welcome")
@@ -100,6 +101,26 @@ def test_evaluation_writes_loss_and_rouge(full_run, capsys):
     assert scores["token_accuracy"] >= 0.99
     assert (scores["rouge_l"], scores["rouge_l_interval"]) == (1.0, [1.0, 1.0])
     assert scores["rouge_rows"] == len(ROWS)
+    baseline = scores["baseline"]
+    assert (
+        scores["perplexity"] < baseline["perplexity"] == pytest.approx(math.exp(baseline["loss"]))
+    )
+    test_section = (full_run / "README.md").read_text().split("\n## Test\n")[1]
+    assert (
+        f"| perplexity | {scores['perplexity']:.4f} | {baseline['perplexity']:.4f} |"
+        in test_section
+    )
+    assert "ROUGE-L of 6 responses, with a 95 % interval: 1.0000 (no interval)" in test_section
+
+
+def test_evaluation_needs_the_test_split_alone(home, lora_run, tmp_path, capsys):
+    """Without the train split there is no unigram model to compare with, which is said."""
+    shutil.copytree(home / "instruction", tmp_path / "data")
+    (tmp_path / "data" / "train.tfrecord.gz").unlink()
+    flags = ["--evaluate", "--rouge_rows", "0", "--dataset_dir", str(tmp_path / "data")]
+    assert instruction_tuning.test.main(["--run_dir", str(lora_run), *flags]) == 0
+    assert "note: no unigram model to compare with: " in capsys.readouterr().err
+    assert "baseline" not in json.loads((lora_run / "test.json").read_text())
 
 
 def test_without_rouge_score_a_line_says_so_and_the_rest_is_scored(full_run, capsys, monkeypatch):
@@ -108,14 +129,16 @@ def test_without_rouge_score_a_line_says_so_and_the_rest_is_scored(full_run, cap
     line = "note: no ROUGE-L: it needs the package rouge-score, which is not installed: pip install"
     assert line in capsys.readouterr().err
     scores = json.loads((full_run / "test.json").read_text())
-    assert scores.keys() == {"loss", "perplexity", "token_accuracy"}
+    assert scores.keys() == {"loss", "perplexity", "token_accuracy", "baseline"}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("full", "model"), ("lora", "adapter")])
 def test_a_run_leaves_its_files(request, name, kind):
     run_dir = request.getfixturevalue(f"{name}_run")
     assert names(run_dir) - {"test.json"} == LANGUAGE_RUN_FILES | {kind}
-    assert "perplexity" in (run_dir / "README.md").read_text()
+    assert "| figure | value | unigram model |" in (run_dir / "README.md").read_text()
+    shown = {value.tag: value.tensor.string_val for _, value in summaries(run_dir, "result")}
+    assert ROWS[0]["instruction"] in shown["responses"][0].decode()
 
 
 def test_base_and_tuned_stand_side_by_side(full_run, lora_run, capsys):
@@ -181,4 +204,7 @@ def test_wrong_use_is_one_line(full_run, capsys, flags, message):
 
 def test_a_run_of_another_task_is_refused(full_run, capsys):
     line = refused(text_tuning.test.main, capsys, "--run_dir", full_run, "--prompt", "x")
-    assert "task 'instruction', not 'text'" in line
+    assert (
+        "is a run of instruction, not of text: try it with `python instruction_tuning/test.py"
+        in line
+    )

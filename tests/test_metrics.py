@@ -1,4 +1,4 @@
-"""Scores against hand-counted cases, and pictures that are really drawn."""
+"""Scores against hand-counted cases, and intervals against published ones."""
 
 import json
 import math
@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from gpt2_tuning.metrics import bootstrap_figures, classification_scores, scores_as_json
-from gpt2_tuning.plots import plot_confusion, plot_curves
+from gpt2_tuning.metrics import (
+    bootstrap_figures,
+    classification_scores,
+    scores_as_json,
+    shown_interval,
+    wilson_interval,
+)
 
 
 def test_scores_of_a_hand_counted_case():
@@ -82,6 +87,32 @@ def test_interval_of_the_accuracy_has_the_width_that_theory_gives():
     assert not accuracy.beats_baseline
 
 
+@pytest.mark.parametrize(
+    ("hits", "total", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (30, 30, 0.8865, 1.0),
+    ],
+)
+def test_wilson_intervals_are_the_published_ones(hits, total, low, high):
+    """Newcombe 1998, Statistics in Medicine 17, table I; the last is 30 / (30 + 1.96^2)."""
+    assert wilson_interval(hits, total) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_without_a_mistake_the_accuracy_has_an_interval_and_no_other_figure_pretends_one():
+    labels = np.arange(30) % 3
+    figures = classification_scores(labels, labels, ["a", "b", "c"]).figures
+    shown = {name: shown_interval(figure.low, figure.high) for name, figure in figures.items()}
+    assert shown == {
+        "accuracy": "0.8865 to 1.0000",
+        "macro_f1": "no interval",
+        "mcc": "no interval",
+    }
+
+
 def test_intervals_repeat_whatever_the_chunks(monkeypatch):
     labels, predicted = np.random.default_rng(2).integers(0, 4, (2, 30))
     once = classification_scores(labels, predicted, "abcd").to_dict()
@@ -105,16 +136,3 @@ def test_every_figure_of_a_split_of_one_class_is_a_number(answer, count):
 def test_a_figure_that_json_has_not_is_not_written(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         scores_as_json({"intervals": {"mcc": [0.0, value]}})
-
-
-def test_pictures_are_png_files_with_content(tmp_path):
-    history = [
-        {"epoch": e, "loss": 1 / e, "val_loss": 1.1 / e, "accuracy": 0.5, "val_accuracy": 0.4}
-        for e in (1, 2)
-    ]
-    plot_curves(history, tmp_path / "curves.png")
-    plot_confusion(np.array([[3, 1], [0, 4]]), ["no", "yes"], tmp_path / "confusion.png")
-    for name in ("curves.png", "confusion.png"):
-        content = (tmp_path / name).read_bytes()
-        assert content.startswith(b"\x89PNG")
-        assert len(content) > 5000

@@ -1,10 +1,14 @@
 """The notebooks run from first cell to last, and what is stored in them is of such a run."""
 
 import importlib
+import re
+import tempfile
 import types
 import zipfile
 from pathlib import Path
 
+import build_notebooks as build
+import colab_environment
 import nbformat
 import pytest
 import run_notebooks as run
@@ -12,11 +16,14 @@ import run_notebooks as run
 from gpt2_tuning import cli
 
 TOP = Path(__file__).parents[1]
-TASKS = ("classification", "entailment", "instruction")
+TASKS = build.TASKS
+OF_CLASSES = ("classification", "entailment")
+GITHUB = "https://github.com/owner/name"
+SHORT = "EPOCHS = READ = 1"
 
 
-def path_of(task):
-    return TOP / "notebooks" / f"{task}_tuning.ipynb"
+def stored(task):
+    return nbformat.read(build.path_of(task), as_version=4)
 
 
 def code_cells(notebook):
@@ -27,39 +34,96 @@ def outputs(notebook):
     return [output for cell in code_cells(notebook) for output in cell.outputs]
 
 
+def printed(notebook):
+    return "".join(output.get("text", "") for output in outputs(notebook))
+
+
 def pictures(notebook):
     return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
 
 
-def test_there_is_a_notebook_for_each_task():
-    assert [path_of(task) for task in TASKS] == run.NOTEBOOKS
+def test_there_is_a_notebook_for_each_page():
+    pages = {path.stem for path in build.SOURCES.glob("*.md")} - {Path(build.SHARED).stem}
+    assert pages == set(TASKS)
+    assert set(build.HERE.glob("*.ipynb")) == {build.path_of(task) for task in TASKS}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_stored_notebook_is_the_one_that_its_page_and_pyproject_make(task):
+    repository = build.repository_of(TOP / "pyproject.toml")
+    made = build.build(task, repository)
+    kept = [(cell.cell_type, cell.source, cell.id) for cell in stored(task).cells]
+    assert kept == [(cell.cell_type, cell.source, cell.id) for cell in made.cells]
+    assert "<!--" not in (text := build.page(task, repository))
+    assert "@task@" not in text
+
+
+@pytest.mark.parametrize(
+    ("entry", "address", "opens_in_colab"),
+    [
+        ("", "", False),
+        ('[project.urls]\nDocumentation = "https://x.org"', "", False),
+        (f'[project.urls]\nRepository = "{GITHUB}"', GITHUB, True),
+        (f'[project.urls]\nRepository = "{GITHUB}.git"', GITHUB, True),
+        ('[project.urls]\nRepository = "https://x.org/name/"', "https://x.org/name", False),
+    ],
+)
+def test_badge_and_install_cell_follow_pyproject(entry, address, opens_in_colab, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{entry}\n')
+    notebook = build.build("text", build.repository_of(tmp_path / "pyproject.toml"))
+    (cell,) = (cell for cell in notebook.cells if cell.source.startswith("REPOSITORY = "))
+    assert cell.source.split("  #")[0] == f'REPOSITORY = "{address}"'
+    opened = "https://colab.research.google.com/github/owner/name/blob/main/notebooks/"
+    assert (f"({opened}text_tuning.ipynb)" in notebook.cells[0].source) is opens_in_colab
+    assert ("colab" in notebook.cells[0].source) is opens_in_colab
+
+
+def test_installation_that_failed_is_an_error_whatever_pip_raised():
+    """`%pip` and `!git` go on after a failure: here neither does anything."""
+    cells = code_cells(build.build("text", GITHUB))
+    (source,) = (cell.source for cell in cells if "%pip" in cell.source)
+    lines = [line for line in source.splitlines() if not line.strip().startswith(("!", "%"))]
+    install = "\n".join(lines).replace('"text_tuning"', '"not_there"').replace("gpt2-", "no-")
+    with pytest.raises(RuntimeError, match="not installed"):
+        exec(install, {"REPOSITORY": GITHUB})
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_it_runs_on_the_sample(task, tmp_path, monkeypatch):
-    """Without network, in an empty directory, to the adapter's archive and the last picture."""
+    """Without network, in an empty directory, from the settings to a process of its own."""
     monkeypatch.setenv("PYTHONPATH", str(TOP / "src"))
-    done = run.execute(path_of(task), tmp_path)
+    done = run.execute(build.build(task, ""), tmp_path, SHORT)
     with zipfile.ZipFile(tmp_path / task / "adapter.zip") as archive:
         assert set(archive.namelist()) == {"adapter_config.json", "adapter_model.safetensors"}
     assert (tmp_path / task / "run" / "test.json").is_file()
-    stored = nbformat.read(path_of(task), as_version=4)
-    assert pictures(stored)
-    assert len(pictures(done)) == len(pictures(stored))
+    assert code_cells(done)[-1].outputs[0].text.strip()
+    assert pictures(done)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_stored_outputs_are_those_of_a_sample_run(task):
-    text = path_of(task).read_text(encoding="utf-8")
-    notebook = nbformat.reads(text, as_version=4)
-    cells = code_cells(notebook)
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert cells[0].source.startswith("SAMPLE = True")
-    assert cells[-1].outputs[0].text.startswith(f"{task}/adapter.zip: ")
+    notebook = stored(task)
     found = outputs(notebook)
+    assert code_cells(notebook)[0].source.startswith("SAMPLE = True")
+    assert code_cells(notebook)[-1].outputs
+    assert pictures(notebook)
     assert not [o for o in found if o.output_type == "error" or o.get("name") == "stderr"]
+    text = build.path_of(task).read_text(encoding="utf-8")
     assert len(text) <= run.LARGEST
-    assert "site-packages" not in text
+    for unwanted in ("site-packages", "pypi", str(TOP), str(Path.home()), tempfile.gettempdir()):
+        assert unwanted not in text
+
+
+@pytest.mark.parametrize("task", OF_CLASSES)
+def test_stored_sample_run_of_classes_is_above_its_baseline(task):
+    assert "The intervals do not touch." in printed(stored(task))
+
+
+@pytest.mark.parametrize("task", sorted(set(TASKS) - set(OF_CLASSES)))
+def test_stored_sample_run_of_a_language_model_is_surer_than_the_unigram_model(task):
+    (line,) = (line for line in printed(stored(task)).splitlines() if line.startswith("unigram "))
+    ((unigram, tuned),) = re.findall(r"^unigram ([\d,]+), tuned ([\d,.]+)$", line)
+    assert float(tuned.replace(",", "")) < float(unigram.replace(",", ""))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -77,7 +141,8 @@ def test_the_real_thing_has_flags_that_exist(task):
         return types.SimpleNamespace(main=main)
 
     names = {name: reader(name) for name in ("prep_dataset", "train", "test")}
-    cells = code_cells(nbformat.read(path_of(task), as_version=4))
+    names |= {"MY_FILE": None, "FILE": "book.txt"}
+    cells = code_cells(build.build(task, ""))
     exec(cells[0].source.replace("SAMPLE = True", "SAMPLE = False"), names)
     for cell in cells:
         if "main(flags)" in cell.source:
@@ -85,5 +150,11 @@ def test_the_real_thing_has_flags_that_exist(task):
     options = dict(parsed)
     assert list(options) == ["prep_dataset", "train", "test"]
     assert options["prep_dataset"].dataset is None
-    assert (options["train"].model_size, options["train"].pretrained) == ("124M", None)
+    assert options["train"].model_size == "124M"
+    assert options["train"].pretrained in (None, "124M")
     assert options["train"].lora_rank == 8
+
+
+def test_of_colabs_list_only_exact_versions_are_taken():
+    listed = "keras==3.13.2\n# a comment\nx @ file:///y\ntorch==2.8.0+cu126\n\nnumpy>=2\n"
+    assert colab_environment.pins(listed) == ["keras==3.13.2", "torch==2.8.0+cu126"]

@@ -126,6 +126,19 @@ def test_hub_data_and_the_sample_are_prepared_too(tmp_path, monkeypatch, dataset
     assert [len(found) for found in documents(tmp_path / "sample").values()] == [480, 60, 60]
 
 
+def test_a_seed_by_which_nothing_is_drawn_is_said(tmp_path, monkeypatch, capsys):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"text": [f"Text {i}" for i in range(50)]})
+    found = datasets.DatasetDict(dict.fromkeys(SPLITS, rows))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: found)
+    assert prepare(tmp_path / "all", "--dataset", "a/b", "--seed", 1) == 0
+    assert "note: --seed has no effect" in capsys.readouterr().out
+    assert prepare(tmp_path / "limited", "--dataset", "a/b", "--seed", 1, "--limit", 4) == 0
+    del found["test"]
+    assert prepare(tmp_path / "cut", "--dataset", "a/b", "--seed", 1) == 0
+    assert "--seed has no effect" not in capsys.readouterr().out
+
+
 def test_default_output_dir_is_the_tasks_and_show_prints_examples(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(paths, "repository_top", lambda: tmp_path)
     flags = ["--train_file", str(write(tmp_path / "book.txt", BOOK)), "--show", "1"]
@@ -190,7 +203,7 @@ def test_preparing_twice_is_byte_identical(tmp_path):
         (["--dataset", "sample", "--test_file", "{good}"], "--test_file needs --train_file"),
         (["--train_file", "{good}", "--seq_len", "2"], "--seq_len must be between 3 and 1024"),
         (["--train_file", "{good}", "--seq_len", "1025"], "--seq_len must be between 3 and 1024"),
-        (["--train_file", "{good}", "--separator", ""], "--separator must be some text"),
+        (["--train_file", "{good}", "--separator", ""], "--separator is empty"),
         (["--train_file", "{marks}", "--separator", "#"], "no text between the separators '#'"),
         (["--train_file", "{blank}"], "no row of train holds any text"),
         (["--train_file", "{word}"], "no row of validation is left (dropped: 1 too short)"),

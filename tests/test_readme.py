@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_tuning import cli, paths
+from gpt2_tuning import cli, flags, paths
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
@@ -169,7 +169,7 @@ def test_flags_named_in_the_text_exist(page):
     ]
     known = {name for script in scripts for name in script.Options.__dataclass_fields__}
     named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z0-9_]+)", code)}
-    assert {cli.flag_name(name) for name in named} - known - {"help"} == set()
+    assert {flags.flag_name(name) for name in named} - known - {"help"} == set()
 
 
 def test_other_commands_are_known():

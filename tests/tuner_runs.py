@@ -5,6 +5,8 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from script_runs import summaries
 
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.batches import BatchSource
@@ -17,7 +19,9 @@ from gpt2_tuning.training.watching import MEASURED
 
 CONFIG = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=16, initializer_range=0.2)
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.1}
-OPTIONS = TrainOptions(epochs=3, batch_size=4, checkpoint_steps=3, patience=None)
+OPTIONS = TrainOptions(
+    epochs=3, batch_size=4, checkpoint_steps=3, patience=None, monitor="val_accuracy"
+)
 STEPS = 8
 """In an epoch; checkpoints follow steps 3, 6, 8, 9, 12, 15, 16, 18, 21 and 24."""
 
@@ -51,7 +55,6 @@ def make_tuner(
         learning_rate,
         run_dir,
         make_strategy("one"),
-        monitor="val_accuracy",
     )
 
 
@@ -96,3 +99,13 @@ def killed_run(run_dir, part, call, number, resume=False, **arguments):
     before_call(getattr(tuner, part), call, number, die)
     with pytest.raises(KeyboardInterrupt):
         tuner.fit(resume)
+
+
+def points(run_dir):
+    """The points of TensorBoard's charts, (update, value), by part and name, in the log's order."""
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for part in ("train", "validation"):
+        for update, value in summaries(run_dir, part):
+            point = (update, tf.make_ndarray(value.tensor).item())
+            found.setdefault((part, value.tag), []).append(point)
+    return found

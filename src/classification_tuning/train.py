@@ -30,9 +30,7 @@ def train(options: Options) -> None:
     """Trains on the train split, keeps what does best on validation, and reports."""
     from gpt2_tuning.training.classifier import train_classifier
 
-    train_classifier(
-        options, TASK, title="Text classifier", example='--text "..."', monitor="val_accuracy"
-    )
+    train_classifier(options, TASK, title="Text classifier", example='--text "..."')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,6 +50,7 @@ def prepare(options: Options) -> None:
         defaults, split_names = task.text_columns, task.split_names
     premise = options.premise_column or defaults[0]
     hypothesis = options.hypothesis_column or defaults[1]
+    options = dataclasses.replace(options, premise_column=premise, hypothesis_column=hypothesis)
 
     opened = open_rows(options, glue.HUB_NAME, SAMPLE_FILE, split_names)
     source = read_source(

@@ -23,7 +23,7 @@ class Options(ClassifierOptions):
     batch_size: int = 16
     """Pairs in one update, over all devices."""
     patience: int | None = 3
-    """Stop after this many epochs without improvement on validation; None never stops early."""
+    """Stop after this many validations without improvement; None never stops early."""
 
 
 def train(options: Options) -> None:
@@ -35,7 +35,6 @@ def train(options: Options) -> None:
         TASK,
         title="Classifier of pairs of texts",
         example='--premise "..." --hypothesis "..."',
-        monitor="val_accuracy",
     )
 
 

@@ -4,17 +4,19 @@ Flags are read before TensorFlow is imported, so `--help` and a wrong flag answe
 """
 
 import contextlib
+import dataclasses
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import tyro
-import yaml
 
-from gpt2_tuning import compiled_cache, interrupts
+from gpt2_tuning import compiled_cache, interrupts, needs
+from gpt2_tuning.config_file import in_config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.flags import HELP, Form, Given, forms_of, on_the_line
 from gpt2_tuning.startup import import_tensorflow, without_triton
 
 OptionsT = TypeVar("OptionsT")
@@ -48,9 +50,7 @@ def run(
     keeps its traceback.
     """
     try:
-        options = parse_options(options_class, sys.argv[1:] if argv is None else argv)
-        if isinstance(options, Checked):
-            options.check()
+        options = checked_options(options_class, sys.argv[1:] if argv is None else argv)
         with contextlib.ExitStack() as stack:
             if tensorflow:
                 without_triton()  # part of what the cache goes by
@@ -66,77 +66,73 @@ def run(
         return stop.code if isinstance(stop, interrupts.Stopped) else INTERRUPTED
 
 
+def checked_options(options_class: type[OptionsT], argv: Sequence[str]) -> OptionsT:
+    """What `parse_options` gives, once all values are in range and no flag is without effect.
+
+    Raises:
+        UserError: one is not.
+    """
+    options, given = read_flags(options_class, argv)
+    options, notes = needs.with_implied(options, given)
+    if isinstance(options, Checked):
+        options.check()
+    needs.check_effect(options, given)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return options
+
+
 def parse_options(options_class: type[OptionsT], argv: Sequence[str]) -> OptionsT:
     """Flags to an instance of the dataclass; `--config FILE` supplies those not on the line.
 
     Raises:
         UserError: a flag or a value is wrong. `--help` prints and raises SystemExit(0) as usual.
     """
-    captured = io.StringIO()
+    options, _ = read_flags(options_class, argv)
+    return options
+
+
+def read_flags(options_class: type[OptionsT], argv: Sequence[str]) -> tuple[OptionsT, list[Given]]:
+    """An instance of the dataclass, and the flags that were given, on the line or in `--config`.
+
+    Raises:
+        UserError: a name or a value is wrong. `--help` prints and raises SystemExit(0).
+    """
+    if any(argument in HELP for argument in argv):
+        tyro.cli(options_class, args=HELP[:1], use_underscores=True)
+    forms = forms_of(options_class)
+    found = on_the_line(argv, forms)
+    named = {flag.name: flag for flag in found}
+    if "config" in named and "config" in forms:
+        path = Path(named["config"].values[0])
+        found = [flag for flag in in_config(path, forms) if flag.name not in named] + found
+    for field in dataclasses.fields(options_class):  # type: ignore[arg-type]
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.name not in named:
+            raise UserError(f"--{field.name} must be given (--help lists the flags)")
+    return made(options_class, found, forms), found
+
+
+def made(
+    options_class: type[OptionsT], found: Sequence[Given], forms: Mapping[str, Form]
+) -> OptionsT:
+    """The options. Raises UserError, naming the flag, where a value is not of its kind."""
+    arguments = [part for flag in found for part in flag.arguments(forms[flag.name])]
+    options = parsed(options_class, arguments)
+    if options is not None:
+        return options
+    for flag in found:
+        form = forms[flag.name]
+        alone = dataclasses.make_dataclass("Alone", [(flag.name, form.hint)])
+        if parsed(alone, flag.arguments(form)) is None:
+            raise UserError(f"{flag.shown} must be {form.kind}, not {' '.join(flag.values)}")
+    raise UserError("the flags do not go together (--help lists them)")
+
+
+def parsed(options_class: type[OptionsT], arguments: Sequence[str]) -> OptionsT | None:
+    """What tyro makes of arguments; None where it refuses them, in a drawing nobody sees."""
     try:
-        with contextlib.redirect_stderr(captured):
-            return tyro.cli(options_class, args=with_config(argv), use_underscores=True)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UserError(first_message(captured.getvalue())) from None
-
-
-def first_message(panel: str) -> str:
-    """The message inside one of tyro's boxes, without the box and what follows its first rule."""
-    lines = [line.strip("│ ") for line in panel.splitlines()]
-    body: list[str] = []
-    for line in lines:
-        if line.startswith(("╭", "╰")):
-            continue
-        if not line or line.startswith("─"):
-            break
-        body.append(line)
-    return " ".join(body) + " (--help lists the flags)"
-
-
-def with_config(argv: Sequence[str]) -> list[str]:
-    """Puts the settings of `--config FILE` in front of `argv`, but for those `argv` sets itself."""
-    argv = [part for argument in argv for part in split_equals(argument)]
-    if "--config" not in argv:
-        return argv
-    position = argv.index("--config")
-    if position + 1 == len(argv):
-        raise UserError("--config needs the name of a YAML file")
-    given = {flag_name(argument) for argument in argv if argument.startswith("--")}
-    settings = read_config(Path(argv[position + 1]))
-    flags: list[str] = []
-    for name, value in settings.items():
-        if name not in given and name != "config":
-            flags += as_flags(name, value)
-    return flags + argv
-
-
-def split_equals(argument: str) -> list[str]:
-    """`--name=value` to its two parts; anything else unchanged."""
-    return argument.split("=", 1) if argument.startswith("--") and "=" in argument else [argument]
-
-
-def flag_name(flag: str) -> str:
-    """The option a flag sets: `--no_packing` and `--packing` are both `packing`."""
-    return flag.removeprefix("--").replace("-", "_").removeprefix("no_")
-
-
-def as_flags(name: str, value: object) -> list[str]:
-    """One setting of a YAML file as it would be written on the command line."""
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no_{name}"]
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    return [f"--{name}", str(value)]
-
-
-def read_config(path: Path) -> dict[str, object]:
-    """The settings of a YAML file. Raises UserError when it cannot be read as a mapping."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the config {path}: {error}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} is not a config: it must hold lines of the form `name: value`")
-    return settings
+        with contextlib.redirect_stderr(io.StringIO()):
+            return tyro.cli(options_class, args=arguments, use_underscores=True)
+    except SystemExit:
+        return None

@@ -87,6 +87,16 @@ class GPT2Config:
         """Width of one attention head."""
         return self.n_embd // self.n_head
 
+    @property
+    def size(self) -> str | None:
+        """The name of the size that has this shape, whatever the dropout; None where none has."""
+        names = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
+        for size in SIZES:
+            config = GPT2Config.from_size(size)
+            if all(getattr(config, name) == getattr(self, name) for name in names):
+                return size
+        return None
+
 
 SIZES: dict[str, dict[str, Any]] = {
     # On a few thousand texts two layers from random weights overfit with a dropout of 0.1.

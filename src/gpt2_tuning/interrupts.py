@@ -1,12 +1,16 @@
 """Ctrl-C and SIGTERM: they end work at once, or a training run at its next step."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 CAUSES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+GRACE = 2.0
+"""Seconds that the main thread has to end by itself."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -53,6 +57,39 @@ def terminable() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def ended_by_thread(rest: str) -> Iterator[None]:
+    """Inside the block a thread ends the process GRACE seconds after a signal of CAUSES.
+
+    Python has its own handlers wait for the main thread; of the signal's coming it tells at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    left = threading.Event()
+
+    def watch() -> None:
+        while number := os.read(reader, 1):  # empty once the writer is closed
+            if number[0] in CAUSES and not left.wait(GRACE):
+                stopped = Stopped(number[0], rest)
+                print(stopped, file=sys.stderr, flush=True)
+                os._exit(stopped.code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+
+
 class StopRequest:
     """Remembers a SIGTERM or Ctrl-C inside its `with` block, until somebody has time for it.
 
@@ -71,6 +108,25 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         self._installed.close()
+
+    @contextlib.contextmanager
+    def at_once(self, rest: str) -> Iterator[None]:
+        """Inside the block a signal ends the work, or the process: there is nothing to save yet.
+
+        It raises Stopped as soon as Python comes to it. While another library computes that is
+        not soon: after GRACE seconds the process then ends as if it were killed, saying so.
+
+        Args:
+            rest: the end of the line for the user.
+        """
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            raise Stopped(number, rest)
+
+        with handling(stop, *CAUSES), ended_by_thread(rest):
+            if self.number is not None:
+                raise Stopped(self.number, rest)
+            yield
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None and number == signal.SIGINT:

@@ -1,11 +1,13 @@
 """Scores of a classifier's predictions, with what they are worth: an interval and a baseline.
 
-Every figure here follows from the confusion matrix, so a bootstrap need not draw examples: how
+The accuracy is a proportion, whose interval Wilson's formula gives, also where no answer is wrong.
+Every other figure follows from the confusion matrix, so a bootstrap need not draw examples: how
 often each cell is drawn is multinomial, and thousands of resamples are one array.
 """
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,10 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 RESAMPLES = 2000
 COVERAGE = 0.95
+INTERVAL_METHOD = (
+    f"accuracy: {COVERAGE:.0%} Wilson score interval; "
+    f"others: {COVERAGE:.0%} percentile bootstrap, {RESAMPLES} resamples"
+)
 CELLS_AT_ONCE = 1_000_000
 """Numbers in memory at once; a hundred classes have ten thousand in each resample."""
 
@@ -57,13 +63,18 @@ class ClassificationScores:
             "examples": self.examples,
             **{name: figure.value for name, figure in named},
             "intervals": {name: [figure.low, figure.high] for name, figure in named},
-            "interval_method": f"{COVERAGE:.0%} percentile bootstrap, {RESAMPLES} resamples",
+            "interval_method": INTERVAL_METHOD,
             "baseline": {
                 "always": self.baseline_class,
                 **{name: figure.baseline for name, figure in named},
             },
             "confusion": self.confusion.tolist(),
         }
+
+
+def shown_interval(low: float, high: float) -> str:
+    """An interval for people; a bootstrap in which all resamples score the same shows none."""
+    return f"{low:.4f} to {high:.4f}" if low < high else "no interval"
 
 
 def scores_as_json(scores: Mapping[str, Any]) -> str:
@@ -80,9 +91,9 @@ def classification_scores(
 ) -> ClassificationScores:
     """Scores integer predictions [N] against integer labels [N], N at least 1.
 
-    The intervals are those of the percentile bootstrap over examples (Efron & Tibshirani 1993,
-    chapter 13): they show what another sample of so many examples might give, and not what
-    another training run might.
+    The interval of the accuracy is Wilson's, the others are those of the percentile bootstrap over
+    examples (Efron & Tibshirani 1993, chapter 13): they show what another sample of so many
+    examples might give, and not what another training run might.
 
     Args:
         labels: the true classes.
@@ -100,8 +111,10 @@ def classification_scores(
     always[:, baseline_class] = confusion.sum(axis=1)
     values, baselines = figures_of(confusion), figures_of(always)
     drawn = bootstrap_figures(confusion, RESAMPLES, seed)
+    bounds = {name: interval(drawn[name]) for name in values}
+    bounds["accuracy"] = wilson_interval(int(np.trace(confusion)), len(labels))
     figures = {
-        name: Figure(title, float(values[name]), *interval(drawn[name]), float(baselines[name]))
+        name: Figure(title, float(values[name]), *bounds[name], float(baselines[name]))
         for name, title in ((name, title_of(name, label_names)) for name in values)
     }
     return ClassificationScores(
@@ -149,6 +162,19 @@ def figures_of(confusion: np.ndarray) -> dict[str, np.ndarray]:
     if confusion.shape[-1] == 2:
         figures["f1"] = f1[..., 1]
     return figures
+
+
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+    """The Wilson score interval (Wilson 1927) of a proportion; `total` is at least 1.
+
+    A bootstrap of nothing but hits knows nothing else: of 30 it says 1 to 1, this 0.886 to 1.
+    """
+    z = statistics.NormalDist().inv_cdf((1 + COVERAGE) / 2)
+    share, scale = hits / total, 1 + z * z / total
+    centre = (share + z * z / (2 * total)) / scale
+    half = z / scale * (share * (1 - share) / total + z * z / (4 * total * total)) ** 0.5
+    low = 0.0 if hits == 0 else centre - half
+    return low, 1.0 if hits == total else centre + half
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:

@@ -99,14 +99,15 @@ def choose_columns(options: Options, template: "Template", opened: "OpenedRows")
     Raises:
         UserError: there is no such column, or one is named twice.
     """
-    from gpt2_tuning.data.row_files import check_columns
+    from gpt2_tuning.data.row_files import check_columns, naming_flags
 
     found = opened.column_names()
     chosen: dict[str, str | None] = {}
     for field, usual in USUAL_NAMES.items():
         name = getattr(options, f"{field}_column")
         if name is not None:
-            check_columns(found, [name], opened.name)
+            with naming_flags(options):
+                check_columns(found, [name], opened.name)
         chosen[field] = name or next((name for name in usual if name in found), None)
         if chosen[field] is None and field != "context":
             raise UserError(

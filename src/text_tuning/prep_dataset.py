@@ -10,10 +10,12 @@ import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.needs import Needs
+from gpt2_tuning.training import effects
 from gpt2_tuning.training.options import DatasetOptions, require
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ WRITTEN_END_ADVICE = (
 class Options(DatasetOptions):
     """Prepare plain text: files, or a column of a data set on the Hugging Face Hub."""
 
+    NEEDS: ClassVar[Needs] = effects.PREPARE_TEXT
+
     seq_len: int = 1024
     """Longest example, in tokens: longer documents become several. From 3 to 1024."""
     train_file: tuple[Path, ...] = ()
@@ -51,7 +55,6 @@ class Options(DatasetOptions):
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
         require(self.show >= 0, "show", "0 or more", self)
-        require(self.separator != "", "separator", "some text", self)
         if not self.dataset and not self.train_file:
             raise UserError("give text to prepare: --train_file FILE.txt, or --dataset NAME")
 

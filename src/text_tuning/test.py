@@ -3,8 +3,11 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import ClassVar
 
 from gpt2_tuning import cli
+from gpt2_tuning.needs import Needs
+from gpt2_tuning.training import effects
 from gpt2_tuning.training.options import GenerationOptions
 
 TASK = "text"
@@ -14,8 +17,15 @@ TASK = "text"
 class Options(GenerationOptions):
     """Continues texts with a tuned model, or scores it on its test split."""
 
+    NEEDS: ClassVar[Needs] = effects.CONTINUATION
+
     prompt_column: str = "prompt"
     """Column of --input that holds the beginning of a text."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is generated; scoring plain text does not."""
+        return bool(self.prompt or self.input or self.interactive)
 
 
 def test(options: Options) -> None:

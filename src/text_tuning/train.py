@@ -23,7 +23,7 @@ class Options(LanguageModelOptions):
 
 
 def train(options: Options) -> None:
-    """Trains on the train split, keeps the epoch of least validation loss, and reports."""
+    """Trains on the train split, keeps what does best on validation, and reports."""
     from gpt2_tuning.training.language_model import train_language_model
 
     train_language_model(

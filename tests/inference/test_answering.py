@@ -1,10 +1,12 @@
 """Rows of any file become questions, and lines that every reader of JSON takes."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 import pytest
+from prepared_sets import header
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import answering
@@ -13,6 +15,7 @@ from gpt2_tuning.inference.answer_file import Printed
 from gpt2_tuning.inference.answering import InputColumns, asked, example_of, free_names, progress_to
 from gpt2_tuning.inference.json_lines import json_line
 from gpt2_tuning.training.options import GenerationOptions
+from instruction_tuning.test import Options
 
 COLUMNS = InputColumns(("instruction",), ("context",))
 
@@ -60,6 +63,23 @@ def test_windows_newlines_are_read_as_the_models_own(monkeypatch):
     typed = iter(["a\r\nb", "", ""])
     monkeypatch.setattr("builtins.input", lambda _: next(typed))
     assert list(asked(COLUMNS)) == [("a\nb", "")]
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        (Options(instruction_column="other"), "--instruction_column"),
+        (Options(context_column="other"), "--context_column"),
+    ],
+)
+def test_a_column_that_a_flag_names_is_there_or_the_flag_is_named(tmp_path, options, flag):
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"instruction": "a"}\n')
+    options = dataclasses.replace(options, input=source)
+    columns = InputColumns((options.instruction_column,), (options.context_column,))
+    asked_of = answering.file_to_answer(options, tmp_path, header(), columns, ["generated"], 1)
+    with pytest.raises(UserError, match=f"no column 'other'; .*: name one with {flag}"), asked_of:
+        pass
 
 
 @pytest.mark.parametrize("column", ["instruction", "context"])

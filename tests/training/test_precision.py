@@ -74,6 +74,13 @@ def test_float32_on_a_gpu_with_tensor_float_32_says_how_to_be_rid_of_it(machine)
     assert line == "precision: float32; no TensorFloat-32"
 
 
+@pytest.mark.parametrize(("gpus", "precision"), [((), "auto"), ((), "float32"), ((H200,), "auto")])
+def test_no_tensor_float_32_says_where_it_has_no_effect(machine, gpus, precision):
+    machine(*gpus)
+    line = resolved(precision=precision, tensor_float_32=False)[1]
+    assert "--no_tensor_float_32 has no effect: TensorFloat-32 is for float32 on GPUs" in line
+
+
 def begin(run_dir, **flags):
     """What a training does until its directory is there."""
     options = ClassifierOptions(output_dir=run_dir, strategy="one", **flags)

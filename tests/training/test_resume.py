@@ -6,11 +6,13 @@ import itertools
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import room_for
+from hostile import Executioner, killed, room_for
+from script_runs import metrics
 from tuner_runs import (
     LORA,
     OPTIONS,
@@ -25,9 +27,9 @@ from tuner_runs import (
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
-from gpt2_tuning.training import checkpoint, loss_scale, run_directory
+from gpt2_tuning.training import checkpoint, finishing, loss_scale, run_directory, run_files
 from gpt2_tuning.training import tuner as loop
-from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions
+from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions, TrainOptions
 
 METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {})
 LAST = "step-00000024"
@@ -62,10 +64,16 @@ def flip(path, offset=-20):
     path.write_bytes(content)
 
 
+def files(run_dir):
+    """The files of a run's checkpoints."""
+    found = (run_dir / "checkpoints").rglob("*")
+    return {str(path.relative_to(run_dir)) for path in found if path.is_file()}
+
+
 def best_of(path):
     """The best weights that a checkpoint refers to, which may be those of others too."""
-    best = checkpoint.read_content(path)["progress"]["best_epoch"]
-    return path.parent / f"best-{best:04d}.safetensors"
+    best = checkpoint.read_content(path)["progress"]["best"]
+    return checkpoint.best_file(path.parent, best)
 
 
 # --- killed ----------------------------------------------------------------------------------
@@ -107,6 +115,29 @@ def test_the_best_weights_are_those_of_the_checkpoint_resumed_from(full, tmp_pat
     killed_run(tmp_path, "store", "save", 6)
     # Another interval saves at other steps and changes nothing else.
     assert_same_run(full, resumed(tmp_path, checkpoint_steps=5))
+
+
+def as_by_an_older_version(path):
+    """Makes a checkpoint what it was before runs were validated inside an epoch."""
+    content = checkpoint.read_content(path)
+    progress = content["progress"]
+    progress["best_epoch"] = progress.pop("best")
+    progress.pop("unlogged")
+    progress["sums"].pop("updates", None)
+    progress["history"] = [
+        {name: row[name] for name in row if name != "update"} for row in progress["history"]
+    ]
+    for name in ("max_updates", "validate_every"):
+        content["run"].pop(name)
+    (path / checkpoint.PROGRESS_FILE).write_text(checkpoint.signed(content))
+
+
+def test_a_run_of_an_older_version_goes_on_to_the_same_end(full, tmp_path):
+    killed_run(tmp_path, "steps", "train", 15)
+    as_by_an_older_version(newest(tmp_path))
+    again = resumed(tmp_path)
+    assert_same_run(full, again)
+    assert metrics(full.run_dir) == metrics(tmp_path)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path, capsys):
@@ -167,6 +198,56 @@ def test_a_finished_run_says_so_and_its_metrics_are_whole_again(full, tmp_path, 
     assert "the training was finished (step-00000024)" in capsys.readouterr().out
     assert (run_dir / "metrics.csv").read_text() == whole_metrics
     assert_same_run(full, tuner)
+
+
+def test_killed_as_it_removes_checkpoints_a_finished_run_stays_finished(full, tmp_path):
+    """Before any operation on a file; what is left goes the next time."""
+
+    def keep_end(place, directory):
+        sys.addaudithook(Executioner(place, directory))
+        checkpoint.keep_end(directory)
+
+    best = checkpoint.best_file(Path("checkpoints"), full.progress.best)
+    expected = {f"checkpoints/{LAST}/progress.json", str(best)}
+    tuner = make_tuner(tmp_path)
+    for place in range(100):
+        run_dir = shutil.copytree(full.run_dir, tmp_path / str(place))
+        directory = tuner.store.directory = run_dir / "checkpoints"
+        more = killed(lambda place=place, at=directory: keep_end(place, at))
+        progress, path = tuner.store.restore()
+        assert (progress, path.name) == (full.progress, LAST)
+        tuner.store.load_best(progress)
+        assert more or files(run_dir) == expected
+        checkpoint.keep_end(directory)
+        assert files(run_dir) == expected
+        if not more:
+            break
+    assert place > 5
+
+
+def test_what_a_finished_run_takes_on_disk_is_said(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    before = run_files.size_of(run_dir)
+    assert finishing.disk_line(run_dir, keep_checkpoints=True).startswith("disk: ")
+    assert run_files.size_of(run_dir) == before
+    after = finishing.disk_line(run_dir, keep_checkpoints=False)
+    size = run_files.size_of(run_dir)
+    assert size < before / 2
+    assert f"disk: {size / 1e6:.1f} MB; {(before - size) / 1e6:.1f} MB of checkpoints" in after
+
+
+def test_a_finished_run_without_its_variables_is_resumed_and_its_metrics_are_whole(full, tmp_path):
+    run_dir = copy_of(full, tmp_path)
+    checkpoint.keep_end(run_dir / "checkpoints")
+    (run_dir / "metrics.csv").unlink()
+    again = resumed(run_dir)
+    assert again.progress == full.progress
+    weights = zip(full.model.weights, again.model.weights, strict=True)
+    assert all(np.array_equal(one, other) for one, other in weights)
+    assert metrics(full.run_dir) == metrics(run_dir)
+    (run_dir / "checkpoints" / LAST / checkpoint.PROGRESS_FILE).write_text("{}")
+    with pytest.raises(UserError, match=r"progress\.json is damaged"):
+        resumed(run_dir)
 
 
 # --- damaged ---------------------------------------------------------------------------------
@@ -292,12 +373,24 @@ def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class
     begin(tmp_path / "run", options)
     for name in run_directory.as_settings(options):
         other = dataclasses.replace(options, **{name: changed(getattr(options, name))})
-        settings = run_directory.as_settings(other)
         if name in run_directory.MAY_CHANGE:
-            run_directory.check_same_run(tmp_path / "run", settings, METADATA)
+            run_directory.check_same_run(tmp_path / "run", other, METADATA)
         else:
             with pytest.raises(UserError, match=f"was started with --{name} "):
-                run_directory.check_same_run(tmp_path / "run", settings, METADATA)
+                run_directory.check_same_run(tmp_path / "run", other, METADATA)
+
+
+def test_options_of_an_older_version_are_those_of_the_defaults(tmp_path):
+    begin(tmp_path / "run", OPTIONS)
+    file = tmp_path / "run" / "options.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith(run_directory.ADDED)))
+    older = dataclasses.replace(OPTIONS, monitor=TrainOptions.monitor)
+    run_directory.check_same_run(tmp_path / "run", older, METADATA)
+    for name, value in (("validate_every", 3), ("max_updates", 9), ("monitor", "val_accuracy")):
+        other = dataclasses.replace(older, **{name: value})
+        with pytest.raises(UserError, match=f"was started with --{name} "):
+            run_directory.check_same_run(tmp_path / "run", other, METADATA)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +410,7 @@ def test_damaged_options_are_an_error(tmp_path, damage, message):
     file = tmp_path / "run" / "options.yaml"
     file.write_text(damage(file.read_text()))
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        run_directory.check_same_run(tmp_path / "run", run_directory.as_settings(OPTIONS), METADATA)
+        run_directory.check_same_run(tmp_path / "run", OPTIONS, METADATA)
 
 
 @pytest.mark.parametrize("kind", ["below a file", "read-only"])
@@ -384,6 +477,17 @@ def test_workers_stop_by_what_all_of_them_say(full, tmp_path, monkeypatch, silen
     assert caught.value.code == 128 + number
     assert left[-1] == newest(tmp_path).name == saved
     monkeypatch.undo()
+    assert_same_run(full, resumed(tmp_path))
+
+
+@pytest.mark.usefixtures("plain_handlers")
+def test_a_signal_while_the_first_step_is_built_is_not_waited_with(full, tmp_path):
+    tuner = make_tuner(tmp_path)
+    before_call(tuner.model, "loss_sums", 1, send(signal.SIGTERM))
+    with pytest.raises(Stopped, match="terminated before the first update") as caught:
+        tuner.fit()
+    assert caught.value.code == 143
+    assert not list(tuner.checkpoints.glob("*"))
     assert_same_run(full, resumed(tmp_path))
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from hostile import no_locks
+from hostile import Executioner, killed, no_locks
 from prepared_sets import ROWS, header
 
 from gpt2_tuning import paths
@@ -23,11 +23,17 @@ OLD = {
     "adapter/adapter_model.safetensors": "old",
     "base/config.json": "old",
     "checkpoints/best-0001.safetensors": "old",
+    "checkpoints/step-00000010/.progress.json.partial": "old",
     "checkpoints/step-00000010/progress.json": "old",
     "checkpoints/step-00000010/variables.safetensors": "old",
+    "calibration_validation.png": "old",
     "confusion.png": "old",
+    "confusion_test.png": "old",
     "metrics.csv": "old",
     "tensorboard/events.out.tfevents.1.host": "old",
+    "tensorboard/result/events.out.tfevents.1.host": "old",
+    "tensorboard/train/events.out.tfevents.1.host": "old",
+    "tensorboard/validation/events.out.tfevents.1.host": "old",
 }
 
 
@@ -238,33 +244,6 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_may_be_overwritten(ol
         assert files(old_run / ".replaced").items() >= OLD.items()
         finish_epoch(old_run)
     assert not (old_run / ".replaced").exists()
-
-
-class Executioner:
-    """An audit hook that ends the process before its `place`-th operation on a file of a run."""
-
-    EVENTS = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"})
-
-    def __init__(self, place, run_dir):
-        self.left, self.run_dir = place, str(run_dir)
-
-    def __call__(self, event, arguments):
-        if event in self.EVENTS and str(arguments[0]).startswith(self.run_dir):
-            self.left -= 1
-            if self.left < 0:
-                os._exit(9)
-
-
-def killed(action, after=lambda: None):
-    """Runs an action in a process of its own; whether that was killed before its end."""
-    child = os.fork()
-    if not child:
-        try:
-            action()
-            after()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["begins", "fails and goes back"])

@@ -21,7 +21,7 @@ def whole(request, tmp_path_factory):
 
 def test_the_best_epoch_is_what_remains(whole):
     tuner, _ = whole
-    best = tuner.progress.history[tuner.progress.best_epoch - 1]
+    best = tuner.progress.best_row()
     assert best["val_accuracy"] == max(row["val_accuracy"] for row in tuner.progress.history)
     assert tuner.evaluate(tuner.validation)["accuracy"] == best["val_accuracy"]
     assert tuner.evaluate(tuner.validation)["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
@@ -31,7 +31,7 @@ def test_training_stops_once_validation_no_longer_improves(tmp_path):
     options = dataclasses.replace(OPTIONS, epochs=20, patience=1, checkpoint_steps=99)
     tuner = make_tuner(tmp_path, options, learning_rate=1e-9)
     history = tuner.fit()
-    assert len(history) == tuner.progress.best_epoch + 2
+    assert len(history) == tuner.progress.best + 2
 
 
 def test_overfits_what_it_can_see(tmp_path):
@@ -54,8 +54,8 @@ def test_two_checkpoints_are_kept_and_hold_no_frozen_weight(whole):
     tuner, lora = whole
     kept = checkpoint.checkpoints(tuner.checkpoints)
     assert [path.name for path in kept] == ["step-00000021", "step-00000024"]
-    best = {checkpoint.read_content(path)["progress"]["best_epoch"] for path in kept}
-    files = {f"best-{epoch:04d}.safetensors" for epoch in best}
+    best = {checkpoint.read_content(path)["progress"]["best"] for path in kept}
+    files = {f"best-{number:04d}.safetensors" for number in best}
     assert {path.name for path in tuner.checkpoints.iterdir()} - {"step-00000021"} == {
         "step-00000024",
         *files,

@@ -7,9 +7,8 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hostile import room_for
-from tuner_runs import STEPS, make_tuner
+from tuner_runs import STEPS, make_tuner, points
 
 from gpt2_tuning.data.batches import PlannedBatch, classification_batch
 from gpt2_tuning.training import steps as steps_module
@@ -52,23 +51,20 @@ def test_every_figure_is_in_the_csv_and_is_true(run):
     assert float(written[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
 
 
-def test_every_figure_is_in_tensorboard_at_each_step(run):
+def test_tensorboard_has_training_and_validation_in_one_chart(run):
+    """Of training each update's own figures where each is logged, and no running mean."""
     tuner, _ = run
-    found: dict[str, dict[int, float]] = {}
-    for file in (tuner.run_dir / "tensorboard").iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(file)):
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor).item()
-    steps = list(range(1, 3 * STEPS + 1))
-    for name in FIGURES | {"loss"}:
-        assert list(found[f"train/{name}"]) == steps
-        assert list(found[f"epoch/{name}"]) == [STEPS, 2 * STEPS, 3 * STEPS]
+    found = points(tuner.run_dir)
     history = tuner.progress.history
-    np.testing.assert_allclose(
-        [found["train/loss"][STEPS], found["epoch/loss"][STEPS]], history[0]["loss"], rtol=1e-6
-    )
-    norms = [found["train/grad_norm"][step] for step in range(1, STEPS + 1)]
-    assert math.fsum(norms) / STEPS == pytest.approx(history[0]["grad_norm"], rel=1e-5)
+    for name in FIGURES | {"loss", "accuracy"}:
+        assert [update for update, _ in found["train", name]] == list(range(1, 3 * STEPS + 1))
+    for name in ("loss", "accuracy"):
+        assert [update for update, _ in found["validation", name]] == [STEPS, 2 * STEPS, 3 * STEPS]
+        written = [value for _, value in found["validation", name]]
+        np.testing.assert_allclose(written, [row[f"val_{name}"] for row in history], rtol=1e-6)
+    for epoch, row in enumerate(history):
+        norms = [norm for _, norm in found["train", "grad_norm"][epoch * STEPS :][:STEPS]]
+        assert math.fsum(norms) / STEPS == pytest.approx(row["grad_norm"], rel=1e-5)
 
 
 def test_a_file_gets_plain_lines(run):
@@ -95,7 +91,7 @@ def test_a_file_gets_plain_lines(run):
 
 def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
     tuner, _ = run
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
     watcher.begin(tuner.progress)
     for _ in range(3):
         watcher.advance(tuner.progress, {"loss": 1.0, "tokens_per_second": 1.0})
@@ -103,14 +99,14 @@ def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
 
 
 def test_what_is_compiled_is_said_before_it_ends(tmp_path, capsys):
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
     with watcher.compiling("training"):
         assert capsys.readouterr().out == "compiling the training step… "
     assert re.fullmatch(r"\d+\.\d s\n", capsys.readouterr().out)
 
 
 def test_a_step_that_cannot_be_compiled_leaves_a_whole_line(tmp_path, capsys):
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
     with pytest.raises(ZeroDivisionError), watcher.compiling("training"):
         raise ZeroDivisionError
     assert capsys.readouterr().out == "compiling the training step… \n"
@@ -118,7 +114,7 @@ def test_a_step_that_cannot_be_compiled_leaves_a_whole_line(tmp_path, capsys):
 
 def test_compiling_is_no_part_of_the_time_that_is_left(tmp_path, monkeypatch):
     now = iter(range(0, 10**6, 100))
-    watcher = watching.EpochWatcher(tmp_path, 1, 10)
+    watcher = watching.RunWatcher(tmp_path, 10, 10)
     watcher.first_step, watcher.started, watcher.clock = 0, 0.0, 104.0
     monkeypatch.setattr(watching.time, "monotonic", lambda: next(now))
     with watcher.compiling("training"):
@@ -152,11 +148,11 @@ def test_each_shape_is_compiled_on_a_gpu_and_none_twice(gpu, lines, tmp_path, mo
 
 
 def test_a_log_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
-    watcher = watching.EpochWatcher(tmp_path, 3, STEPS)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
 
     def log():
-        for step in range(5000):
-            watcher.log(step, "train", {"loss": 1.0})
+        for update in range(5000):
+            watcher.log(update, {"loss": 1.0})
 
     with room_for(200), pytest.raises(OSError, match=r"TensorBoard's log: .* too large"):
         log()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from gpt2_tuning import cli
+from gpt2_tuning import cli, flags
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.training.cluster import VARIABLE, Cluster
 from gpt2_tuning.training.options import require
@@ -57,6 +57,8 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0 when all workers succeeded."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if "--" not in argv and not {*flags.HELP} & {*argv}:
+        argv = ["--"]  # which says how it is used
     split = argv.index("--") if "--" in argv else len(argv)
     action = functools.partial(launch, command=argv[split + 1 :])
     return cli.run(Options, action, argv[:split], tensorflow=False)

@@ -4,9 +4,10 @@ python -m gpt2_tuning.commands.plan --model_size 355M --card T4
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,8 @@ from rich.table import Table
 from gpt2_tuning import cli
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.needs import Need, Needs
+from gpt2_tuning.training import effects
 from gpt2_tuning.training.options import Precision
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -70,6 +73,11 @@ class Device:
 class Options:
     """What a training run would take, by what it is for, and the flags with which it fits."""
 
+    NEEDS: ClassVar[Needs] = {
+        "device": [Need(lambda o: o.card is None, "--card to be left out: a card is a GPU")],
+        "lora_targets": [effects.LORA],
+    }
+
     model_size: str = "124M"
     """tiny, mini, 124M, 355M, 774M or 1.5B."""
     memory: float | None = None
@@ -100,8 +108,10 @@ class Options:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
         if self.lora_rank < 0:
             raise UserError(f"--lora_rank must be 0 (full tuning) or more, not {self.lora_rank}")
-        if self.memory is not None and self.memory <= 0:
-            raise UserError(f"--memory must be above 0, not {self.memory}")
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise UserError(f"--memory must be above 0 and finite, not {self.memory}")
+        if self.devices > self.batch_size:
+            raise UserError(f"--devices {self.devices} cannot share a batch of {self.batch_size}")
         if self.memory is not None and self.card is not None:
             raise UserError("--memory and --card exclude each other: a card has its own")
         if self.seq_len > GPT2Config.from_size(self.model_size).n_positions:

@@ -101,9 +101,19 @@ class BatchSource:
         return choose_buckets(self.records.lengths)
 
     @property
+    def rows(self) -> int:
+        """What `batch_size` counts: the examples, here."""
+        return len(self.records)
+
+    @property
     def steps(self) -> int:
         """Batches in an epoch, the same in every epoch."""
-        return -(-len(self.records) // self.batch_size)
+        return -(-self.rows // self.batch_size)
+
+    @property
+    def content(self) -> str:
+        """What there is to learn from, for people to read."""
+        return f"{len(self.records):,} examples"
 
     def plan(self, seed: int, epoch: int) -> list[PlannedBatch]:
         """The batches of an epoch, in order."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from gpt2_tuning.data.columns import unix_newlines
-from gpt2_tuning.data.row_files import check_file, read_row_file
+from gpt2_tuning.data.row_files import check_file, naming_flags, read_row_file
 from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.sources import (
     CUT,
@@ -69,14 +69,8 @@ def read_documents(
     Raises:
         UserError: the texts cannot be read, or hold nothing.
     """
-    if opened.files:
-        splits = {
-            split: as_rows([text for path in paths for text in read_texts(path, text_column)])
-            for split, paths in opened.files.items()
-        }
-    else:
-        found = opened.read([text_column])
-        splits = {split: rows.renamed(text_column, TEXT) for split, rows in found.items()}
+    with naming_flags(options):
+        splits = read_splits(opened, text_column)
     if separator:
         splits = {split: separated(rows, separator) for split, rows in splits.items()}
     origins = dict.fromkeys(splits, "given")
@@ -99,6 +93,17 @@ def read_documents(
         label_names=None,
         counts=row_counts(splits, [TEXT]),
     )
+
+
+def read_splits(opened: OpenedRows, text_column: str) -> dict[str, Rows]:
+    """The documents of the splits that are given. Raises UserError as `read_documents` does."""
+    if opened.files:
+        return {
+            split: as_rows([text for path in paths for text in read_texts(path, text_column)])
+            for split, paths in opened.files.items()
+        }
+    found = opened.read([text_column])
+    return {split: rows.renamed(text_column, TEXT) for split, rows in found.items()}
 
 
 def read_texts(path: Path, text_column: str) -> list[str]:

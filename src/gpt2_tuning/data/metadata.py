@@ -38,6 +38,10 @@ class Metadata:
     pad_token_id: int = END_OF_TEXT
     schema_version: int = SCHEMA_VERSION
 
+    def label_counts(self, split: str) -> list[int]:
+        """How many examples of a split have each class, in the classes' order."""
+        return [self.splits[split]["labels"][name] for name in self.label_names or []]
+
     def to_json(self) -> str:
         """The text of the file."""
         content = {"schema_version": self.schema_version, **dataclasses.asdict(self)}
@@ -55,6 +59,11 @@ def read_metadata(directory: Path, task: str) -> Metadata:
             holds what it cannot.
     """
     remedy = prepare_command(task)
+    if directory.is_file():
+        raise UserError(
+            f"{directory} is a file, not a prepared data set: `python {task}_tuning/prep_dataset.py"
+            f" --train_file {directory}` makes one of it"
+        )
     if not directory.is_dir():
         raise UserError(f"no such directory: {directory}: {remedy}")
     if not (directory / METADATA_FILE).is_file():
@@ -71,6 +80,8 @@ def read_metadata(directory: Path, task: str) -> Metadata:
     for name, value in expected.items():
         if content.get(name) != value:
             found = f"{name} {content.get(name)!r}, not {value!r}"
+            if name == "task":
+                remedy += f", or train on this with {train_command(content, directory)}"
             raise UserError(f"{directory} was prepared with {found}: {remedy}")
     if set(content) != FIELDS or not all(map(names_own_files, content["splits"].values())):
         raise UserError(f"{directory / METADATA_FILE} is incomplete or altered: {remedy}")
@@ -119,6 +130,11 @@ def names_own_files(split: object) -> bool:
         and Path(file["name"]).name == file["name"]
         for file in split["files"]
     )
+
+
+def train_command(content: Mapping[str, Any], directory: Path) -> str:
+    """What trains on a data set, by the content of its metadata.json."""
+    return f"`python {content['task']}_tuning/train.py --dataset_dir {directory}`"
 
 
 def prepare_command(task: str) -> str:

@@ -45,6 +45,11 @@ class PackedExamples(BatchSource):
     parts: int = 1
     """The number of rows is a multiple of this: devices, times the parts that each computes."""
 
+    @property
+    def content(self) -> str:
+        """As BatchSource's."""
+        return f"{super().content}, those of an update packed in {self.shapes[0].rows} rows"
+
     @functools.cached_property
     def tried(self) -> np.ndarray:
         """int64 [TRIED_UPDATES or more, batch_size]: updates of some epochs, by which to choose."""

@@ -125,9 +125,14 @@ class PackedSource(BatchSource):
         return pack(self.records.lengths, self.row_length)
 
     @property
-    def steps(self) -> int:
-        """Batches in an epoch, the same in every epoch."""
-        return -(-self.packing.rows // self.batch_size)
+    def rows(self) -> int:
+        """What `batch_size` counts: rows of several examples."""
+        return self.packing.rows
+
+    @property
+    def content(self) -> str:
+        """As BatchSource's."""
+        return f"{super().content} in {self.rows:,} packed rows of {self.row_length:,} tokens"
 
     @functools.cached_property
     def widths(self) -> np.ndarray:

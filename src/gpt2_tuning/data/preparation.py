@@ -89,6 +89,9 @@ def prepare_source(
             f"note: {END_OF_TEXT_TOKEN} written in a text is learnt as those letters, not as the"
             f" end of a text: {written_end_advice}"
         )
+    cut = any(not origin.startswith("given") for origin in source.origins.values())
+    if options.seed and not cut and options.limit is None:
+        print("note: --seed has no effect: the data set has every split, so nothing is drawn")
     print(f"{output_dir} is ready. Next: python {task}_tuning/train.py", end="")
     print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
     return metadata

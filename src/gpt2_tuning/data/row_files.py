@@ -5,12 +5,14 @@ Text must arrive as it was written. The file readers of `datasets` guess types (
 read here with the standard library, straight from the file each time.
 """
 
+import contextlib
 import csv
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -19,6 +21,9 @@ from gpt2_tuning.data.columns import as_table, with_unix_newlines
 from gpt2_tuning.data.json_files import json_rows
 from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 UNTYPED = (".csv", ".tsv")
 """The formats whose cells are all text."""
@@ -98,6 +103,8 @@ def check_file(path: Path, others: Sequence[str] = ()) -> None:
     `others` are suffixes that are known beside those of READERS.
     """
     known = [*others, *READERS]
+    if path.is_dir():
+        raise UserError(f"{path} is a directory: give the files in it")
     if path.suffix.lower() not in known:
         raise UserError(f"unknown format {path.name}: the name must end in {', '.join(known)}")
     if not path.exists():
@@ -108,11 +115,38 @@ def check_file(path: Path, others: Sequence[str] = ()) -> None:
         raise UserError(f"empty file: {path}")
 
 
+class MissingColumn(UserError):
+    """Rows lack a column that is wanted."""
+
+    def __init__(self, where: str, column: str, found: Sequence[str]):
+        super().__init__(f"{where} has no column {column!r}; its columns: {', '.join(found)}")
+        self.column = column
+
+
 def check_columns(found: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """Raises UserError, naming the columns that there are, when one that is wanted is missing."""
+    """Raises MissingColumn, naming the columns that there are, when one that is wanted is not."""
     for name in wanted:
         if name not in found:
-            raise UserError(f"{where} has no column {name!r}; its columns: {', '.join(found)}")
+            raise MissingColumn(where, name, found)
+
+
+@contextlib.contextmanager
+def naming_flags(options: "DataclassInstance") -> Iterator[None]:
+    """Adds to what is said of a missing column which of the flags names it: `--text_column`.
+
+    Raises:
+        UserError: in place of MissingColumn.
+    """
+    try:
+        yield
+    except MissingColumn as error:
+        flags = [
+            f"--{field.name}"
+            for field in dataclasses.fields(options)
+            if field.name.endswith("_column") and getattr(options, field.name) == error.column
+        ]
+        advice = f": name one with {' or '.join(flags)}" if flags else ""
+        raise UserError(f"{error}{advice}") from error
 
 
 def check_names(found: Sequence[str], path: Path, wanted: Sequence[str] = ()) -> None:

@@ -16,6 +16,7 @@ from gpt2_tuning.data.row_files import (
     check_columns,
     check_text_columns,
     column_names,
+    naming_flags,
     read_row_file,
 )
 from gpt2_tuning.data.rows import Rows
@@ -139,7 +140,7 @@ def read_source(
 
     Args:
         opened: from `open_rows`.
-        options: the seed of the cut and the limit.
+        options: the seed of the cut and the limit; its flags of columns have what was chosen.
         text_columns: as in `load_source`.
         label_column: as in `load_source`.
         group_columns: rows that agree in these text columns stay on one side of a cut; None takes
@@ -149,7 +150,8 @@ def read_source(
     Raises:
         UserError: the rows cannot be used.
     """
-    splits = opened.read(text_columns, label_column)
+    with naming_flags(options):
+        splits = opened.read(text_columns, label_column)
     group_columns = group_columns or text_columns
     given = dict.fromkeys(splits, "given")
     if label_column in text_columns or len(set(text_columns)) < len(text_columns):

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from gpt2_tuning.data.columns import unix_newlines
 from gpt2_tuning.data.metadata import Metadata
-from gpt2_tuning.data.row_files import check_columns, check_file, read_all_columns
+from gpt2_tuning.data.row_files import check_columns, check_file, naming_flags, read_all_columns
 from gpt2_tuning.data.tokenizer import check_encodable
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import answer_file
@@ -107,15 +107,24 @@ def file_to_answer(
         kept = directories_of_run(options, run_dir, metadata)
         target = answer_file.check_output(options.output, source, kept)
     rows = read_all_columns(source)
-    examples = [
-        example_of(row, columns, f"{source.name}, row {number}")
-        for number, row in enumerate(rows, start=1)
-    ]
+    with naming_flags(options):
+        found = list(dict.fromkeys(name for row in rows for name in row))
+        check_columns(found, unusual(columns, options), source.name)
+        examples = [
+            example_of(row, columns, f"{source.name}, row {number}")
+            for number, row in enumerate(rows, start=1)
+        ]
     at_once = batches_at_once * options.batch_size
     digest = answer_digest(options, source, run_dir) if target else ""
     with answer_file.opened(target, digest, options.resume, len(rows), at_once) as sink:
         names = free_names(rows, added, source.name)
         yield FileToAnswer(source, rows, examples, names, sink, at_once)
+
+
+def unusual(columns: InputColumns, options: TestOptions) -> list[str]:
+    """Optional columns by other names than the flags' defaults: somebody expects them."""
+    usual = {field.default for field in dataclasses.fields(options)}
+    return [name for name in columns.optional if name not in usual]
 
 
 def example_of(row: dict[str, Any], columns: InputColumns, where: str) -> Fields:

@@ -26,7 +26,9 @@ from gpt2_tuning.files import (
     remove_leftovers,
     sha256_of,
     sync,
+    write_text,
 )
+from gpt2_tuning.training.progress import Progress
 from gpt2_tuning.training.run_files import BEST_NAME, CHECKPOINT_NAME, refuse_link
 from gpt2_tuning.training.variables import load_variables, save_variables
 
@@ -34,25 +36,6 @@ KEPT = 2
 ARRAYS_FILE = "variables.safetensors"
 PROGRESS_FILE = "progress.json"
 OWN_FILES = files_named(ARRAYS_FILE, PROGRESS_FILE)
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run is, but for its variables. All of it goes into a checkpoint."""
-
-    epoch: int = 0
-    step: int = 0
-    """Batches of this epoch that are done."""
-    sums: dict[str, float] = dataclasses.field(default_factory=dict)
-    """What this epoch's batches have added up to."""
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    """One row of figures for each finished epoch."""
-    best_epoch: int | None = None
-    """The epoch, counted from 1, whose weights did best on validation."""
-    best_sha256: str | None = None
-    """Of the file that holds those weights."""
-    stopped: bool = False
-    """Whether validation stopped improving for too long."""
 
 
 class Damaged(ValueError):
@@ -65,7 +48,7 @@ class Checkpoints:
     Args:
         directory: holds step-*/ and best-*.safetensors.
         variables: what training changes.
-        weights: those among them of which the best epoch's are kept.
+        weights: those among them of which the best validation's are kept.
         run: what the run is, as plain values: flags, and sums over what is not among the
             variables. A checkpoint of a run that differs in any is refused.
         writes: False where another process of the same run writes them.
@@ -92,7 +75,7 @@ class Checkpoints:
         Raises:
             UserError: it cannot be written; the earlier ones are as they were.
         """
-        target = self.directory / f"step-{done:08d}"
+        target = self.path_of(done)
         if not self.writes:
             return target
         with self.writing(target), atomic_directory(target, OWN_FILES) as partial:
@@ -102,15 +85,18 @@ class Checkpoints:
                 "progress": dataclasses.asdict(progress),
                 "variables_sha256": sha256_of(partial / ARRAYS_FILE),
             }
-            text = json.dumps({**content, "sha256": sum_of(content)})
-            (partial / PROGRESS_FILE).write_text(text, encoding="utf-8", newline="\n")
+            (partial / PROGRESS_FILE).write_text(signed(content), encoding="utf-8", newline="\n")
             sync(partial)
-        self.remove_older(target)
+        remove_older(target)
         return target
 
+    def path_of(self, done: int) -> Path:
+        """The checkpoint of a run in which so many steps are done."""
+        return self.directory / f"step-{done:08d}"
+
     def save_best(self, progress: Progress) -> None:
-        """Keeps the weights as they are now; `progress` has their epoch and is given their sum."""
-        path = self.best_file(progress.best_epoch)
+        """Keeps the weights as they are now; `progress` has their number and is given their sum."""
+        path = best_file(self.directory, progress.best)
         if not self.writes:
             progress.best_sha256 = None  # only the writer knows it
             return
@@ -120,7 +106,7 @@ class Checkpoints:
             progress.best_sha256 = sha256_of(partial)
 
     def load_best(self, progress: Progress) -> None:
-        """Sets the weights to the best epoch's.
+        """Sets the weights to the best validation's.
 
         Raises:
             UserError: their file is missing or damaged.
@@ -129,7 +115,7 @@ class Checkpoints:
             self.check_best(progress)
         except Damaged as error:
             raise UserError(f"{error}: start the run again with --overwrite") from error
-        load_variables(self.best_file(progress.best_epoch), self.weights)
+        load_variables(best_file(self.directory, progress.best), self.weights)
 
     def restore(self) -> tuple[Progress, Path]:
         """Sets the variables as the newest checkpoint that is whole has them.
@@ -158,21 +144,22 @@ class Checkpoints:
     def read(self, path: Path) -> Progress:
         """Sets the variables from one checkpoint, all or none, and returns its progress.
 
+        A finished run's may have none any more: see `keep_end`.
+
         Raises:
             Damaged: it, or the best weights it refers to, are not as they were written.
             UserError: it is of another run.
         """
         content = read_content(path)
         self.check_run(path, content["run"])
-        if sum_of_file(path / ARRAYS_FILE) != content["variables_sha256"]:
+        known = content["variables_sha256"]
+        if known is not None and sum_of_file(path / ARRAYS_FILE) != known:
             raise Damaged(f"{ARRAYS_FILE} is missing or damaged")
-        try:
-            progress = Progress(**content["progress"])
-        except TypeError as error:
-            raise Damaged("another version of gpt2-tuning wrote it") from error
-        if progress.best_epoch is not None:
+        progress = progress_of(content)
+        if progress.best is not None:
             self.check_best(progress)
-        load_variables(path / ARRAYS_FILE, self.variables)
+        if known is not None:
+            load_variables(path / ARRAYS_FILE, self.variables)
         return progress
 
     def check_run(self, path: Path, found: Mapping[str, Any]) -> None:
@@ -184,31 +171,10 @@ class Checkpoints:
 
     def check_best(self, progress: Progress) -> None:
         """Raises Damaged where the best weights are not those that the progress refers to."""
-        path = self.best_file(progress.best_epoch)
+        path = best_file(self.directory, progress.best)
         known = progress.best_sha256 or (None if self.writes else sum_of_file(path))
         if known is None or sum_of_file(path) != known:
             raise Damaged(f"the best weights, {path}, are missing or damaged")
-
-    def best_file(self, epoch: int | None) -> Path:
-        """Where the weights of an epoch go that is the best."""
-        return self.directory / f"best-{epoch:04d}.safetensors"
-
-    def remove_older(self, newest: Path) -> None:
-        """Removes what no longer counts once `newest` is written.
-
-        That is also what lies after it, which a run that went back to an older checkpoint left.
-        """
-        kept = [path for path in checkpoints(self.directory) if path <= newest][-KEPT:]
-        for path in checkpoints(self.directory):
-            if path not in kept:
-                remove_checkpoint(path)
-        needed = set()
-        for path in kept:
-            with contextlib.suppress(Damaged):
-                needed.add(read_content(path)["progress"]["best_epoch"])
-        for file in named(self.directory, BEST_NAME):
-            if file not in {self.best_file(epoch) for epoch in needed if epoch}:
-                file.unlink()
 
     def remove_leftovers(self) -> None:
         """Removes what a killed run had begun to write.
@@ -240,6 +206,11 @@ def sum_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def signed(content: Mapping[str, Any]) -> str:
+    """What a checkpoint's progress.json holds: plain values, and their sum."""
+    return json.dumps({**content, "sha256": sum_of(content)})
+
+
 def sum_of_file(path: Path) -> str | None:
     """The file's sha256; None where it cannot be read."""
     try:
@@ -262,6 +233,46 @@ def named(directory: Path, pattern: str) -> list[Path]:
     )
 
 
+def best_file(directory: Path, number: int | None) -> Path:
+    """Where the weights of a validation go that is the best."""
+    return directory / f"best-{number:04d}.safetensors"
+
+
+def remove_older(newest: Path, kept: int = KEPT) -> None:
+    """Removes what no longer counts once `newest` is written, up to `kept` of the checkpoints.
+
+    That is also what lies after it, which a run that went back to an older checkpoint left.
+    """
+    directory = newest.parent
+    staying = [path for path in checkpoints(directory) if path <= newest][-kept:]
+    for path in checkpoints(directory):
+        if path not in staying:
+            remove_checkpoint(path)
+    needed = set()
+    for path in staying:
+        with contextlib.suppress(Damaged):
+            needed.add(progress_of(read_content(path)).best)
+    for file in named(directory, BEST_NAME):
+        if file not in {best_file(directory, number) for number in needed if number}:
+            file.unlink()
+
+
+def keep_end(directory: Path) -> None:
+    """Leaves of a finished run's checkpoints the last progress and the best weights alone.
+
+    A run that is finished is resumed with those. The progress says so before anything goes, so
+    that what a kill leaves is no damaged checkpoint.
+    """
+    for newest in checkpoints(directory)[-1:]:
+        with contextlib.suppress(Damaged):
+            content = read_content(newest)
+            if content["variables_sha256"] is not None:
+                write_text(newest / PROGRESS_FILE, signed({**content, "variables_sha256": None}))
+                sync(newest)
+            (newest / ARRAYS_FILE).unlink(missing_ok=True)
+            remove_older(newest, kept=1)
+
+
 def remove_checkpoint(path: Path) -> None:
     """Removes a checkpoint's two files, and its directory unless something else is in it."""
     for name in (PROGRESS_FILE, ARRAYS_FILE):
@@ -279,3 +290,11 @@ def read_content(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.pop("sha256", None) != sum_of(content):
         raise Damaged(f"{PROGRESS_FILE} is damaged")
     return content
+
+
+def progress_of(content: Mapping[str, Any]) -> Progress:
+    """The progress that `read_content` found. Raises Damaged when it is of a later version."""
+    try:
+        return Progress.of(content["progress"])
+    except TypeError as error:
+        raise Damaged("another version of gpt2-tuning wrote it") from error

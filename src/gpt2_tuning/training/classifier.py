@@ -8,9 +8,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning import paths
+from gpt2_tuning.baselines import frequency_figures
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
@@ -20,8 +22,9 @@ from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import classifier_batches
-from gpt2_tuning.training.model_card import CARD_FILE
+from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
 from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
 from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
@@ -38,9 +41,7 @@ class ClassifierData:
 
 
 @lost_workers_reported()
-def train_classifier(
-    options: ClassifierOptions, task: str, *, title: str, example: str, monitor: str
-) -> None:
+def train_classifier(options: ClassifierOptions, task: str, *, title: str, example: str) -> None:
     """Trains on the train split, keeps what does best on validation, and reports.
 
     Args:
@@ -48,7 +49,6 @@ def train_classifier(
         task: such as `classification`, the first word of its folder's name.
         title: what the model does, as the heading of its card.
         example: the flags with which the task's test.py labels an example.
-        monitor: what decides on the best epoch: `val_accuracy` or `val_loss`.
 
     Raises:
         UserError: the data, the base weights or the run directory cannot be used.
@@ -58,9 +58,7 @@ def train_classifier(
     options, run_dir, strategy = set_up(task, options, metadata)
     records = [read_records(dataset_dir, metadata, name) for name in ("train", "validation")]
     data = ClassifierData(metadata, *records)
-    run = functools.partial(
-        train_run, strategy=strategy, data=data, title=title, example=example, monitor=monitor
-    )
+    run = functools.partial(train_run, strategy=strategy, data=data, title=title, example=example)
     if options.seeds == 1:
         run_dir = run(options, run_dir)
     else:
@@ -77,7 +75,6 @@ def train_run(
     data: ClassifierData,
     title: str,
     example: str,
-    monitor: str,
 ) -> Path:
     """One run with one seed, from base weights to model card, in the directory returned."""
     metadata, replicas = data.metadata, strategy.num_replicas_in_sync
@@ -91,7 +88,6 @@ def train_run(
             classifier_batches(data.train, options, replicas * options.gradient_accumulation),
             classifier_batches(data.validation, options, replicas),
         ),
-        monitor,
         label_names=metadata.label_names,
     ) as tuner:
         if is_chief(options.strategy):
@@ -105,12 +101,16 @@ def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None
     model, options, run_dir, metadata = tuner.model, tuner.options, tuner.run_dir, data.metadata
     assert isinstance(model, GPT2Classifier)
     base_model.save_tuned(model, run_dir)
-    scores = evaluation.evaluate_classifier(
+    found = evaluation.evaluate_classifier(
         model, data.validation, metadata, run_dir, "validation", options.batch_size
     )
-    card = card_of(tuner, metadata, title, example)
-    pictures = {"confusion matrix": evaluation.CONFUSION_FILE}
-    card.write(run_dir, evaluation.scorecard_section(scores, metadata), pictures)
+    train, validation = (np.array(metadata.label_counts(name)) for name in ("train", "validation"))
+    card_of(tuner, metadata, title, example).write(
+        run_dir,
+        evaluation.scorecard_section(found),
+        frequency_figures(train, validation),
+        "baseline: label frequencies",
+    )
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
 
 
@@ -130,7 +130,7 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     run_dir = options.run_dir or run_directory.newest_run(task)
     if (run_dir / seeds.SEEDS_FILE).is_file():
         raise UserError(f"{run_dir} holds a run for each seed: give --run_dir one of them")
-    metadata = read_metadata(run_dir, task)
+    metadata = metadata_of_run(run_dir, task)
     texts = options.texts()
     flags = " and ".join(f"--{name}" for name in texts)
     examples = [readable(fields, flags) for fields in zip(*texts.values(), strict=True)]
@@ -149,9 +149,9 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
         if file:
             labelling.label_file(file, predict)
     if records is not None:
-        evaluation.evaluate_classifier(
+        found = evaluation.evaluate_classifier(
             model, records, metadata, run_dir, "test", options.batch_size
         )
-        print(f"figures: {run_dir / 'test.json'}")
+        report_test_scores(run_dir, evaluation.scorecard_section(found))
     if options.interactive:
         labelling.ask(InputColumns(tuple(texts)), predict)

@@ -1,26 +1,52 @@
-"""What a classifier's evaluation leaves for people: an honest scorecard and a picture."""
+"""What a classifier's evaluation leaves for people: an honest scorecard and pictures."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from gpt2_tuning.calibration import BINS, Calibration, calibration
 from gpt2_tuning.data.glue import scores_f1
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.files import write_text
 from gpt2_tuning.inference.classification import predict_probabilities
+from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.metrics import (
     ClassificationScores,
     Figure,
     classification_scores,
     scores_as_json,
+    shown_interval,
 )
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.plots import plot_confusion
+from gpt2_tuning.plots import plot_calibration, plot_confusion
+from gpt2_tuning.training.mistakes import Mistake, mistakes_table, surest_mistakes
 
-CONFUSION_FILE = "confusion.png"
 HEADLINE = ("accuracy", "macro_f1", "mcc")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a split's evaluation found."""
+
+    split: str
+    metadata: Metadata
+    scores: ClassificationScores
+    calibration: Calibration
+    mistakes: list[Mistake]
+    """The surest ones."""
+
+    @property
+    def confusion_file(self) -> str:
+        """The picture of the confusion matrix, in the run's directory."""
+        return f"confusion_{self.split}.png"
+
+    @property
+    def calibration_file(self) -> str:
+        """The reliability diagram, in the run's directory."""
+        return f"calibration_{self.split}.png"
 
 
 def evaluate_classifier(
@@ -30,23 +56,33 @@ def evaluate_classifier(
     run_dir: Path,
     split: str,
     batch_size: int,
-) -> ClassificationScores:
-    """Scores one split; prints the scorecard and writes <split>.json and confusion.png.
+) -> Evaluation:
+    """Scores one split; prints the scorecard and writes <split>.json and the split's pictures.
 
     The baseline answers the class that is the commonest in the train split of `metadata`.
     """
     probabilities = predict_probabilities(model, records, batch_size)
-    in_train = metadata.splits["train"]["labels"]
+    labels = records.columns["label"]
     scores = classification_scores(
-        records.columns["label"],
+        labels,
         np.argmax(probabilities, axis=1),
         model.label_names,
-        baseline_class=int(np.argmax([in_train[name] for name in model.label_names])),
+        baseline_class=int(np.argmax(metadata.label_counts("train"))),
     )
-    print_scorecard(scores, metadata, split)
-    write_text(run_dir / f"{split}.json", scores_as_json(scores.to_dict()))
-    plot_confusion(scores.confusion, model.label_names, run_dir / CONFUSION_FILE)
-    return scores
+    found = Evaluation(
+        split,
+        metadata,
+        scores,
+        calibration(probabilities, labels),
+        surest_mistakes(records, probabilities, model.label_names),
+    )
+    print_scorecard(found)
+    content = {**scores.to_dict(), "calibration": found.calibration.to_dict()}
+    write_text(run_dir / f"{split}.json", scores_as_json(content))
+    names = model.label_names
+    plot_confusion(scores.confusion, names, run_dir / found.confusion_file, split)
+    plot_calibration(found.calibration, run_dir / found.calibration_file, split)
+    return found
 
 
 def headline_names(metadata: Metadata) -> list[str]:
@@ -54,26 +90,28 @@ def headline_names(metadata: Metadata) -> list[str]:
     return [*HEADLINE, *(["f1"] if scores_f1(metadata.dataset["name"]) else [])]
 
 
-def headline_figures(scores: ClassificationScores, metadata: Metadata) -> list[Figure]:
+def headline_figures(found: Evaluation) -> list[Figure]:
     """Those figures."""
-    return [scores.figures[name] for name in headline_names(metadata)]
+    return [found.scores.figures[name] for name in headline_names(found.metadata)]
 
 
-def print_scorecard(scores: ClassificationScores, metadata: Metadata, split: str) -> None:
+def print_scorecard(found: Evaluation) -> None:
     """Each figure with its interval and the baseline's, then the report by class."""
+    scores = found.scores
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(
-        f"\n{split}: {scores.examples:,} examples, with 95 % intervals;"
+        f"\n{found.split}: {scores.examples:,} examples, with 95 % intervals;"
         f" the baseline always answers {scores.baseline_class!r}"
     )
-    figures = headline_figures(scores, metadata)
+    figures = headline_figures(found)
     width = max(len(figure.title) for figure in figures)
     for figure in figures:
         console.print(
             f"  {figure.title:{width}} {figure.value:.4f}  "
-            f"({figure.low:.4f} to {figure.high:.4f})  baseline {figure.baseline:.4f}"
+            f"({shown_interval(figure.low, figure.high)})  baseline {figure.baseline:.4f}"
         )
-    console.print(verdict(scores) + "\n")
+    console.print(verdict(scores))
+    console.print(confidence(found) + "\n")
     console.print(scores.report)
 
 
@@ -88,16 +126,54 @@ def verdict(scores: ClassificationScores) -> str:
     )
 
 
-def scorecard_section(scores: ClassificationScores, metadata: Metadata) -> str:
-    """The same scorecard in Markdown, for a model card."""
-    rows = "\n".join(
-        f"| {figure.title} | {figure.value:.4f} | {figure.low:.4f} to {figure.high:.4f} "
-        f"| {figure.baseline:.4f} |"
-        for figure in headline_figures(scores, metadata)
+def confidence(found: Evaluation) -> str:
+    """How far the probabilities can be taken at their word, in two sentences."""
+    sure, right = found.calibration.mean_confidence, found.scores.accuracy
+    return (
+        f"Expected calibration error: {found.calibration.error:.4f}. "
+        f"The answers' mean probability is {sure:.4f}; {right:.4f} of them are right."
     )
-    return f"""| figure | value | 95 % interval | always {scores.baseline_class!r} |
-| --- | --- | --- | --- |
-{rows}
 
-{verdict(scores)} The intervals are of a bootstrap over the
-{scores.examples:,} examples: what other examples might have given, not what another seed might."""
+
+def scorecard_section(found: Evaluation) -> str:
+    """Scorecard, pictures and the surest mistakes in Markdown, for a model card."""
+    scores = found.scores
+    figures = table(
+        ["figure", "value", "95 % interval", escaped(f"always {scores.baseline_class!r}")],
+        (
+            [
+                escaped(figure.title),
+                f"{figure.value:.4f}",
+                shown_interval(figure.low, figure.high),
+                f"{figure.baseline:.4f}",
+            ]
+            for figure in headline_figures(found)
+        ),
+    )
+    return f"""{figures}
+
+{escaped(verdict(scores))}
+The interval of the accuracy is Wilson's, the others are of a bootstrap over the
+{scores.examples:,} examples, which shows none where all resamples score the same. They say what
+other examples might have given, not what another seed might.
+
+{confidence(found)}
+The error is over {BINS} bins of the same width of that probability (Guo et al. 2017).
+
+![confusion matrix, {found.split}]({found.confusion_file})
+![calibration, {found.split}]({found.calibration_file})
+
+{mistakes_section(found)}"""
+
+
+def mistakes_section(found: Evaluation) -> str:
+    """The surest mistakes, or that there are none."""
+    scores = found.scores
+    wrong = scores.examples - int(np.trace(scores.confusion))
+    if not wrong:
+        return f"None of the {scores.examples:,} answers is wrong."
+    return f"""### Most confidently wrong, {found.split}
+
+{wrong:,} of {scores.examples:,} answers are wrong. Those the model was surest of:
+
+{mistakes_table(found.mistakes)}"""

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning import extras, paths
+from gpt2_tuning.baselines import frequency_figures, learnt_token_counts
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.prompts import Template
 from gpt2_tuning.data.tfrecords import Records, read_records
@@ -25,15 +26,18 @@ from gpt2_tuning.inference.answering import (
     readable,
 )
 from gpt2_tuning.inference.responding import Responder
-from gpt2_tuning.metrics import scores_as_json
+from gpt2_tuning.markdown import table
+from gpt2_tuning.metrics import scores_as_json, shown_interval
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import evaluation_batches, language_model_batches
-from gpt2_tuning.training.model_card import CARD_FILE
+from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
 from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
 from gpt2_tuning.training.run import card_of, set_up, tuned
+from gpt2_tuning.training.samples import sample_responses
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
@@ -46,7 +50,7 @@ ROUGE_ROWS = 50
 def train_language_model(
     options: LanguageModelOptions, task: str, *, title: str, example: str
 ) -> None:
-    """Trains on the train split, keeps the epoch of least validation loss, and reports.
+    """Trains on the train split, keeps what does best on validation, and reports.
 
     Args:
         options: the flags.
@@ -65,23 +69,33 @@ def train_language_model(
         for name in ("train", "validation")
     )
     sources = (train, validation)
-    arguments = (options, metadata, run_dir, strategy, sources, "val_loss")
+    arguments = (options, metadata, run_dir, strategy, sources)
     with tuned(GPT2LanguageModel, *arguments) as tuner:
-        scores = language_model_scores(tuner.evaluate(validation))
+        means = tuner.evaluate(validation)
         if is_chief(options.strategy):
-            report(tuner, metadata, scores, title, example)
+            report(tuner, metadata, means, title, example)
     wait_for_all(strategy)
 
 
 def report(
-    tuner: Tuner, metadata: Metadata, scores: dict[str, float], title: str, example: str
+    tuner: Tuner, metadata: Metadata, means: dict[str, float], title: str, example: str
 ) -> None:
-    """Saves what was tuned and writes the model card."""
-    run_dir = tuner.run_dir
-    base_model.save_tuned(tuner.model, run_dir)
-    write_text(run_dir / "validation.json", scores_as_json(scores))
-    card_of(tuner, metadata, title, example).write(run_dir, score_section(scores))
-    print(f"\nvalidation: {in_words(scores)}")
+    """Saves what was tuned, and writes what it comes to on the validation split and its card."""
+    model, run_dir, scores = tuner.model, tuner.run_dir, language_model_scores(means)
+    assert isinstance(model, GPT2LanguageModel)
+    base_model.save_tuned(model, run_dir)
+    train, validation = (
+        learnt_token_counts(source.records) for source in (tuner.train, tuner.validation)
+    )
+    unigram = frequency_figures(train, validation)
+    baseline = language_model_scores(unigram)
+    content = scores_as_json({**scores, "baseline": baseline})
+    write_text(run_dir / "validation.json", content)
+    card_of(tuner, metadata, title, example).write(
+        run_dir, score_section(scores, baseline), unigram, "baseline: unigram model"
+    )
+    tuner.samples["responses"] = sample_responses(model, tuner.validation.records, metadata)
+    print_scores("\nvalidation", scores, baseline)
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
     print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")
 
@@ -104,7 +118,7 @@ def try_language_model(
         UserError: the run, its data, a prompt or the input cannot be used.
     """
     run_dir = options.run_dir or run_directory.newest_run(task)
-    metadata = read_metadata(run_dir, task)
+    metadata = metadata_of_run(run_dir, task)
     examples = [readable(fields, "--prompt") for fields in examples]
     records = None
     if options.evaluate:
@@ -124,7 +138,8 @@ def try_language_model(
         if file:
             responder.answer_file(file)
     if records is not None:
-        evaluate_run(responder, records, run_dir, strategy, metadata.seq_len)
+        train_counts = train_token_counts(run_dir, metadata, options.dataset_dir)
+        evaluate_run(responder, records, train_counts, run_dir, strategy, metadata.seq_len)
     if options.interactive:
         for fields in asked(columns):
             responding.print_stream(responder, fields)
@@ -144,32 +159,53 @@ def base_of(model: GPT2LanguageModel, run_dir: Path) -> GPT2LanguageModel:
     return GPT2LanguageModel.from_pretrained(settings["pretrained"] or settings["model_size"])
 
 
+def train_token_counts(
+    run_dir: Path, metadata: Metadata, dataset_dir: Path | None
+) -> np.ndarray | None:
+    """What the run learnt, for the unigram model; None, which is said, where it is gone by now."""
+    try:
+        records = run_directory.split_of_run(run_dir, metadata, "train", dataset_dir)
+    except UserError as error:
+        print(f"note: no unigram model to compare with: {error}", file=sys.stderr)
+        return None
+    return learnt_token_counts(records)
+
+
 def evaluate_run(
     responder: Responder,
     records: Records,
+    train_counts: np.ndarray | None,
     run_dir: Path,
     strategy: tf.distribute.Strategy,
     seq_len: int,
 ) -> None:
-    """Scores the test split; prints the figures and writes test.json.
+    """Scores the test split; prints the figures, writes test.json and adds them to the card.
 
     Loss, perplexity and token accuracy are over every supervised token; ROUGE-L is of responses to
     `rouge_rows(options)` examples, spread evenly over the split, whose prompt leaves room for one.
     """
-    options = responder.options
+    options, baseline = responder.options, None
     source = evaluation_batches(records, options.batch_size, seq_len)
     means = evaluate(StepFunctions(responder.model, strategy), source)
-    scores: dict[str, Any] = language_model_scores(means)
-    print(f"test: {in_words(scores)}")
+    scores = language_model_scores(means)
+    if train_counts is not None:
+        unigram = frequency_figures(train_counts, learnt_token_counts(records))
+        baseline = language_model_scores(unigram)
+    print_scores("test", scores, baseline)
+    section = score_section(scores, baseline)
+    content: dict[str, Any] = {**scores, **({"baseline": baseline} if baseline else {})}
     if responder.template and (count := rouge_rows(options)):
-        scores |= rouge_scores(responder, records, count)
-        print(
-            f"ROUGE-L of {scores['rouge_rows']} responses: {scores['rouge_l']:.4f} "
-            f"(95 % interval {scores['rouge_l_interval'][0]:.4f} to "
-            f"{scores['rouge_l_interval'][1]:.4f})"
+        rouge = rouge_scores(responder, records, count)
+        content |= rouge
+        line = (
+            f"ROUGE-L of {rouge['rouge_rows']} responses, with a 95 % interval: "
+            f"{rouge['rouge_l']:.4f} ({shown_interval(*rouge['rouge_l_interval'])})"
         )
-    write_text(run_dir / "test.json", scores_as_json(scores))
-    print(f"figures: {run_dir / 'test.json'}")
+        print(line)
+        method = f"bootstrap over those responses, sampling_method {options.sampling_method}"
+        section += f"\n\n{line}; {method}."
+    write_text(run_dir / "test.json", scores_as_json(content))
+    report_test_scores(run_dir, section)
 
 
 def rouge_rows(options: GenerationOptions) -> int:
@@ -226,18 +262,31 @@ def language_model_scores(means: dict[str, float]) -> dict[str, float]:
     }
 
 
+def print_scores(split: str, scores: dict[str, float], baseline: dict[str, float] | None) -> None:
+    """The scores in a line, and the unigram model's in another."""
+    print(f"{split}: {in_words(scores)}")
+    if baseline:
+        print(f"a unigram model of the train split: {in_words(baseline)}")
+
+
 def in_words(scores: dict[str, float]) -> str:
     """The scores in one line."""
     return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
 
 
-def score_section(scores: dict[str, float]) -> str:
-    """The scores in Markdown, for a model card."""
-    rows = "\n".join(
-        f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in scores.items()
-    )
-    return f"""| figure | value |
-| --- | --- |
-{rows}
-
-They are means over every supervised token of the split."""
+def score_section(scores: dict[str, float], baseline: dict[str, float] | None) -> str:
+    """The scores in Markdown, for a model card, beside the unigram model's where it is known."""
+    header = ["figure", "value", *(["unigram model"] if baseline else [])]
+    rows = []
+    for name, value in scores.items():
+        found = [value, *([baseline[name]] if baseline else [])]
+        rows.append([name.replace("_", " "), *(f"{figure:.4f}" for figure in found)])
+    sentences = [
+        "Figures are means over every supervised token of the split. They have no interval: tokens",
+        "of one text depend on each other, and an interval for independent ones is too narrow.",
+    ]
+    if baseline:
+        sentences.append(
+            "The unigram model knows how often each token is in the train split alone."
+        )
+    return "\n\n".join([table(header, rows), "\n".join(sentences)])

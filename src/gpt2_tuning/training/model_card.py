@@ -1,16 +1,25 @@
 """The README.md of a run: what was tuned on what, how well it does, and how to use it."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpt2_tuning.checkpoints.hub import public_name
 from gpt2_tuning.data.metadata import Metadata
-from gpt2_tuning.files import write_text
+from gpt2_tuning.files import write_bytes
+from gpt2_tuning.markdown import escaped
+from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.plots import plot_curves
 
 CARD_FILE = "README.md"
 CURVES_FILE = "curves.png"
+TEST_BEGINS = b"<!-- begin of the test scores, which test.py --evaluate replaces -->"
+TEST_ENDS = b"<!-- end of the test scores -->"
+TEST_SCORES = re.compile(re.escape(TEST_BEGINS) + b".*?" + re.escape(TEST_ENDS), re.DOTALL)
+USE = b"## Use\n"
+"""The heading before which the test scores stand in a card that has none yet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,40 +32,53 @@ class ModelCard:
     """The flags with which the task's test.py tries the model."""
     settings: Mapping[str, Any]
     """The flags the run was started with."""
+    shape: str
+    """The model that it really was; see `shape_of`."""
     metadata: Metadata
     """The data it was tuned on."""
     history: Sequence[dict[str, float]]
-    """One row of figures for each epoch."""
-    best_epoch: int
-    """The one whose weights were kept, counted from 1."""
+    """One row of figures for each validation."""
+    best_epoch: float
+    """The epochs after which the weights were kept."""
 
-    def write(self, run_dir: Path, scores: str, pictures: Mapping[str, str] | None = None) -> None:
+    def write(
+        self, run_dir: Path, scores: str, baseline: Mapping[str, float], baseline_name: str
+    ) -> None:
         """Draws the learning curves and writes the card.
+
+        Test scores that are there stay: only a run that was finished is resumed with its card.
 
         Args:
             run_dir: the run's directory.
             scores: Markdown, what the run comes to on the validation split.
-            pictures: files of the directory to show beside the curves, by what they show.
+            baseline: the `loss` and the `accuracy` on that split that are to be beaten.
+            baseline_name: whose those are.
         """
-        plot_curves(self.history, run_dir / CURVES_FILE)
-        shown = {"learning curves": CURVES_FILE, **(pictures or {})}
-        images = "\n".join(f"![{title}]({file})" for title, file in shown.items())
+        plot_curves(
+            self.history,
+            run_dir / CURVES_FILE,
+            kept_epoch=self.best_epoch,
+            baseline=baseline,
+            baseline_name=baseline_name,
+            accuracy_name="accuracy" if self.metadata.label_names else "token accuracy",
+        )
         flags = "\n".join(f"    {name}: {value}" for name, value in self.settings.items())
-        write_text(
-            run_dir / CARD_FILE,
-            f"""# {self.title}
+        text = f"""# {self.title}
 
-{described(self.settings, self.metadata)}
+{described(self.settings, self.metadata, self.shape)}
+
+## Training
+
+The weights are those of epoch {self.best_epoch:g} of {self.history[-1]["epoch"]:g}.
+
+![learning curves]({CURVES_FILE})
 
 ## Validation
 
+The epoch was chosen on this very split, so the figures flatter the model a little;
+`test.py --evaluate` scores it on the test split.
+
 {scores}
-
-The weights are those of epoch {self.best_epoch} of {len(self.history)}. They were chosen on this
-very split, so the figures flatter the model a little; `test.py --evaluate` scores it on the test
-split.
-
-{images}
 
 ## Use
 
@@ -65,23 +87,83 @@ split.
 ## Flags
 
 {flags}
-""",
-        )
+"""
+        path, card = run_dir / CARD_FILE, text.encode("utf-8")
+        if path.is_file() and (found := TEST_SCORES.search(path.read_bytes())):
+            card = with_test_scores(card, found.group())
+        write_bytes(path, card)
 
 
-def described(settings: Mapping[str, Any], metadata: Metadata) -> str:
-    """What was tuned, into which classes if any, and on what: the first paragraphs of a card."""
+def report_test_scores(run_dir: Path, scores: str) -> None:
+    """Puts the test split's scores into a run's card, in the place of older ones, and says where.
+
+    Every other byte of the card stays. A run without a card gets none, since a card is what says
+    that it was finished.
+
+    Args:
+        run_dir: the run's directory, in which test.json is written.
+        scores: Markdown.
+    """
+    print(f"figures: {run_dir / 'test.json'}")
+    path = run_dir / CARD_FILE
+    if not path.is_file():
+        return
+    section = TEST_BEGINS + f"\n\n## Test\n\n{scores}\n\n".encode() + TEST_ENDS
+    write_bytes(path, with_test_scores(path.read_bytes(), section))
+    print(f"report: {path}")
+
+
+def with_test_scores(card: bytes, section: bytes) -> bytes:
+    """A card with this section of test scores instead of its own.
+
+    Where it has none, the section comes before the use; in a card without that, at the end.
+    """
+    if found := TEST_SCORES.search(card):
+        return card[: found.start()] + section + card[found.end() :]
+    before, use, after = card.partition(b"\n" + USE)
+    if use:
+        return before + b"\n" + section + b"\n\n" + USE + after
+    return card + b"\n" + section + b"\n"
+
+
+def described(settings: Mapping[str, Any], metadata: Metadata, shape: str = "") -> str:
+    """What was tuned, into which classes if any, and on what: the first paragraphs of a card.
+
+    Args:
+        settings: the flags.
+        metadata: the data.
+        shape: what `shape_of` says of the model.
+    """
     kind = f"LoRA, rank {settings['lora_rank']}" if settings["lora_rank"] else "every weight"
-    base = settings["pretrained"] or settings["model_size"]
-    base = "random" if base == "none" else base
     sizes = ", ".join(f"{entry['examples']:,} {name}" for name, entry in metadata.splits.items())
-    paragraphs = [
-        f"A GPT-2 ({settings['model_size']}) tuned with gpt2-tuning: {kind}; base weights: {base}."
-    ]
+    tuned = f"A GPT-2 tuned with gpt2-tuning: {kind}; base weights: {base_name(settings)}."
+    paragraphs = [f"{tuned}\n{shape}".rstrip()]
     if metadata.label_names:
-        paragraphs.append(f"Classes: {', '.join(metadata.label_names)}.")
+        paragraphs.append(f"Classes: {', '.join(map(escaped, metadata.label_names))}.")
+    dataset = {name: escaped(value) for name, value in metadata.dataset.items()}
     paragraphs.append(
-        f"Data: {metadata.dataset['name']} ({metadata.dataset['source']}); examples: {sizes}.\n"
-        f"Fingerprint of the rows: `{metadata.dataset['fingerprint']}`."
+        f"Data: {dataset['name']} ({dataset['source']}); examples: {sizes}.\n"
+        f"Fingerprint of the rows: `{dataset['fingerprint']}`."
     )
     return "\n\n".join(paragraphs)
+
+
+def base_name(settings: Mapping[str, Any]) -> str:
+    """Where the base weights came from: a name on the Hub, a directory's name, or nowhere."""
+    pretrained = settings["pretrained"] or settings["model_size"]
+    if pretrained == "none":
+        return "random"
+    if Path(pretrained).is_dir():
+        return f"the directory {escaped(Path(pretrained).resolve().name)}"
+    return escaped(public_name(pretrained))
+
+
+def shape_of(model: TunableModel) -> str:
+    """A sentence on a model's size, which is its own and not its flags', and on its parameters."""
+    config, counts = model.config, model.count_parameters().values()
+    tuned = sum(count.trainable for count in counts)
+    total = tuned + sum(count.frozen for count in counts)
+    layers = f"{config.n_layer} layer{'s' * (config.n_layer != 1)} of width {config.n_embd}"
+    size = f" (size {config.size})" if config.size else ""
+    share = "all" if tuned == total else f"{tuned:,}"
+    return f"It has {layers}{size} and {total:,} parameters, of which {share} were tuned."

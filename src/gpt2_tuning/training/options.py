@@ -1,21 +1,29 @@
 """The command line: each field is a flag, its docstring the flag's help, its default the flag's."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import tyro
 
 from gpt2_tuning import extras
+from gpt2_tuning.config import LORA_TARGETS, GPT2Config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.needs import Implied, Needs
+from gpt2_tuning.training import effects
 from gpt2_tuning.training.cluster import Cluster
 
+SEEDS = 2**32
+"""How many seeds NumPy and Keras take."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetOptions:
     """Flags that every prep_dataset.py shares; `train_file` and its like are each task's own."""
+
+    NEEDS: ClassVar[Needs] = effects.PREPARE
 
     dataset: str | None = None
     """Name on the Hugging Face Hub, or `sample` for the small synthetic set in the package."""
@@ -50,6 +58,7 @@ class TrainOptions:
     """Flags that every train.py shares."""
 
     CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "buckets"
+    NEEDS: ClassVar[Needs] = effects.TRAIN
 
     dataset_dir: Path | None = None
     """Prepared data. Default: tfrecords/<task> at the repository's top."""
@@ -69,6 +78,8 @@ class TrainOptions:
     """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj."""
     epochs: int = 3
     """Passes over the training rows."""
+    max_updates: int | None = None
+    """End after so many updates, however many epochs they are; --epochs then has no effect."""
     batch_size: int = 32
     """Examples in one update, over all devices."""
     gradient_accumulation: int = 1
@@ -86,9 +97,16 @@ class TrainOptions:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm."""
     patience: int | None = 2
-    """Stop after this many epochs without improvement on validation; None never stops early."""
+    """Stop after this many validations without improvement; None never stops early."""
+    validate_every: int | None = None
+    """Updates between two validations; the run's end has one too. Default: one an epoch."""
+    monitor: Literal["val_accuracy", "val_loss"] = "val_loss"
+    """What is compared on validation to keep the best weights and to stop; between equals the lower
+    val_loss decides. A language model's val_accuracy is that of its tokens."""
     checkpoint_steps: int = 500
-    """Updates between two checkpoints; the end of every epoch has one too."""
+    """Updates between two checkpoints; every validation has one too."""
+    keep_checkpoints: bool = False
+    """Keep the last checkpoints of a finished run, which nothing needs any more."""
     seed: int = 0
     """Seeds the initial weights, the order of the rows and dropout."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
@@ -116,15 +134,41 @@ class TrainOptions:
         """Raises UserError when a value is out of its range."""
         for name in ("epochs", "batch_size", "gradient_accumulation", "checkpoint_steps"):
             require(getattr(self, name) >= 1, name, "at least 1", self)
-        require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)
-        require(self.learning_rate is None or self.learning_rate > 0, "learning_rate", "> 0", self)
+        self.check_model()
+        rate = self.learning_rate
+        require(rate is None or 0 < rate < math.inf, "learning_rate", "a number above 0", self)
         require(0 <= self.warmup_share <= 1, "warmup_share", "in [0, 1]", self)
-        require(self.weight_decay >= 0, "weight_decay", "0 or more", self)
+        require(0 <= self.weight_decay < math.inf, "weight_decay", "a number of at least 0", self)
         require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self)
+        require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
         require(self.patience is None or self.patience >= 0, "patience", "0 or more", self)
+        for name in ("max_updates", "validate_every"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, "at least 1", self)
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other")
         self.check_devices()
+
+    def updates(self, steps: int) -> int:
+        """Updates of a whole run, where an epoch has so many `steps`."""
+        return self.epochs * steps if self.max_updates is None else self.max_updates
+
+    def check_model(self) -> None:
+        """Raises UserError when there is no such size, or LoRA cannot be so."""
+        try:
+            GPT2Config.from_size(self.model_size)
+        except UserError as error:
+            raise UserError(f"--model_size: {error}") from error
+        require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)
+        if self.lora_rank:
+            require(0 < self.lora_alpha < math.inf, "lora_alpha", "a number above 0", self)
+            require(0 <= self.lora_dropout < 1, "lora_dropout", "at least 0 and below 1", self)
+            for target in self.lora_targets:
+                if target not in LORA_TARGETS:
+                    known = ", ".join(LORA_TARGETS)
+                    raise UserError(
+                        f"--lora_targets: unknown LoRA target {target!r}: choose among {known}"
+                    )
 
     def check_devices(self) -> None:
         """Raises UserError when the devices cannot be those wanted."""
@@ -132,6 +176,13 @@ class TrainOptions:
             require(self.logical_devices >= 1, "logical_devices", "at least 1", self)
             if self.strategy != "mirrored":
                 raise UserError("--logical_devices needs --strategy mirrored")
+        parts = (self.logical_devices or 1) * self.gradient_accumulation
+        if parts > self.batch_size and not self.resume:
+            raise UserError(
+                f"a batch of {self.batch_size} cannot be divided into {parts} parts (devices x "
+                "--gradient_accumulation): some would have nothing to compute, so give a larger "
+                "--batch_size or fewer parts"
+            )
         if self.strategy == "multi_worker":
             Cluster.from_environment()
             if self.output_dir is None:
@@ -144,6 +195,9 @@ class TrainOptions:
 class ClassifierOptions(TrainOptions):
     """Flags that a classifier's train.py adds."""
 
+    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    """What is compared on validation to keep the best weights and to stop; between equals the lower
+    val_loss decides."""
     seeds: int = 1
     """Train this many times, from --seed on: each a run in a directory of its own (seed-0, ...)."""
 
@@ -217,6 +271,8 @@ class TestOptions:
 class LabelOptions(TestOptions):
     """Flags of a classifier's test.py, which adds those that hold what is to be labelled."""
 
+    NEEDS: ClassVar[Needs] = effects.LABEL
+
     def texts(self) -> dict[str, tuple[str, ...]]:
         """The flags that make up an example, and what each was given, in order."""
         raise NotImplementedError
@@ -242,6 +298,9 @@ class LabelOptions(TestOptions):
 class GenerationOptions(TestOptions):
     """Flags of a language model's test.py."""
 
+    NEEDS: ClassVar[Needs] = effects.GENERATION
+    IMPLIED: ClassVar[Implied] = effects.SAMPLING
+
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """What to respond to; may be given several times."""
     max_new_tokens: int = 128
@@ -266,6 +325,12 @@ class GenerationOptions(TestOptions):
     batch_size: int = 8
     """Prompts computed together."""
 
+    @property
+    def writes(self) -> bool:
+        """Whether anything is generated."""
+        asked = self.prompt or self.input or self.interactive
+        return bool(asked or (self.evaluate and self.rouge_rows))
+
     def check(self) -> None:
         """Raises UserError when there is nothing to do, or a value is out of its range."""
         super().check()
@@ -281,8 +346,9 @@ class GenerationOptions(TestOptions):
         if self.rouge_rows:
             extras.check_installed("rouge", f"--rouge_rows {self.rouge_rows}")
         require(self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
-        require(self.temperature > 0, "temperature", "above 0", self)
-        require(self.top_k >= 1, "top_k", "at least 1", self)
+        require(0 < self.temperature < math.inf, "temperature", "above 0 and finite", self)
+        require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
+        require(1 <= self.top_k < 2**31, "top_k", "at least 1 and below 2^31", self)
         require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self)
 
 

@@ -19,6 +19,9 @@ TENSOR_FLOAT_32 = (
     "; matrix products round their factors to TensorFloat-32, which has 10 of float32's 23 bits "
     "(--no_tensor_float_32 keeps all)"
 )
+NOT_ROUNDED = (
+    "; --no_tensor_float_32 has no effect: TensorFloat-32 is for float32 on GPUs such as A100 or L4"
+)
 
 
 class Gpu(NamedTuple):
@@ -55,6 +58,8 @@ def resolved(options: OptionsT) -> tuple[OptionsT, str]:
     parts = [f", {reason}"] if reason else []
     if options.precision == "float32" and any(gpu.capability >= AMPERE for gpu in gpus):
         parts.append(TENSOR_FLOAT_32 if options.tensor_float_32 else "; no TensorFloat-32")
+    elif not options.tensor_float_32:
+        parts.append(NOT_ROUNDED)
     return options, f"precision: {options.precision}{''.join(parts)}" if parts else ""
 
 

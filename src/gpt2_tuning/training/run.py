@@ -13,10 +13,12 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training import base_model, precision, run_directory
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.finishing import finish
 from gpt2_tuning.training.layout import with_layout
-from gpt2_tuning.training.model_card import ModelCard
+from gpt2_tuning.training.model_card import ModelCard, shape_of
 from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.summary import summary
 from gpt2_tuning.training.tuner import Tuner
 
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)
@@ -47,12 +49,12 @@ def tuned(
     run_dir: Path,
     strategy: tf.distribute.Strategy,
     sources: tuple[BatchSource, BatchSource],
-    monitor: str,
     **arguments: Any,
 ) -> Iterator[Tuner]:
-    """From base weights to the best epoch's, which the tuner's model has inside the block.
+    """From base weights to the best ones, which the tuner's model has inside the block.
 
-    So long the process has the run directory, the tuner's `run_dir`, to itself.
+    So long the process has the run directory, the tuner's `run_dir`, to itself. With the block's
+    end the run is finished: see `finishing`.
 
     Args:
         model_class: the model to make.
@@ -60,8 +62,7 @@ def tuned(
         metadata: the data.
         run_dir: from `check_run_dir`; the chief makes it.
         strategy: the devices.
-        sources: what to train on, and what decides on the best epoch.
-        monitor: how it decides: `val_accuracy` or `val_loss`.
+        sources: what to train on, and what decides on the best weights.
         arguments: the model class's own, such as `label_names`.
 
     Raises:
@@ -75,19 +76,25 @@ def tuned(
         if is_chief(options.strategy):
             base_model.keep_random_base(model, options, run_dir)
         rate = base_model.learning_rate_of(options)
-        tuner = Tuner(model, *sources, options, rate, run_dir, strategy, monitor=monitor)
+        tuner = Tuner(model, *sources, options, rate, run_dir, strategy)
+        if is_chief(options.strategy):
+            for line in summary(model, options, sources[0], tuner.validations.updates, strategy):
+                print(line)
         tuner.fit(resume=options.resume)
         yield tuner
+        if is_chief(options.strategy):
+            finish(tuner)
 
 
 def card_of(tuner: Tuner, metadata: Metadata, title: str, example: str) -> ModelCard:
     """The model card of a run that is done."""
-    progress = tuner.progress
+    history = tuner.progress.history
     return ModelCard(
         title,
         example,
         run_directory.as_settings(tuner.options),
+        shape_of(tuner.model),
         metadata,
-        progress.history,
-        progress.best_epoch or len(progress.history),
+        history,
+        tuner.progress.best_row()["epoch"],
     )

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,14 @@ from gpt2_tuning.training.run_files import OPTIONS_FILE
 
 NOT_REPEATED = ("resume", "overwrite", "config", "output_dir")
 """Flags that say how to start a run rather than what it is."""
-MAY_CHANGE = ("dataset_dir", "checkpoint_steps", "strategy", "logical_devices", "rematerialize")
+MAY_CHANGE = (
+    *("dataset_dir", "checkpoint_steps", "keep_checkpoints"),
+    *("strategy", "logical_devices", "rematerialize"),
+)
 """Flags that a resumed run may have otherwise: where its data lies, which is compared by content,
-when it saves, and which devices compute the same sums, and in how much memory."""
+when it saves and what it keeps, and which devices compute the same sums, and in how much memory."""
+ADDED = ("max_updates", "validate_every", "monitor", "keep_checkpoints")
+"""Flags that older runs lack, which went by what is the default now."""
 NO_LOCKS = (
     "is on a file system without locks: see to it that no other process trains there meanwhile"
 )
@@ -35,6 +40,7 @@ BACK_AGAIN = (
 )
 REASONS = {
     "epochs": " (the learning rate falls to 0 over all epochs, so more of them are another run)",
+    "max_updates": " (the learning rate falls to 0 over all of them, so more are another run)",
 }
 
 
@@ -66,7 +72,7 @@ def check_run_dir(task: str, options: TrainOptions, metadata: Metadata) -> Path:
 def check_content(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
     """The part of `check_run_dir` that looks into the directory."""
     if options.resume:
-        check_same_run(run_dir, as_settings(options), metadata)
+        check_same_run(run_dir, options, metadata)
         run_files.check_no_links(run_dir)
     elif is_chief(options.strategy) and run_files.is_begun(run_dir):
         if not options.overwrite:
@@ -226,9 +232,11 @@ def as_settings(options: TrainOptions) -> dict[str, Any]:
     return settings
 
 
-def check_same_run(run_dir: Path, wanted: Mapping[str, Any], metadata: Metadata) -> None:
+def check_same_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
     """Raises UserError, naming what differs, unless a resumed run would be the same run."""
-    settings = read_settings(run_dir)
+    defaults = as_settings(type(options)())
+    settings = {**{name: defaults[name] for name in ADDED}, **read_settings(run_dir)}
+    wanted = as_settings(options)
     for name in wanted:
         if name not in settings:
             raise UserError(

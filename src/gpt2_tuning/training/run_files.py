@@ -27,11 +27,19 @@ ASIDE = ".replaced"
 CHECKPOINTS = "checkpoints"
 ADAPTER, MODEL, BASE = "adapter", "model", "base"
 """What a run leaves: an adapter or the tuned model, and its base if that was random."""
+BOARD, TRAIN, VALIDATION, RESULT = "tensorboard", "train", "validation", "result"
+"""TensorBoard's log, and its parts."""
 LAST_TO_GO = (CHECKPOINTS, BASE, ADAPTER, MODEL)
 
 CHECKPOINT_NAME = r"step-[0-9]{8,}"
 BEST_NAME = r"best-[0-9]{4,}\.safetensors"
-CHECKPOINT: Tree = {r"progress\.json": None, r"variables\.safetensors": None}
+EVENTS_NAME = r"events\.out\.tfevents\..+"
+CHECKPOINT: Tree = {
+    r"progress\.json": None,
+    r"variables\.safetensors": None,
+    r"\.progress\.json\.partial": None,
+}
+EVENTS: Tree = {EVENTS_NAME: None}
 HUGGING_FACE: Tree = {
     r"config\.json": None,
     r"model\.safetensors": None,
@@ -43,9 +51,9 @@ OWN_RUN: dict[str, Tree | None] = {
     r"options\.yaml": None,
     r"metrics\.csv": None,
     r"README\.md": None,
-    r"(confusion|curves)\.png": None,
+    r"(curves|confusion|(confusion|calibration)_(validation|test))\.png": None,
     r"\.[a-z_]+\.[a-z]+\.partial": None,  # of a small file, in a process that was killed
-    "tensorboard": {r"events\.out\.tfevents\..+": None},
+    BOARD: {**EVENTS, TRAIN: EVENTS, VALIDATION: EVENTS, RESULT: EVENTS},
     CHECKPOINTS: {CHECKPOINT_NAME: CHECKPOINT, BEST_NAME: None},
     ADAPTER: {r"adapter_config\.json": None, r"adapter_model\.safetensors": None},
     MODEL: HUGGING_FACE,
@@ -80,7 +88,7 @@ def check_overwritable(run_dir: Path) -> None:
 
 def check_no_links(run_dir: Path) -> None:
     """Raises UserError where a directory of a run is a link."""
-    for name in (*LAST_TO_GO, "tensorboard"):
+    for name in (*LAST_TO_GO, BOARD):
         refuse_link(run_dir / name)
 
 
@@ -126,6 +134,16 @@ def has_results(run_dir: Path) -> bool:
 def holds(run_dir: Path, *patterns: str) -> bool:
     """Whether there is anything of these names in a run, or in one of its seeds'."""
     return any(any(run_dir.glob(f"{at}{name}")) for name in patterns for at in ("", "seed-*/"))
+
+
+def is_own(path: Path) -> bool:
+    """Whether a run writes a file of this name in its directory; a link it does not."""
+    return bool(named_in(OWN_RUN, path.name)) and not path.is_symlink()
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files in a directory."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 # --- setting aside; only inside the run's lock -------------------------------------------------

@@ -14,10 +14,12 @@ import numpy as np
 
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.files import write_text
+from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.metrics import scores_as_json, title_of
 from gpt2_tuning.training import run_directory, run_files
 from gpt2_tuning.training.checkpoint import checkpoints
 from gpt2_tuning.training.evaluation import headline_names
+from gpt2_tuning.training.finishing import disk_line
 from gpt2_tuning.training.model_card import CARD_FILE, described
 from gpt2_tuning.training.options import ClassifierOptions
 
@@ -53,6 +55,7 @@ def train_seeds(
         run_directory.check_run_dir(metadata.task, one, metadata)
         if one.resume and is_finished(directory):
             print(f"seed {seed}: finished before, in {directory}")
+            print(disk_line(directory, options.keep_checkpoints))
             continue
         print(f"\nseed {seed} ({len(directories)} of {options.seeds})")
         run(one, directory)
@@ -122,17 +125,14 @@ def report(
     print(f"report: {parent / CARD_FILE}")
     means = [f"{row['mean']:.4f} ± {row['standard_deviation']:.4f}" for row in found.values()]
     baselines = next(iter(figures.values()))["baseline"]
-    lines = [
-        ["seed", *titles.values()],
-        ["---"] * (1 + len(names)),
+    rows = [
         *(
             [f"[{seed}](seed-{seed}/{CARD_FILE})", *(f"{scores[name]:.4f}" for name in names)]
             for seed, scores in figures.items()
         ),
         ["**mean ± standard deviation**", *means],
-        [f"always {baselines['always']!r}", *(f"{baselines[name]:.4f}" for name in names)],
+        [escaped(f"always {baselines['always']!r}"), *(f"{baselines[name]:.4f}" for name in names)],
     ]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     write_text(
         parent / CARD_FILE,
         f"""# {title}: {len(figures)} seeds
@@ -141,7 +141,7 @@ def report(
 
 ## Validation
 
-{table}
+{table(["seed", *map(escaped, titles.values())], rows)}
 
 The seeds differ in the order of the batches, in dropout, and in whichever weights began at random;
 the data and its splits are the same. Each directory is a whole run, to be tried with test.py.

@@ -1,10 +1,11 @@
-"""The training loop: epochs of steps, validation, early stopping, checkpoints, the best weights.
+"""The training loop: steps from validation to validation, checkpoints, the best weights.
 
 It is our own loop rather than `fit`, because a run must be able to continue inside an epoch with
 the same sums, order and stopping state; a user's script can still call `fit` on the models.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,22 +20,27 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training import checkpoint, out_of_memory, run_directory, run_files
-from gpt2_tuning.training.checkpoint import Checkpoints, Progress
+from gpt2_tuning.training.checkpoint import Checkpoints
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.options import TrainOptions
-from gpt2_tuning.training.steps import MEANS, SUMS, StepFunctions, add, evaluate, means
+from gpt2_tuning.training.progress import Progress
+from gpt2_tuning.training.steps import SUMS, TRAINING, StepFunctions, evaluate
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
+from gpt2_tuning.training.validations import Validations
 from gpt2_tuning.training.variables import changing_variables, frozen_weights
 from gpt2_tuning.training.watching import (
     METRICS_FILE,
-    EpochWatcher,
+    RunWatcher,
     SilentWatcher,
-    peak_memory_mb,
+    figures,
 )
 
 DRAIN_EVERY = 10
-"""Steps under way before their results are waited for, so that a GPU does not wait for Python."""
+"""Steps under way before their results are waited for, so that a GPU does not wait for Python; and
+updates between two points in TensorBoard."""
+
+NOTHING_YET = " before the first update: there is nothing new to save"
 
 
 class Tuner:
@@ -44,13 +50,12 @@ class Tuner:
         model: built, with its trainable variables as they are to be tuned; made in the strategy's
             scope.
         train: batches to train on.
-        validation: batches that decide when to stop and which epoch's weights to keep.
+        validation: batches that decide when to stop and which weights to keep.
         options: the flags.
         learning_rate: the schedule's peak.
         run_dir: where checkpoints, metrics.csv and TensorBoard logs go; no other process may use it
             meanwhile (see run_directory.begun).
         strategy: the devices.
-        monitor: what decides: "val_loss" (lower is better) or "val_accuracy" (higher).
     """
 
     def __init__(
@@ -62,17 +67,17 @@ class Tuner:
         learning_rate: float,
         run_dir: Path,
         strategy: tf.distribute.Strategy,
-        monitor: str = "val_loss",
     ):
         self.model, self.train, self.validation = model, train, validation
-        self.options, self.run_dir, self.monitor = options, run_dir, monitor
+        self.options, self.run_dir = options, run_dir
         self.strategy, self.chief = strategy, is_chief(options.strategy)
+        self.validations = Validations(options, train.steps)
         with strategy.scope():
             self.optimizer = make_optimizer(
                 options.optimizer,
                 learning_rate,
                 options.weight_decay,
-                options.epochs * train.steps,
+                self.validations.updates,
                 options.warmup_share,
             )
             self.optimizer.build(model.trainable_variables)
@@ -92,6 +97,9 @@ class Tuner:
             writes=self.chief,
         )
         self.stop = StopRequest()
+        self.watcher: RunWatcher = SilentWatcher(run_dir, self.validations.updates, train.steps)
+        self.samples: dict[str, str] = {}
+        """Texts that show what the model does, for TensorBoard; by what they are."""
 
     def described(self, learning_rate: float) -> dict[str, Any]:
         """What the run is: all that decides on its result and is not in a checkpoint."""
@@ -102,14 +110,13 @@ class Tuner:
         return {
             **{name: settings[name] for name in settings if name not in apart},
             "learning_rate": learning_rate,
-            "monitor": self.monitor,
             "train split": self.train.records.checksum(),
             "validation split": self.validation.records.checksum(),
             "frozen weights": sha256_of_weights(map(as_float32, frozen)),
         }
 
     def fit(self, resume: bool = False) -> list[dict[str, float]]:
-        """Trains to the end, leaves the best epoch's weights in the model, returns the history.
+        """Trains to the end, leaves the best weights in the model, returns the history.
 
         Args:
             resume: continue from the run directory's newest checkpoint.
@@ -119,77 +126,113 @@ class Tuner:
                 not finite, or the memory does not suffice (OutOfMemory).
             Stopped: by SIGTERM or Ctrl-C at any worker, once a checkpoint was saved.
         """
-        with self.watched() as watcher:
+        with self.watched():
             if resume:
-                self.restore(watcher)
+                self.restore()
             check_agreement(self.strategy, f"{self.store.run} {self.progress}")
             while not self.finished:
                 with out_of_memory.reported(self.steps, self.options, self.checkpoints):
-                    self.run_epoch(watcher)
+                    self.train_on()
+                    self.validate()
             wait_for_all(self.strategy)  # the chief has written the best weights when it comes here
             self.stop_if_asked()
         self.store.load_best(self.progress)
+        wait_for_all(self.strategy)  # from here on the chief may remove what others have read
         return self.progress.history
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[EpochWatcher]:
+    def watched(self) -> Iterator[None]:
         """Inside the block signals wait for the end of a step."""
         with contextlib.ExitStack() as stack:
             if self.chief:
                 self.run_dir.mkdir(parents=True, exist_ok=True)
                 self.store.remove_leftovers()
             stack.enter_context(self.stop)
-            watching = EpochWatcher if self.chief else SilentWatcher
-            watcher = watching(self.run_dir, self.options.epochs, self.train.steps)
-            self.steps.compiling = watcher.compiling
-            yield stack.enter_context(watcher)
+            watching = RunWatcher if self.chief else SilentWatcher
+            self.watcher = watching(self.run_dir, self.validations.updates, self.train.steps)
+            self.steps.compiling = self.compiling
+            stack.enter_context(self.watcher)
+            yield
+
+    @contextlib.contextmanager
+    def compiling(self, what: str) -> Iterator[None]:
+        """Inside the block a step is compiled. While it is the first one, a signal waits for none.
+
+        Of several workers none may end before the others know.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.watcher.compiling(what))
+            together = self.options.strategy == "multi_worker"
+            if what == TRAINING and not together and not self.watcher.compiled_steps:
+                stack.enter_context(self.stop.at_once(NOTHING_YET))
+            yield
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or as many as it took to stop."""
-        return self.progress.stopped or self.progress.epoch >= self.options.epochs
+        """Whether all updates are done and validated, or as many as it took to stop."""
+        return self.validations.finished(self.progress)
 
-    def restore(self, watcher: EpochWatcher) -> None:
+    @property
+    def done(self) -> int:
+        """Updates that are done and counted since the run's start."""
+        return self.progress.updates(self.train.steps)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next update."""
+        return float(self.optimizer.learning_rate)
+
+    def restore(self) -> None:
         """Goes back to the newest checkpoint; to the beginning where none was written yet."""
         if not checkpoint.checkpoints(self.checkpoints):
-            # The first epoch's checkpoint is written before metrics.csv is.
+            # The first validation's checkpoint is written before metrics.csv is.
             if (self.run_dir / METRICS_FILE).exists():
                 raise UserError(
                     f"{self.checkpoints} has lost its checkpoints: nothing to resume from; start "
                     "the run again with --overwrite"
                 )
-            watcher.say("no checkpoint was written yet: starting from the beginning")
+            self.watcher.resumed(self.progress)
+            self.watcher.say("no checkpoint was written yet: starting from the beginning")
             return
         self.progress, path = self.store.restore()
-        watcher.record(self.progress)
+        self.progress.history = self.validations.with_updates(self.progress.history)
+        self.watcher.resumed(self.progress)
         if self.finished:
             if self.chief:  # a kill may have come just after the last one was written
-                self.store.remove_older(path)
-            watcher.say(f"the training was finished ({path.name}): doing what comes after it")
+                checkpoint.remove_older(path)
+            self.watcher.say(f"the training was finished ({path.name}): doing what comes after it")
         else:
             place = f"epoch {self.progress.epoch + 1}, after step {self.progress.step}"
-            watcher.say(f"resuming from {path.name}: {place}")
+            self.watcher.say(f"resuming from {path.name}: {place}")
 
-    def run_epoch(self, watcher: EpochWatcher) -> None:
-        """Trains from where the progress stands to the end of the epoch, then validates."""
-        progress = self.progress
-        watcher.begin(progress)
+    def train_on(self) -> None:
+        """Trains from where the progress stands to the next validation."""
+        self.watcher.begin(self.progress)
         pending: list[tuple[Batch, tf.Tensor]] = []
-        for batch in self.train.epoch(self.options.seed, progress.epoch, progress.step):
+        until = self.validations.next_update(self.progress.history)
+        for update, batch in self.batches(until):
             pending.append((batch, self.steps.train(batch)))
-            step = progress.step + len(pending)
             # Asked once: what is saved must be what was drained.
-            due, number = self.checkpoint_due(step), self.asked_to_stop()
-            if step % DRAIN_EVERY == 0 or due or number:
-                self.drain(pending, watcher)
+            due, number = update % self.options.checkpoint_steps == 0, self.asked_to_stop()
+            if update % DRAIN_EVERY == 0 or due or number:
+                self.drain(pending)
             if number:
                 self.stop_here(number)
-            if due:
+            if due and update < until:  # the validation has its own
                 self.save_checkpoint()
-        self.drain(pending, watcher)
-        self.end_epoch(watcher)
+        self.drain(pending)
 
-    def drain(self, pending: list[tuple[Batch, tf.Tensor]], watcher: EpochWatcher) -> None:
+    def batches(self, until: int) -> Iterator[tuple[int, Batch]]:
+        """Yields the batches from where the progress stands, numbered up to the update `until`."""
+        update = self.done
+        while update < until:
+            epoch, step = divmod(update, self.train.steps)
+            batches = self.train.epoch(self.options.seed, epoch, step)
+            for batch in itertools.islice(batches, until - update):
+                update += 1
+                yield update, batch
+
+    def drain(self, pending: list[tuple[Batch, tf.Tensor]]) -> None:
         """Waits for the steps under way and adds what they gave to the progress.
 
         Raises:
@@ -200,14 +243,18 @@ class Tuner:
         progress = self.progress
         for batch, result in pending:
             *values, norm = np.asarray(result, np.float64)
-            progress.step += 1
+            progress.advance(self.train.steps)
             if not np.isfinite([*values, norm]).all():
                 self.refuse_batch(batch)
             counted = {"norm": norm, "real": batch.real_tokens, "computed": batch.computed_tokens}
-            add(progress.sums, {**dict(zip(SUMS, values, strict=True)), **counted})
+            progress.add({**dict(zip(SUMS, values, strict=True)), **counted, "updates": 1})
         pending.clear()
-        add(progress.sums, {"seconds": watcher.lap()})
-        watcher.advance(progress, {**self.figures(), "grad_norm": norm})
+        progress.add({"seconds": self.watcher.lap()})
+        self.watcher.advance(progress, figures(progress.sums, self.rate))
+        validated = self.validations.next_update(progress.history)
+        if self.done % DRAIN_EVERY == 0 or self.done == validated:
+            self.watcher.log(self.done, figures(progress.unlogged, self.rate))
+            progress.unlogged = {}
 
     def refuse_batch(self, batch: Batch) -> NoReturn:
         """Raises UserError, naming the batch whose loss or gradient is not finite."""
@@ -220,25 +267,6 @@ class Tuner:
             "--learning_rate, or without those examples; "
             + (f"{whole[-1]} is from before" if whole else "there is no checkpoint yet")
         )
-
-    def figures(self) -> dict[str, float]:
-        """How the epoch went so far."""
-        sums = self.progress.sums
-        return {
-            **means(sums),
-            "learning_rate": float(self.optimizer.learning_rate),
-            "grad_norm": sums["norm"] / self.progress.step,
-            "padding_share": 1 - sums["real"] / sums["computed"],
-            "tokens_per_second": sums["computed"] / sums["seconds"],
-            "seconds": sums["seconds"],
-            "peak_memory_mb": peak_memory_mb(),
-        }
-
-    def checkpoint_due(self, step: int) -> bool:
-        """Whether a checkpoint follows this step; the epoch's end has its own."""
-        every = self.options.checkpoint_steps
-        done = self.progress.epoch * self.train.steps + step
-        return done % every == 0 and step < self.train.steps
 
     def asked_to_stop(self) -> int:
         """The signal that ends the run, 0 while there is none; all workers learn it at once.
@@ -255,56 +283,40 @@ class Tuner:
 
     def stop_here(self, number: int) -> NoReturn:
         """Saves a checkpoint and raises Stopped, in every worker once the chief has saved it."""
-        path = self.save_checkpoint()
+        if not self.finished:  # whose last checkpoint may be all that is left of the end
+            self.save_checkpoint()
         wait_for_all(self.strategy)
+        path = self.store.path_of(self.done)
         raise Stopped(number, f": {path} is saved; the same flags and --resume go on from it")
 
-    def end_epoch(self, watcher: EpochWatcher) -> None:
-        """Validates, records the epoch's figures, keeps its weights if best, checkpoints.
+    def validate(self) -> None:
+        """Validates, records the figures, keeps the weights if they are the best, checkpoints.
 
         Raises:
             UserError: the validation loss is not finite.
         """
         progress = self.progress
         validation = evaluate(self.steps, self.validation, self.stop_if_asked)
-        if not np.isfinite(validation["loss"]):
+        row = self.validations.row(self.done, figures(progress.sums, self.rate), validation)
+        if not np.isfinite(row["val_loss"]):
             raise UserError(
-                f"the validation loss is not finite after epoch {progress.epoch + 1}: start again "
-                "with a lower --learning_rate"
+                f"the validation loss is not finite after epoch {row['epoch']}: start again with a "
+                "lower --learning_rate"
             )
-        trained = self.figures()
-        progress.history.append(
-            {
-                "epoch": progress.epoch + 1,
-                **{name: trained.pop(name) for name in MEANS},
-                **{f"val_{name}": value for name, value in validation.items()},
-                **trained,
-            }
-        )
-        if self.improved():
-            progress.best_epoch = progress.epoch + 1
+        if self.validations.record(progress, row):
             self.store.save_best(progress)
-        waited = progress.epoch + 1 - (progress.best_epoch or 0)
-        progress.stopped = self.options.patience is not None and waited > self.options.patience
-        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+        progress.sums = {}
+        self.watcher.validated(row)
         self.save_checkpoint()
-        watcher.end(progress)
+        self.watcher.end(progress)
 
     def evaluate(self, source: BatchSource) -> dict[str, float]:
         """The weighted mean `loss` and `accuracy` over a whole split."""
         return evaluate(self.steps, source)
 
-    def improved(self) -> bool:
-        """Whether the newest epoch beats the best one before it; the first always does."""
-        sign = -1 if self.monitor.endswith("loss") else 1
-        scores = [sign * row[self.monitor] for row in self.progress.history]
-        best = self.progress.best_epoch
-        return best is None or scores[-1] > scores[best - 1]
-
-    def save_checkpoint(self) -> Path:
+    def save_checkpoint(self) -> None:
         """Writes all that resuming needs; only the chief does."""
-        done = self.progress.epoch * self.train.steps + self.progress.step
-        path = self.store.save(self.progress, done)
-        if self.chief and self.progress.best_epoch is not None:
+        self.watcher.flush()
+        self.store.save(self.progress, self.done)
+        if self.chief and self.progress.best is not None:
             run_files.drop_aside(self.run_dir)  # the run that this one overwrites
-        return path

@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from gpt2_tuning.files import write_text
 from gpt2_tuning.progress_bar import ProgressBar
-from gpt2_tuning.training.checkpoint import Progress as RunProgress
-from gpt2_tuning.training.steps import TRAINING
+from gpt2_tuning.training.board import Board
+from gpt2_tuning.training.progress import Progress as RunProgress
+from gpt2_tuning.training.run_files import TRAIN, VALIDATION
+from gpt2_tuning.training.steps import TRAINING, means
 
 try:
     import resource
@@ -30,16 +32,21 @@ LINE_SECONDS = 30.0
 """Between two lines of progress where no terminal can show a moving one."""
 
 
-class EpochWatcher:
+class RunWatcher:
     """Shows and records a run's progress; to be used as a context manager.
 
-    metrics.csv is written anew from the run's history after every epoch, so a resumed run, or one
-    whose file was cut short, has every row once. In TensorBoard `train/` has the figures of the
-    steps, `epoch/` the rows of metrics.csv.
+    metrics.csv is written anew from the run's history after every validation, so a resumed run, or
+    one whose file was cut short, has every row once. So has TensorBoard's log every point.
+
+    Args:
+        run_dir: the run's directory.
+        updates: in the whole run.
+        steps: updates in an epoch.
     """
 
-    def __init__(self, run_dir: Path, epochs: int, steps: int):
-        self.run_dir, self.epochs, self.steps = run_dir, epochs, steps
+    def __init__(self, run_dir: Path, updates: int, steps: int):
+        self.run_dir, self.updates, self.steps = run_dir, updates, steps
+        self.epochs = math.ceil(updates / steps)
         self.console = Console(highlight=False, soft_wrap=True)
         self.bar = ProgressBar(
             TextColumn("{task.description}"),
@@ -50,13 +57,13 @@ class EpochWatcher:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=epochs * steps)
-        self.board = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
+        self.task = self.bar.add_task("", total=updates)
+        self.board = Board(run_dir)
         self.clock = self.started = self.last_line = time.monotonic()
         self.first_step: int | None = None
         self.compiled_steps, self.compile_seconds = 0, 0.0
 
-    def __enter__(self) -> "EpochWatcher":
+    def __enter__(self) -> "RunWatcher":
         self.bar.start()
         return self
 
@@ -94,22 +101,22 @@ class EpochWatcher:
         self.compiled_steps += what == TRAINING
 
     def lap(self) -> float:
-        """Seconds since it was called before, or since the epoch began."""
+        """Seconds since it was called before, or since training went on."""
         before, self.clock = self.clock, time.monotonic()
         return self.clock - before
 
     def begin(self, progress: RunProgress) -> None:
-        """An epoch starts, or goes on after a resume."""
+        """Training starts, or goes on after a validation or a resume."""
         self.lap()
-        done = progress.epoch * self.steps + progress.step
+        done = progress.updates(self.steps)
         if self.first_step is None:
             self.first_step, self.started = done, self.clock
         text = f"epoch {progress.epoch + 1}/{self.epochs}"
         self.bar.update(self.task, description=text, completed=done)
 
     def advance(self, progress: RunProgress, figures: Mapping[str, float]) -> None:
-        """Steps were done; `figures` are the epoch's so far, such as its mean `loss`."""
-        done = progress.epoch * self.steps + progress.step
+        """Steps were done; `figures` are those since the last validation, such as `loss`."""
+        done = progress.updates(self.steps)
         text = f"epoch {progress.epoch + 1}/{self.epochs}  loss {figures['loss']:.4f}"
         self.bar.update(self.task, description=text, completed=done)
         if not self.console.is_terminal and self.clock - self.last_line >= LINE_SECONDS:
@@ -118,7 +125,10 @@ class EpochWatcher:
                 f"{text}  step {progress.step}/{self.steps}  "
                 f"{figures['tokens_per_second']:,.0f} tokens/s  {self.time_left(done)} left"
             )
-        self.log(done, "train", figures)
+
+    def log(self, update: int, figures: Mapping[str, float]) -> None:
+        """Gives TensorBoard the figures of the updates since the last ones it was given."""
+        self.board.log(TRAIN, update, figures)
 
     def time_left(self, done: int) -> str:
         """How long the remaining steps take at this process's pace, such as 1:02:30."""
@@ -126,36 +136,38 @@ class EpochWatcher:
         if steps > self.compiled_steps:  # else compiling is all that was seen so far
             spent, steps = spent - self.compile_seconds, steps - self.compiled_steps
         pace = spent / max(steps, 1)
-        seconds = round(pace * (self.epochs * self.steps - done))
+        seconds = round(pace * (self.updates - done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
+    def validated(self, row: Mapping[str, float]) -> None:
+        """Gives TensorBoard the figures of a validation."""
+        found = {name[4:]: value for name, value in row.items() if name.startswith("val_")}
+        self.board.log(VALIDATION, int(row["update"]), found)
+
     def end(self, progress: RunProgress) -> None:
-        """An epoch is done and validated; its figures are the history's last row."""
+        """A validation is done and kept; its figures are the history's last row."""
         row = progress.history[-1]
-        best = "  best so far" if progress.best_epoch == row["epoch"] else ""
+        best = "  best so far" if progress.best == len(progress.history) else ""
+        epochs = in_short(self.updates / self.steps)
         self.console.print(
-            f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  "
+            f"epoch {in_short(row['epoch'])}/{epochs}  loss {row['loss']:.4f}  "
             f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  "
             f"{row['seconds']:.0f} s  {row['tokens_per_second']:,.0f} tokens/s{best}"
         )
         if progress.stopped:
-            self.console.print(f"stopped early: epoch {progress.best_epoch} was the best")
-        self.log(progress.epoch * self.steps, "epoch", row)
+            kept = in_short(progress.best_row()["epoch"])
+            self.console.print(f"stopped early: epoch {kept} was the best")
         self.record(progress)
 
-    def log(self, step: int, kind: str, figures: Mapping[str, float]) -> None:
-        """Gives figures to TensorBoard.
+    def resumed(self, progress: RunProgress) -> None:
+        """A run goes on from there: what was recorded after it goes, what is missing comes."""
+        validated = progress.history[-1]["update"] if progress.history else 0
+        self.board.go_back(progress.updates(self.steps), int(validated))
+        self.record(progress)
 
-        Raises:
-            OSError: the disk is full or cannot be written to.
-        """
-        try:
-            with self.board.as_default(step=step):
-                for name, value in figures.items():
-                    tf.summary.scalar(f"{kind}/{name}", value)
-        except tf.errors.OpError as error:
-            reason = error.message.splitlines()[0].rpartition("}} ")[2]
-            raise OSError(f"cannot write TensorBoard's log: {reason}") from error
+    def flush(self) -> None:
+        """Writes TensorBoard's log so far, which a checkpoint is to follow."""
+        self.board.flush()
 
     def record(self, progress: RunProgress) -> None:
         """Writes metrics.csv as the history has it, whatever is there."""
@@ -165,10 +177,10 @@ class EpochWatcher:
             (self.run_dir / METRICS_FILE).unlink(missing_ok=True)
 
 
-class SilentWatcher(EpochWatcher):
+class SilentWatcher(RunWatcher):
     """Shows and records nothing: for workers that are not the chief."""
 
-    def __init__(self, run_dir: Path, epochs: int, steps: int):
+    def __init__(self, run_dir: Path, updates: int, steps: int):
         """Opens no file."""
         self.clock = time.monotonic()
 
@@ -193,11 +205,25 @@ class SilentWatcher(EpochWatcher):
     def advance(self, progress: RunProgress, figures: Mapping[str, float]) -> None:
         """Says nothing."""
 
+    def log(self, update: int, figures: Mapping[str, float]) -> None:
+        """Writes nothing."""
+
+    def validated(self, row: Mapping[str, float]) -> None:
+        """Writes nothing."""
+
     def end(self, progress: RunProgress) -> None:
         """Says nothing."""
 
-    def record(self, progress: RunProgress) -> None:
-        """Writes nothing."""
+    def resumed(self, progress: RunProgress) -> None:
+        """Changes nothing."""
+
+    def flush(self) -> None:
+        """Nothing is open."""
+
+
+def in_short(epochs: float) -> str:
+    """A number of epochs with two decimals at most: 3, 0.5, 1.33."""
+    return f"{round(epochs, 2):g}"
 
 
 def as_csv(rows: list[dict[str, float]]) -> str:
@@ -207,6 +233,19 @@ def as_csv(rows: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def figures(sums: Mapping[str, float], learning_rate: float) -> dict[str, float]:
+    """How the updates went that have added up to `sums`."""
+    return {
+        **means(sums),
+        "learning_rate": learning_rate,
+        "grad_norm": sums["norm"] / sums["updates"],
+        "padding_share": 1 - sums["real"] / sums["computed"],
+        "tokens_per_second": sums["computed"] / sums["seconds"],
+        "seconds": sums["seconds"],
+        "peak_memory_mb": peak_memory_mb(),
+    }
 
 
 def peak_memory_mb() -> float:

@@ -1,0 +1,42 @@
+"""What a model is measured against: how often each answer came in training, and nothing read.
+
+For classes the answers are labels; for language models tokens, which makes it a unigram model.
+"""
+
+import numpy as np
+
+from gpt2_tuning.config import TOKENIZER_IDS
+from gpt2_tuning.data.batch_arrays import spread, target_counts
+from gpt2_tuning.data.tfrecords import Records
+
+SMOOTHING = 0.1
+"""Added to every count, so that what training never had is not impossible."""
+ROWS_AT_ONCE = 4096
+
+
+def frequency_figures(train: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+    """The mean `loss` and the `accuracy` of a split by the frequencies of the train split.
+
+    The loss is that of the answers' shares in training, the accuracy that of its commonest answer.
+
+    Args:
+        train: how often each answer is in the train split, int [answers].
+        counts: the same of the split, which has at least one.
+    """
+    smoothed = train + SMOOTHING
+    total = counts.sum()
+    return {
+        "loss": float(-(counts * np.log(smoothed / smoothed.sum())).sum() / total),
+        "accuracy": float(counts[train.argmax()] / total),
+    }
+
+
+def learnt_token_counts(records: Records) -> np.ndarray:
+    """How often each token is learnt in a language model's split: int64 [50257]."""
+    learnt, counts = target_counts(records), np.zeros(TOKENIZER_IDS, np.int64)
+    for start in range(0, len(records), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        row, place = spread(learnt[rows])
+        first = records.offsets[1:][rows] - learnt[rows]  # an example's last tokens are learnt
+        counts += np.bincount(records.tokens[first[row] + place], minlength=TOKENIZER_IDS)
+    return counts

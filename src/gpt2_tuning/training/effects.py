@@ -1,0 +1,92 @@
+"""Which flags of the scripts have an effect only beside others: a table for each kind of script."""
+
+from gpt2_tuning.needs import Implied, Need, Needs
+
+CUT = Need(
+    lambda o: o.limit is not None or not (o.train_file and o.validation_file and o.test_file),
+    "a split to set aside, or --limit: with a file for each split nothing is drawn",
+)
+COLUMNS = Need(
+    lambda o: o.dataset or any(path.suffix.lower() != ".txt" for path in o.train_file),
+    "a file with columns, or --dataset: a .txt file is all text",
+)
+PREPARE: Needs = {"seed": [CUT]}
+PREPARE_TEXT: Needs = {**PREPARE, "text_column": [COLUMNS]}
+
+LORA = Need(lambda o: o.lora_rank > 0, "--lora_rank above 0: rank 0 tunes every weight")
+SIZE = Need(
+    lambda o: o.pretrained in (None, "none"),
+    "the published weights of that size or --pretrained none: other weights have a size of their "
+    "own",
+)
+LATER = Need(
+    lambda o: (
+        o.patience is None
+        or o.patience < o.epochs
+        or (o.validate_every or o.max_updates) is not None
+    ),
+    "more --epochs than that, or --validate_every: else it stops no run",
+)
+TRAIN: Needs = {
+    "model_size": [SIZE],
+    "lora_alpha": [LORA],
+    "lora_dropout": [LORA],
+    "lora_targets": [LORA],
+    "patience": [LATER],
+}
+
+EVALUATE = Need(lambda o: o.evaluate, "--evaluate")
+INPUT = Need(lambda o: o.input, "--input, the file whose columns are meant")
+LABEL: Needs = {
+    "dataset_dir": [EVALUATE],
+    "batch_size": [
+        Need(
+            lambda o: o.input or o.evaluate or any(len(given) > 1 for given in o.texts().values()),
+            "several texts: --input, --evaluate, or a flag given more than once",
+        )
+    ],
+    "text_column": [INPUT],
+    "premise_column": [INPUT],
+    "hypothesis_column": [INPUT],
+}
+
+WRITES = Need(
+    lambda o: o.writes, "something to write: --prompt, --input, --interactive or --evaluate"
+)
+CONTINUES = Need(lambda o: o.writes, "something to write: --prompt, --input or --interactive")
+DRAWS = Need(
+    lambda o: o.sampling_method != "greedy",
+    "--sampling_method temperature, top_k or top_p: greedy draws nothing",
+)
+GENERATION: Needs = {
+    "dataset_dir": [EVALUATE],
+    "batch_size": [
+        Need(
+            lambda o: o.input or o.evaluate or len(o.prompt) > 1,
+            "several texts: --input, --evaluate, or --prompt given more than once",
+        )
+    ],
+    "max_new_tokens": [WRITES],
+    "sampling_method": [WRITES],
+    "temperature": [WRITES, DRAWS],
+    "top_k": [WRITES, Need(lambda o: o.sampling_method == "top_k", "--sampling_method top_k")],
+    "top_p": [WRITES, Need(lambda o: o.sampling_method == "top_p", "--sampling_method top_p")],
+    "stop": [WRITES],
+    "seed": [WRITES, DRAWS],
+    "rouge_rows": [EVALUATE],
+    "instruction_column": [INPUT],
+    "context_column": [INPUT],
+    "prompt_column": [INPUT],
+}
+CONTINUATION: Needs = {
+    **{
+        name: [CONTINUES if n is WRITES else n for n in found] for name, found in GENERATION.items()
+    },
+    "rouge_rows": [Need(lambda o: False, "responses to compare: plain text has none")],
+}
+SAMPLING: Implied = {
+    "top_k": ("sampling_method", "top_k"),
+    "top_p": ("sampling_method", "top_p"),
+    "temperature": ("sampling_method", "temperature"),
+}
+"""A way to choose tokens that is given a value is the one that is meant."""
