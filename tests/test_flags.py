@@ -12,8 +12,8 @@ import yaml
 
 from classification_tuning import train as classification_train
 from gpt2_tuning import cli
+from gpt2_tuning.options.testing import GenerationOptions, LabelOptions
 from gpt2_tuning.training import run_directory
-from gpt2_tuning.training.options import GenerationOptions, LabelOptions
 
 LORA = "needs --lora_rank above 0: rank 0 tunes every weight"
 DRAWS = "--sampling_method temperature, top_k or top_p: greedy draws nothing"

@@ -7,8 +7,8 @@ import tensorflow as tf
 import yaml
 from prepared_sets import ROWS, header
 
+from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.training import precision, run, run_directory
-from gpt2_tuning.training.options import ClassifierOptions
 
 METADATA = header(splits={name: {"files": []} for name in ROWS})
 H200, A100, T4 = ("NVIDIA H200", (9, 0)), ("NVIDIA A100", (8, 0)), ("Tesla T4", (7, 5))

@@ -10,7 +10,7 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.training.options import LanguageModelOptions, TrainOptions
+from gpt2_tuning.options.training import LanguageModelOptions, TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.summary import FEW_UPDATES, summary, ways_to_more
 

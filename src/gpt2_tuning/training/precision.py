@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import tensorflow as tf
 
 from gpt2_tuning.memory import BYTES
-from gpt2_tuning.training.options import Precision, TrainOptions
+from gpt2_tuning.options.training import Precision, TrainOptions
 from gpt2_tuning.training.run_directory import begun_with
 
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)

@@ -8,7 +8,7 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.models.parameters import count_parameters
 from gpt2_tuning.models.tunable import TunableModel
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.strategy import uses_gpu
 
 FEW_UPDATES = 100

@@ -19,11 +19,11 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training import checkpoint, out_of_memory, run_directory, run_files
 from gpt2_tuning.training.checkpoint import Checkpoints
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
-from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.progress import Progress
 from gpt2_tuning.training.steps import SUMS, TRAINING, StepFunctions, evaluate
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
