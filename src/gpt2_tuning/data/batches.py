@@ -94,11 +94,13 @@ class BatchSource:
     records: Records
     batch_size: int
     make_batch: MakeBatch = classification_batch
+    bucket_count: int = BUCKETS
+    """How many lengths rows are padded to, at most."""
 
     @functools.cached_property
     def buckets(self) -> np.ndarray:
-        """int64 [<= BUCKETS], rising: the lengths that rows are padded to."""
-        return choose_buckets(self.records.lengths)
+        """int64 [<= bucket_count], rising: the lengths that rows are padded to."""
+        return choose_buckets(self.records.lengths, self.bucket_count)
 
     @property
     def rows(self) -> int:
