@@ -1,1 +1,1 @@
-"""The command lines: each field is a flag, its docstring the flag's help, its default the flag's."""
+"""The command lines: a field is a flag, its docstring the help, its default the flag's default."""
