@@ -41,7 +41,7 @@ def summary(
     ]
     if updates < FEW_UPDATES and not options.resume:
         lines.append(
-            f"warning: {counted(updates, 'update')} are few to learn from: "
+            f"warning: only {counted(updates, 'update')} to learn from: "
             f"{' or '.join(ways_to_more(options, train))} would make {FEW_UPDATES} or more"
         )
     parts = replicas * options.gradient_accumulation
@@ -61,6 +61,8 @@ def summary(
 
 def ways_to_more(options: TrainOptions, train: BatchSource) -> list[str]:
     """The flags, each alone, with which the run would have FEW_UPDATES updates or more."""
+    if options.max_updates is not None:
+        return [f"--max_updates {FEW_UPDATES}"]
     ways = [f"--epochs {-(-FEW_UPDATES // train.steps)}"]
     steps = -(-FEW_UPDATES // options.epochs)
     smaller = (train.rows - 1) // (steps - 1) if steps > 1 else 0

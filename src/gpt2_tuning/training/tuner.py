@@ -30,7 +30,6 @@ from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for
 from gpt2_tuning.training.validations import Validations
 from gpt2_tuning.training.variables import changing_variables, frozen_weights
 from gpt2_tuning.training.watching import (
-    METRICS_FILE,
     RunWatcher,
     SilentWatcher,
     figures,
@@ -186,7 +185,7 @@ class Tuner:
         """Goes back to the newest checkpoint; to the beginning where none was written yet."""
         if not checkpoint.checkpoints(self.checkpoints):
             # The first validation's checkpoint is written before metrics.csv is.
-            if (self.run_dir / METRICS_FILE).exists():
+            if (self.run_dir / run_files.METRICS_FILE).exists():
                 raise UserError(
                     f"{self.checkpoints} has lost its checkpoints: nothing to resume from; start "
                     "the run again with --overwrite"
