@@ -245,6 +245,7 @@ WRONG = [
     "classification_tuning/train.py",
     "classification_tuning/prep_dataset.py",
     "classification_tuning/prep_dataset.py --train_file rows.csv",
+    "classification_tuning/train.py --lr 1",
     "classification_tuning/train.py --dataset_dir nowhere",
     "classification_tuning/train.py --dataset_dir emotion",
     "classification_tuning/train.py --output_dir run",
