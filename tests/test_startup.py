@@ -93,6 +93,7 @@ def flags_of_xla(given, card):
             "a card",
             "--xla_gpu_autotune_level=2 --xla_gpu_enable_triton_gemm=false",
         ),
+        ({"XLA_FLAGS": "/a/file/of.flags"}, "a card", "/a/file/of.flags"),
         (
             {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=true"},
             "a card",
