@@ -101,7 +101,7 @@ def flags_of_xla(given, card):
         ),
         ({}, None, "None"),
     ],
-    ids=["none", "others", "this one", "no card"],
+    ids=["none", "others", "a file", "this one", "no card"],
 )
 def test_triton_is_off_on_a_gpu_unless_the_user_has_spoken(monkeypatch, given, card, expected):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
