@@ -93,7 +93,6 @@ def flags_of_xla(given, card):
             "a card",
             "--xla_gpu_autotune_level=2 --xla_gpu_enable_triton_gemm=false",
         ),
-        ({"XLA_FLAGS": "/a/file/of.flags"}, "a card", "/a/file/of.flags"),
         (
             {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=true"},
             "a card",
@@ -101,7 +100,7 @@ def flags_of_xla(given, card):
         ),
         ({}, None, "None"),
     ],
-    ids=["none", "others", "a file", "this one", "no card"],
+    ids=["none", "others", "this one", "no card"],
 )
 def test_triton_is_off_on_a_gpu_unless_the_user_has_spoken(monkeypatch, given, card, expected):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
@@ -109,6 +108,13 @@ def test_triton_is_off_on_a_gpu_unless_the_user_has_spoken(monkeypatch, given, c
     assert done.stdout == f"{expected}\n"
     said = expected.endswith("triton_gemm=false")
     assert done.stderr.count("note: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false is set") == said
+
+
+def test_a_file_of_flags_stays_as_it_is(tmp_path):
+    """XLA takes what does not begin with a dash for the name of one, whole."""
+    (tmp_path / "flags").write_text("--xla_cpu_multi_thread_eigen=true\n")
+    done = flags_of_xla({"XLA_FLAGS": str(tmp_path / "flags")}, "a card")
+    assert (done.stdout, done.stderr) == (f"{tmp_path / 'flags'}\n", "")
 
 
 @pytest.mark.parametrize("task", ["classification", "entailment", "instruction", "text"])
