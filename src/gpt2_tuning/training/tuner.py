@@ -108,6 +108,7 @@ class Tuner:
         frozen = frozen_weights(self.model)
         return {
             **{name: settings[name] for name in settings if name not in apart},
+            **({checkpoint.UPDATES: self.train.divided} if self.train.divided else {}),
             "learning_rate": learning_rate,
             "train split": self.train.records.checksum(),
             "validation split": self.validation.records.checksum(),
@@ -245,7 +246,8 @@ class Tuner:
             progress.advance(self.train.steps)
             if not np.isfinite([*values, norm]).all():
                 self.refuse_batch(batch)
-            counted = {"norm": norm, "real": batch.real_tokens, "computed": batch.computed_tokens}
+            computed = self.steps.computed_tokens(batch)
+            counted = {"norm": norm, "real": batch.real_tokens, "computed": computed}
             progress.add({**dict(zip(SUMS, values, strict=True)), **counted, "updates": 1})
         pending.clear()
         progress.add({"seconds": self.watcher.lap()})
