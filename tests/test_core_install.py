@@ -39,19 +39,19 @@ for module, names in not_on_windows.items():
     for name in names:
         delattr(sys.modules[module], name)
 
-calls = []
+calls = []  # of ours: pyarrow has disabled the garbage collector, too, and enabled it again
 for module, name in ((os, "dup2"), (gc, "freeze"), (gc, "disable")):
     def called(*given, name=name, function=getattr(module, name)):
-        calls.append(name)
+        if sys._getframe(1).f_globals["__name__"].startswith("gpt2_tuning"):
+            calls.append(name)
         return function(*given)
     setattr(module, name, called)
 
+watched = ("sklearn", "matplotlib", "pandas")
 class Watcher:  # is asked for every module that is imported
     @staticmethod
     def find_spec(name, path=None, target=None):
-        import_watched = [name for name in ("sklearn", "matplotlib", "pandas")
-                          if sys.modules.get(name, name) is None]
-        calls.extend(f"hid {name}" for name in import_watched)
+        calls.extend(f"hid {name}" for name in watched if sys.modules.get(name, name) is None)
 
 sys.meta_path.insert(0, Watcher)
 before = dict(os.environ)

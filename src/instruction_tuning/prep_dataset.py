@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.options import PrepareOptions, require
+from gpt2_tuning.options.preparation import PrepareOptions
+from gpt2_tuning.options.ranges import require
 
 if TYPE_CHECKING:
     from gpt2_tuning.data.examples import Dropped, Example

@@ -16,7 +16,7 @@ from tuner_runs import (
 )
 
 from gpt2_tuning.interrupts import Stopped
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.progress import Progress
 from gpt2_tuning.training.validations import Validations
 from gpt2_tuning.training.watching import MEASURED

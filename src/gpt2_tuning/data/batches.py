@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from gpt2_tuning.data.batch_arrays import Batch, PlannedBatch, classification_batch
+from gpt2_tuning.data.batch_arrays import (
+    Batch,
+    PlannedBatch,
+    classification_batch,
+    up_to_multiple,
+)
 from gpt2_tuning.data.tfrecords import Records
 
 BUCKETS = 12
@@ -113,6 +118,11 @@ class BatchSource:
         return -(-self.rows // self.batch_size)
 
     @property
+    def divided(self) -> str | None:
+        """How the examples are divided into updates, where earlier versions did otherwise."""
+        return None
+
+    @property
     def content(self) -> str:
         """What there is to learn from, for people to read."""
         return f"{len(self.records):,} examples"
@@ -132,6 +142,15 @@ class BatchSource:
     def in_order(self) -> Iterator[Batch]:
         """Yields every row once, in an order that never changes."""
         yield from self.made(self.plan_in_order())
+
+    def padding_share(self, parts: int = 1) -> float:
+        """The share of padding in what an epoch computes, its batches in so many equal parts."""
+        plan = self.plan(0, 0)
+        computed = sum(
+            up_to_multiple(planned.row_count or self.batch_size, parts) * planned.length
+            for planned in plan
+        )
+        return 1 - float(self.records.lengths.sum() / computed)
 
     def made(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:
         """Yields the batches of a plan."""
