@@ -72,20 +72,25 @@ def chosen(patterns: Sequence[str]) -> list[str]:
 
 
 def measure(options: Options) -> int:
-    """Measures the cases one after another, prints a table and writes the figures."""
+    """Measures the cases one after another, writes their figures and prints a table."""
     console, found = Console(highlight=False, soft_wrap=True), []
     for layers in options.layers:
         for name in chosen(options.cases):
             if layers == options.layers[-1] or name in FEW:
                 found.append(figures_of(name, layers, options))
                 console.print(as_line(found[-1]))
-    device = next((case["device"] for case in found if "device" in case), "")
-    asked = {name: getattr(options, name) for name in ("precision", "rows", "length")}
-    content = {"machine": machine.described(device), **asked, "cases": found}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                write(found, options)  # at once: the time on a lent machine may end
     console.print(as_table(found))
     return int(any("error" in case for case in found))
+
+
+def write(cases: Sequence[dict[str, Any]], options: Options) -> None:
+    """Writes the figures of the cases so far."""
+    device = next((case["device"] for case in cases if "device" in case), "")
+    asked = {name: getattr(options, name) for name in ("precision", "rows", "length")}
+    content = {"machine": machine.described(device), **asked, "cases": cases}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def figures_of(name: str, layers: int, options: Options) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from benchmarks.processes import ENVIRONMENT, ROOT
 from gpt2_tuning import cli
 from gpt2_tuning.compiled_cache import ENTRIES
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.watching import METRICS_FILE
+from gpt2_tuning.training.run_files import METRICS_FILE
 
 COMPILED = re.compile(r"compiling the (\w+) step… ([\d.]+) s")
 """What training says of each step that it compiles; here no terminal can show a moving line."""
@@ -37,6 +37,15 @@ FIGURES = {
     "compiled": "modules compiled",
     "padding": "padding",
 }
+
+TARGETS: dict[tuple[str, str], dict[str, float]] = {
+    ("demo", COLD): {"seconds": 60},
+    ("emotion", COLD): {"step_shapes": 4, "first_steps_seconds": 150, "padding": 0.1},
+    ("emotion", WARM): {"first_steps_seconds": 15},
+    ("rte", COLD): {"padding": 0.1},
+    ("alpaca", COLD): {"padding": 0.1},
+}
+"""The most that a figure should be, on an H100; a line says which are above."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +60,10 @@ class Options:
     model_size: str = "124M"
     """Of the run on emotion, which is the one to look at; rte and alpaca are of size tiny, for the
     share of their padding."""
-    limit: int = 2000
-    """Rows of each data set."""
+    limit: int | None = None
+    """Take only this many rows of each data set."""
+    timeout: int = 300
+    """Seconds after which a script is given up."""
     work: Path = ROOT / "benchmarks" / "work" / "first_run"
     """Made anew: data, runs, and what is compiled. The figures are in its figures.json."""
 
@@ -113,6 +124,7 @@ def measure(options: Options) -> int:
         shutil.rmtree(options.work)
     options.work.mkdir(parents=True)
     (options.work / MARK).touch()
+    described = machine.described(device())
     for name in options.runs:
         if RUNS[name].file and not options.data:
             console.print(f"{name}: left out, for want of --data")
@@ -120,11 +132,23 @@ def measure(options: Options) -> int:
         for figures in figures_of(name, options):
             found.append(figures)
             console.print(as_line(figures))
-    content = {"machine": machine.described(device(options)), "runs": found}
-    text = json.dumps(content, indent=1) + "\n"
-    (options.work / "figures.json").write_text(text, encoding="utf-8")
+            content = {"machine": described, "runs": found}
+            text = json.dumps(content, indent=1) + "\n"
+            (options.work / "figures.json").write_text(text, encoding="utf-8")
     console.print(as_table(found))
+    for line in above(found):
+        console.print(line)
     return int(any("error" in figures for figures in found))
+
+
+def above(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each figure that is above its target."""
+    for figures in found:
+        for name, most in TARGETS.get((figures["run"], figures["state"]), {}).items():
+            value = figures[name]
+            if value > most:
+                line = f"{figures['run']} {figures['state']}: {FIGURES[name]}"
+                yield f"above its target: {line} {as_cell(value)}, not {as_cell(most)}"
 
 
 def figures_of(name: str, options: Options) -> Iterator[dict[str, Any]]:
@@ -133,18 +157,19 @@ def figures_of(name: str, options: Options) -> Iterator[dict[str, Any]]:
     prepare = [*run.prepare, "--output_dir", str(place / "data")]
     if run.file:
         assert options.data
-        prepare += ["--train_file", str(options.data / run.file), "--limit", str(options.limit)]
+        prepare += ["--train_file", str(options.data / run.file)]
+        prepare += ["--limit", str(options.limit)] if options.limit else []
     train = [*run.train, "--dataset_dir", str(place / "data")]
     if name == "emotion":
         train += base_of(options)
     environment = {"XDG_CACHE_HOME": str(place / "cache")}
     try:
-        script(run.task, "prep_dataset.py", prepare, environment)
+        script(run.task, "prep_dataset.py", prepare, environment, options.timeout)
         for state in (COLD, WARM):
             before, output = compiled(place), place / state
             arguments = [*train, "--output_dir", str(output)]
             start = time.perf_counter()
-            said = script(run.task, "train.py", arguments, environment)
+            said = script(run.task, "train.py", arguments, environment, options.timeout)
             figures = {
                 "seconds": time.perf_counter() - start,
                 "compiled": compiled(place) - before,
@@ -155,6 +180,8 @@ def figures_of(name: str, options: Options) -> Iterator[dict[str, Any]]:
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or error.stdout or "").strip().splitlines() or [str(error)]
         yield {"run": name, "state": "", "error": lines[-1][:300]}
+    except subprocess.TimeoutExpired:
+        yield {"run": name, "state": "", "error": f"longer than {options.timeout} s"}
 
 
 def base_of(options: Options) -> list[str]:
@@ -166,8 +193,10 @@ def base_of(options: Options) -> list[str]:
     return ["--pretrained", str(base)]
 
 
-def script(task: str, name: str, arguments: list[str], environment: dict[str, str]) -> str:
-    """What a task's script prints to standard output; raises CalledProcessError where it fails."""
+def script(
+    task: str, name: str, arguments: list[str], environment: dict[str, str], timeout: int
+) -> str:
+    """What a task's script prints to standard output; raises subprocess's errors."""
     return subprocess.run(
         [sys.executable, f"{task}/{name}", *arguments],
         cwd=ROOT / "src",
@@ -175,6 +204,7 @@ def script(task: str, name: str, arguments: list[str], environment: dict[str, st
         capture_output=True,
         text=True,
         check=True,
+        timeout=timeout,
     ).stdout
 
 
@@ -195,7 +225,7 @@ def padding(output: Path) -> float:
         return float(list(csv.DictReader(lines))[-1]["padding_share"])
 
 
-def device(options: Options) -> str:
+def device() -> str:
     """The GPUs that TensorFlow sees, from a process that holds none of their memory afterwards."""
     code = "from benchmarks import ours; print('device', ours.about()['device'])"
     done = subprocess.run(

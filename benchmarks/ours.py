@@ -35,9 +35,9 @@ from gpt2_tuning.inference.generation import generate
 from gpt2_tuning.inference.sampling import Greedy, Sampler, TopP
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.base_model import make_model
 from gpt2_tuning.training.optimizer import make_optimizer
-from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.watching import peak_memory_mb

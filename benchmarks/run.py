@@ -22,7 +22,7 @@ from benchmarks.rounds import Rounds
 from gpt2_tuning import cli, nvidia
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.options import require
+from gpt2_tuning.options.ranges import require
 
 HERE = ROOT / "benchmarks"
 RESULTS = HERE / "results.json"

@@ -25,8 +25,8 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.training.base_model import lora_of
-from gpt2_tuning.training.options import ClassifierOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
 

@@ -16,7 +16,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import v4
 
-LARGEST = 300_000
+LARGEST = 500_000
 """Bytes that a notebook with its outputs may have."""
 
 

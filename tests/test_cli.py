@@ -10,7 +10,8 @@ import pytest
 
 from gpt2_tuning import cli
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.options import TestOptions, TrainOptions
+from gpt2_tuning.options.testing import TestOptions
+from gpt2_tuning.options.training import TrainOptions
 
 SCRIPTS = sorted(
     path

@@ -4,7 +4,11 @@ import json
 import subprocess
 
 import pytest
-from benchmarks import compile_time
+import tensorflow as tf
+from benchmarks import compile_step, compile_time, ours
+
+from gpt2_tuning.training import steps
+from gpt2_tuning.training.strategy import make_strategy
 
 ANSWER = {"device": "CPU", "first_step_s": 3.0, "step_ms": 1.5}
 
@@ -42,6 +46,25 @@ def test_cases_differ_in_what_they_are_named_for(started, tmp_path, capsys):
     ]
     assert content["cases"][0] == {"case": "static", "layers": 2, **ANSWER}
     assert "static/triton" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("static", "length"), [(True, 16), (False, None)])
+def test_a_trace_knows_the_lengths_where_they_are_to_be_static(static, length, monkeypatch):
+    for name in ("uses_gpu", "EachShape"):
+        monkeypatch.setattr(steps, name, getattr(steps, name))
+    compile_step.compile_whole(static)
+    known = []
+
+    class Model:
+        compute_dtype = "float32"
+
+        def loss_sums(self, inputs, targets, weights, training):
+            known.append(inputs["token_ids"].shape.as_list())
+            return tf.reduce_sum(weights), tf.reduce_sum(weights)
+
+    functions = steps.StepFunctions(Model(), make_strategy("one"))  # type: ignore[arg-type]
+    functions.evaluate(ours.shared_batch(2, 16, 8))
+    assert known == [[2, length]]
 
 
 def test_a_case_that_nobody_knows_is_one_line(started, capsys):

@@ -32,7 +32,7 @@ def started(monkeypatch):
         return subprocess.CompletedProcess(command, 0, SAID, "")
 
     monkeypatch.setattr(first_run.subprocess, "run", run)
-    monkeypatch.setattr(first_run, "device", lambda _: "a GPU")
+    monkeypatch.setattr(first_run, "device", lambda: "a GPU")
     return found
 
 
@@ -63,6 +63,7 @@ def test_the_second_of_two_trainings_finds_what_the_first_compiled(started, data
             "padding": 0.0625,
         }
     assert failed == {"run": "rte", "state": "", "error": "error: no column"}
+    assert content["machine"]["device"] == "a GPU"
     caches = {env["XDG_CACHE_HOME"] for _, env in started}
     assert caches == {str(work / "demo" / "cache"), str(work / "rte" / "cache")}
     assert os.environ.get("XDG_CACHE_HOME") not in caches
@@ -86,3 +87,23 @@ def test_what_cannot_be_measured_is_one_line_and_loses_nothing(
     assert capsys.readouterr().err == f"error: {said}\n"
     assert (tmp_path / "mine" / "file").exists()
     assert not started
+
+
+def test_figures_above_their_targets_are_named():
+    cold = {"run": "emotion", "state": "cold", "step_shapes": 4, "first_steps_seconds": 200.0}
+    found = [{**cold, "padding": 0.05}, {**cold, "state": "warm", "first_steps_seconds": 14.0}]
+    (line,) = first_run.above(found)
+    assert line == "above its target: emotion cold: s in first steps 200.000, not 150"
+
+
+def test_a_script_that_hangs_is_given_up_with_the_figures_so_far(data, tmp_path, monkeypatch):
+    def run(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(first_run.subprocess, "run", run)
+    monkeypatch.setattr(first_run, "device", lambda: "a GPU")
+    work = tmp_path / "work"
+    flags = ["--work", str(work), "--runs", "demo", "--timeout", "7"]
+    assert first_run.main(flags) == 1
+    (figures,) = json.loads((work / "figures.json").read_text())["runs"]
+    assert figures["error"] == "longer than 7 s"

@@ -12,8 +12,8 @@ import yaml
 
 from classification_tuning import train as classification_train
 from gpt2_tuning import cli
+from gpt2_tuning.options.testing import GenerationOptions, LabelOptions
 from gpt2_tuning.training import run_directory
-from gpt2_tuning.training.options import GenerationOptions, LabelOptions
 
 LORA = "needs --lora_rank above 0: rank 0 tunes every weight"
 DRAWS = "--sampling_method temperature, top_k or top_p: greedy draws nothing"
@@ -105,6 +105,8 @@ gpt2_tuning.commands.plan --card T4 --device gpu
     --device needs --card to be left out
 classification_tuning/train --patience 4
     --patience needs more --epochs than that
+classification_tuning/train --epochs 2 --max_updates 50
+    --epochs needs --max_updates to be left out: it ends the run
 classification_tuning/train --model_size tiny --pretrained DIR
     --model_size needs the published weights
 classification_tuning/train --logical_devices 2

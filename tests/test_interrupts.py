@@ -49,8 +49,11 @@ BUSY = """
     mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
     with interrupts.StopRequest() as stop, stop.at_once(" early"):
         lock(mutex)
-        print("busy", flush=True)
-        lock(mutex)  # for ever, and outside Python, as a compiler is for a minute
+        try:
+            print("busy", flush=True)
+            lock(mutex)  # for ever, and outside Python, as a compiler is for a minute
+        except interrupts.Stopped:  # the signal came sooner
+            lock(mutex)
 """
 
 

@@ -2,7 +2,7 @@
 
 Python blocks run as they are. Commands of `sh` blocks are read by the very parser of their script,
 and run in this process, one after another, with the changes that `substituted` makes; those of
-NOT_RUN are only read. The README's messages are those that scripts print.
+NOT_RUN are only read. The messages that the page on trouble explains are those that scripts print.
 """
 
 import importlib
@@ -39,7 +39,7 @@ SHELL = {
 }
 """Commands that are not ours, or would run everything."""
 
-TROUBLE = "When something goes wrong"
+TROUBLE = "docs/troubleshooting.md"
 NOT_TRIGGERED = {
     "the loss or its gradient is not finite at epoch …": "tests/training/test_tuner.py",
     "the run was started with --epochs …": "tests/training/test_resume.py",
@@ -49,7 +49,7 @@ NOT_TRIGGERED = {
     "OOM when allocating tensor": "needs a full memory",
     "cannot import name 'TFGPT2LMHeadModel'": "needs another transformers",
 }
-"""Beginnings of messages in the README that no test here provokes."""
+"""Beginnings of messages of that page that no test here provokes."""
 
 
 def blocks(text, language):
@@ -226,8 +226,8 @@ def test_files_named_in_the_text_exist(page):
 
 
 def messages():
-    """The messages of the README's trouble section."""
-    section = TEXTS["README.md"].split(f"## {TROUBLE}\n")[1].split("\n## ")[0]
+    """The messages that the page on trouble explains."""
+    section = TEXTS[TROUBLE]
     bullets = re.findall(r"^\* (.*?)(?=^\* |\n\n)", section, flags=re.MULTILINE | re.DOTALL)
     # What is code before the bullet's first colon outside code.
     heads = [re.match(r"(`[^`]*`|[^`:])*", bullet.replace("\n", " ")) for bullet in bullets]
@@ -245,6 +245,7 @@ WRONG = [
     "classification_tuning/train.py",
     "classification_tuning/prep_dataset.py",
     "classification_tuning/prep_dataset.py --train_file rows.csv",
+    "classification_tuning/train.py --lr 1",
     "classification_tuning/train.py --dataset_dir nowhere",
     "classification_tuning/train.py --dataset_dir emotion",
     "classification_tuning/train.py --output_dir run",
@@ -257,8 +258,8 @@ WRONG = [
 """Commands that a user gets wrong; the data of both tasks and text runs are there."""
 
 
-def test_messages_are_those_of_the_readme(in_home, capsys, monkeypatch):
-    """Each wrong command is answered by a message of the README, and there is one for each."""
+def test_messages_are_those_that_the_page_on_trouble_explains(in_home, capsys, monkeypatch):
+    """Each wrong command is answered by one of its messages, and there is one for each."""
     monkeypatch.setattr(paths, "repository_top", lambda: in_home / "trouble")
     base = str(in_home / "base")
     for line in (

@@ -110,6 +110,13 @@ def test_triton_is_off_on_a_gpu_unless_the_user_has_spoken(monkeypatch, given, c
     assert done.stderr.count("note: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false is set") == said
 
 
+def test_a_file_of_flags_stays_as_it_is(tmp_path):
+    """XLA takes what does not begin with a dash for the name of one, whole."""
+    (tmp_path / "flags").write_text("--xla_cpu_multi_thread_eigen=true\n")
+    done = flags_of_xla({"XLA_FLAGS": str(tmp_path / "flags")}, "a card")
+    assert (done.stdout, done.stderr) == (f"{tmp_path / 'flags'}\n", "")
+
+
 @pytest.mark.parametrize("task", ["classification", "entailment", "instruction", "text"])
 def test_preparation_answers_bad_files_without_tensorflow_or_datasets(task):
     run(

@@ -12,7 +12,7 @@ from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
 from gpt2_tuning.training.watching import MEASURED

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from gpt2_tuning import cli, paths
-from gpt2_tuning.training.options import PrepareOptions
+from gpt2_tuning.options.preparation import PrepareOptions
 
 TASK = "classification"
 DEFAULT_DATASET = "dair-ai/emotion"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tyro
 
 from gpt2_tuning import cli
-from gpt2_tuning.training.options import LabelOptions
+from gpt2_tuning.options.testing import LabelOptions
 
 TASK = "classification"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gpt2_tuning import cli, paths
 from gpt2_tuning.data import glue
-from gpt2_tuning.training.options import PrepareOptions
+from gpt2_tuning.options.preparation import PrepareOptions
 
 TASK = "entailment"
 DEFAULT_CONFIG = "rte"

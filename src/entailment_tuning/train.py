@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from gpt2_tuning import cli
-from gpt2_tuning.training.options import ClassifierOptions
+from gpt2_tuning.options.training import ClassifierOptions
 
 TASK = "entailment"
 

@@ -10,6 +10,12 @@ from gpt2_tuning import startup
 
 if TYPE_CHECKING:
     from gpt2_tuning.config import GPT2Config, LoRAConfig
+    from gpt2_tuning.data.datasets import (
+        classification_dataset,
+        instruction_dataset,
+        pair_dataset,
+        text_dataset,
+    )
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
     from gpt2_tuning.errors import UserError
     from gpt2_tuning.inference.classification import classify_pairs, classify_text
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
     from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
     from gpt2_tuning.models.gpt2_model import GPT2Model
+    from gpt2_tuning.training.objectives import Accuracy, CrossEntropy, Perplexity
 
 startup.set_defaults()
 
@@ -31,6 +38,13 @@ _HOMES = {
     "GPT2Model": "models.gpt2_model",
     "GPT2LanguageModel": "models.gpt2_language_model",
     "GPT2Classifier": "models.gpt2_classifier",
+    "Accuracy": "training.objectives",
+    "CrossEntropy": "training.objectives",
+    "Perplexity": "training.objectives",
+    "classification_dataset": "data.datasets",
+    "instruction_dataset": "data.datasets",
+    "pair_dataset": "data.datasets",
+    "text_dataset": "data.datasets",
     "classify_pairs": "inference.classification",
     "classify_text": "inference.classification",
     "generate_text": "inference.generation",
@@ -43,6 +57,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Accuracy",
+    "CrossEntropy",
     "GPT2Classifier",
     "GPT2Config",
     "GPT2LanguageModel",
@@ -50,19 +66,32 @@ __all__ = [
     "GPT2Tokenizer",
     "Greedy",
     "LoRAConfig",
+    "Perplexity",
     "Sampler",
     "Temperature",
     "TopK",
     "TopP",
     "UserError",
+    "classification_dataset",
     "classify_pairs",
     "classify_text",
     "generate_text",
+    "instruction_dataset",
+    "pair_dataset",
     "stream_text",
+    "text_dataset",
 ]
+
+_IN_KERAS_FILES = sorted(
+    {_HOMES[name] for name in ("GPT2Model", "GPT2LanguageModel", "GPT2Classifier", "CrossEntropy")}
+)
+"""Where the classes are that a `.keras` file may hold; Keras knows those that were imported."""
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] in _IN_KERAS_FILES:
+        for home in _IN_KERAS_FILES:
+            importlib.import_module(f"{__name__}.{home}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -50,7 +50,8 @@ def with_implied(options: OptionsT, given: Sequence[Given]) -> tuple[OptionsT, l
     """The options with what the flags that were given mean beside, and lines that say it."""
     names = {flag.name for flag in given}
     lines = [f"--{flag.name} is given twice: the last one counts" for flag in given if flag.again]
-    for flag, (other, value) in getattr(options, "IMPLIED", {}).items():
+    implied = options.IMPLIED if isinstance(options, WithImplied) else {}
+    for flag, (other, value) in implied.items():
         if flag in names and other not in names:
             options = dataclasses.replace(options, **{other: value})  # type: ignore[type-var]
             names.add(other)

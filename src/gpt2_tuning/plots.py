@@ -49,16 +49,15 @@ def plot_curves(
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
     size = 5 if len(epochs) <= 20 else 2.5
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
-        axis.axvline(
-            kept_epoch, color=QUIET_COLOR, lw=1, ls=":", label=f"epoch {kept_epoch:g}, kept"
-        )
-        axis.axhline(baseline[name], color=QUIET_COLOR, lw=1, ls="--", label=baseline_name)
         for key, label, color in (
             (name, "training (dropout on)", TRAIN_COLOR),
             (f"val_{name}", "validation", VALIDATION_COLOR),
         ):
             values = [row[key] for row in history]
             axis.plot(epochs, values, "o-", color=color, label=label, markersize=size)
+        behind: dict[str, Any] = {"color": QUIET_COLOR, "lw": 1, "zorder": 1}
+        axis.axvline(kept_epoch, ls=":", label=f"epoch {kept_epoch:g}, kept", **behind)
+        axis.axhline(baseline[name], ls="--", label=baseline_name, **behind)
         axis.set(
             xlabel="epoch",
             title=accuracy_name if name == "accuracy" else name,
@@ -67,15 +66,8 @@ def plot_curves(
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.margins(y=0.1)
         plain(axis)
-    handles, labels = axes[0].get_legend_handles_labels()
-    order = [2, 3, 0, 1]
-    figure.legend(
-        [handles[i] for i in order],
-        [labels[i] for i in order],
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-    )
+    shown = axes[0].get_legend_handles_labels()
+    figure.legend(*shown, loc="outside lower center", ncols=4, frameon=False)
     save(figure, path)
 
 

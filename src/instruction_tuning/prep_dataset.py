@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.options import PrepareOptions, require
+from gpt2_tuning.options.preparation import PrepareOptions
+from gpt2_tuning.options.ranges import require
 
 if TYPE_CHECKING:
     from gpt2_tuning.data.examples import Dropped, Example
@@ -129,32 +130,21 @@ def examples(
     split: str, source: "Source", columns: Columns, template: "Template", seq_len: int
 ) -> "Iterator[Example | Dropped]":
     """One example for each row, or the reason why there is none."""
-    from gpt2_tuning.data.examples import Dropped, instruction_example
-    from gpt2_tuning.data.prompts import prompt_tokens
+    from gpt2_tuning.data.prompts import instruction_examples
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
     from gpt2_tuning.data.words import WordTokenizer
 
-    tokenizer = GPT2Tokenizer()
-    by_words = WordTokenizer(tokenizer)
+    tokenizer = WordTokenizer(GPT2Tokenizer())
     for batch in source.splits[split].batches():
-        count = len(batch[columns.response])
-        contexts = batch[columns.context] if columns.context else [""] * count
-        instructions = [text or "" for text in batch[columns.instruction]]
-        responses = [(text or "").strip() for text in batch[columns.response]]
-        prompts = [
-            template.render(instruction, context or "")
-            for instruction, context in zip(instructions, contexts, strict=True)
-        ]
-        encoded = zip(
-            prompt_tokens(prompts, tokenizer), by_words.encode_batch(responses), strict=True
+        responses = [text or "" for text in batch[columns.response]]
+        yield from instruction_examples(
+            [text or "" for text in batch[columns.instruction]],
+            batch[columns.context] if columns.context else [""] * len(responses),
+            responses,
+            template,
+            seq_len,
+            tokenizer,
         )
-        for instruction, (prompt, response) in zip(instructions, encoded, strict=True):
-            if not instruction.strip():
-                yield Dropped("no instruction")
-            elif not response:
-                yield Dropped("empty response")
-            else:
-                yield instruction_example(prompt, response, seq_len)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

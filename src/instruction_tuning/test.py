@@ -8,7 +8,7 @@ import tyro
 
 from gpt2_tuning import cli
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.options import GenerationOptions
+from gpt2_tuning.options.testing import GenerationOptions
 
 TASK = "instruction"
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from gpt2_tuning import cli
-from gpt2_tuning.training.options import LanguageModelOptions
+from gpt2_tuning.options.training import LanguageModelOptions
 
 TASK = "instruction"
 

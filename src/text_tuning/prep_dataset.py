@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.needs import Needs
-from gpt2_tuning.training import effects
-from gpt2_tuning.training.options import DatasetOptions, require
+from gpt2_tuning.options import effects
+from gpt2_tuning.options.preparation import DatasetOptions
+from gpt2_tuning.options.ranges import require
 
 if TYPE_CHECKING:
     from gpt2_tuning.data.examples import Dropped, Example

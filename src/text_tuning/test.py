@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from gpt2_tuning import cli
 from gpt2_tuning.needs import Needs
-from gpt2_tuning.training import effects
-from gpt2_tuning.training.options import GenerationOptions
+from gpt2_tuning.options import effects
+from gpt2_tuning.options.testing import GenerationOptions
 
 TASK = "text"
 

@@ -11,7 +11,7 @@ from gpt2_tuning.commands import plan
 from gpt2_tuning.config import LORA_TARGETS, GPT2Config, LoRAConfig
 from gpt2_tuning.memory import Setting, memory_of
 from gpt2_tuning.models.gpt2_model import GPT2Model
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.options.training import TrainOptions
 
 ASKED = Setting(GPT2Config.from_size("124M"), LoRAConfig(8), 8, 256)
 

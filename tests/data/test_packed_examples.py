@@ -1,6 +1,7 @@
 """Packed examples: as many an update as asked for, little padding, and two shapes at most."""
 
 import csv
+import itertools
 
 import numpy as np
 import pytest
@@ -8,7 +9,13 @@ import pytest
 from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.batch_arrays import PlannedBatch, packed_classification_batch
 from gpt2_tuning.data.examples import joined_pair
-from gpt2_tuning.data.packed_examples import PackedExamples, balanced_updates, into_rows
+from gpt2_tuning.data.packed_examples import (
+    LONGEST_ROW,
+    PackedExamples,
+    aligned,
+    balanced_updates,
+    into_rows,
+)
 from gpt2_tuning.data.row_files import read_row_file
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
@@ -35,11 +42,18 @@ def examples_of(batch):
     return batch.rows
 
 
-def padding_of(source, epoch=0):
-    batches = list(source.epoch(0, epoch))
+def padding_of(source, seed=0, epoch=0):
+    batches = list(source.epoch(seed, epoch))
     real = sum(batch.real_tokens for batch in batches)
     assert real == source.records.lengths.sum()
     return 1 - real / sum(batch.computed_tokens for batch in batches)
+
+
+def paddings_of(source):
+    """Of some epochs of some seeds, from their plans alone."""
+    real = source.records.lengths.sum()
+    plans = [source.plan(seed, epoch) for seed in range(2) for epoch in range(4)]
+    return [1 - real / sum(batch.row_count * batch.length for batch in plan) for plan in plans]
 
 
 def test_arrays_of_a_packed_batch():
@@ -78,9 +92,9 @@ def test_a_row_holds_no_more_examples_than_it_has_places():
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 17, 1000])
-def test_an_epoch_holds_every_example_once_and_each_update_as_many_as_asked_for(count):
+def test_an_epoch_holds_every_example_once_and_each_update_as_many_as_the_others(count):
     source = PackedExamples(records_of(skewed_lengths(count)), 16)
-    sizes = [16] * (count // 16) + [count % 16] * (count % 16 > 0)
+    sizes = [len(part) for part in np.array_split(range(count), -(-count // 16))]
     for epoch in range(3):
         batches = list(source.epoch(1, epoch))
         assert len(batches) == source.steps
@@ -178,10 +192,53 @@ def test_an_update_that_does_not_fit_the_usual_shape_gets_the_other():
 
 def test_updates_have_nearly_as_many_tokens_each():
     lengths = skewed_lengths(4096)
-    updates = balanced_updates(lengths, 16, np.random.default_rng(0))
+    updates = balanced_updates(lengths, 256, np.random.default_rng(0))
     by_chance = np.random.default_rng(0).permutation(4096).reshape(-1, 16)
     spread, before = (lengths[chosen].sum(axis=1).std() for chosen in (updates, by_chance))
     assert spread < before / 5
+
+
+def test_the_second_shape_is_longer_by_little_and_holds_whatever_comes():
+    """With examples as they come from no epoch: the longest of each class in one update."""
+    source = PackedExamples(records_of(skewed_lengths(4000)), 32)
+    usual, large = source.shapes
+    assert large.length <= 1.25 * usual.length
+    assert (large.rows, large.places) == (usual.rows, usual.places)
+    longest_first = np.argsort(-source.records.lengths, kind="stable")
+    (planned,) = source.planned(longest_first[:: source.steps][np.newaxis])
+    assert planned.length == large.length
+    batch = source.make_batch(source.records, planned, large.rows)
+    assert batch.weights.sum() == 32
+
+
+def test_examples_meet_others_in_each_epoch():
+    """Also where each has a length of its own, so that only chance can bring others together."""
+    source = PackedExamples(records_of(np.arange(1, 513)), 16)
+    pairs = [
+        {
+            pair
+            for examples in source.updates(0, epoch)
+            for pair in itertools.combinations(sorted(examples), 2)
+        }
+        for epoch in range(2)
+    ]
+    by_chance = 15 / 511
+    assert len(pairs[0] & pairs[1]) < 3 * by_chance * len(pairs[0])
+
+
+UNEVEN = np.random.default_rng(0).integers(1, 1025, 200)
+
+
+@pytest.mark.parametrize("lengths", [UNEVEN, skewed_lengths()], ids=["uneven", "skewed"])
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 50])
+def test_no_row_is_longer_than_one_and_a_half_of_the_longest_example(lengths, batch_size):
+    for shape in PackedExamples(records_of(lengths), batch_size).shapes:
+        assert shape.length <= LONGEST_ROW * aligned(lengths.max())
+
+
+def test_very_short_texts_share_few_rows():
+    source = PackedExamples(records_of(np.ones(200, np.int64)), 16)
+    assert source.shapes[0][:2] == (2, 8)
 
 
 def test_padding_is_little_where_an_update_is_much_longer_than_an_example():
@@ -190,14 +247,21 @@ def test_padding_is_little_where_an_update_is_much_longer_than_an_example():
         assert padding_of(PackedExamples(records, batch_size)) < 0.1
 
 
-def test_real_emotion_is_packed_with_at_most_10_percent_padding(real_data):
+def in_updates(records):
+    """Sources with the batch sizes and the parts that a run may have."""
+    for batch_size in (16, 32, 64):
+        for parts in (1, 2):
+            yield PackedExamples(records, batch_size, parts=parts)
+
+
+def test_real_emotion_is_packed_with_at_most_10_percent_padding_in_every_epoch(real_data):
     texts = read_row_file(real_data / "emotion" / "train.jsonl", ["text"], None)["text"][:]
-    rows = GPT2Tokenizer().encode_batch(list(texts))
-    source = PackedExamples(Records.of(rows, label=np.zeros(len(rows), np.int32)), 16)
-    assert padding_of(source) <= 0.1
+    rows = GPT2Tokenizer().encode_batch(list(texts))[:12_800]
+    for source in in_updates(Records.of(rows, label=np.zeros(len(rows), np.int32))):
+        assert max(paddings_of(source)) <= 0.1
 
 
-def test_real_rte_is_packed_with_at_most_10_percent_padding(real_data):
+def test_real_rte_is_packed_with_at_most_10_percent_padding_in_every_epoch(real_data):
     with (real_data / "rte" / "train.tsv").open(encoding="utf-8", newline="") as file:
         pairs = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     tokenizer = GPT2Tokenizer()
@@ -206,5 +270,5 @@ def test_real_rte_is_packed_with_at_most_10_percent_padding(real_data):
         for name in ("sentence1", "sentence2")
     )
     rows = [joined_pair(*pair, 384) for pair in zip(premises, hypotheses, strict=True)]
-    source = PackedExamples(Records.of(rows, label=np.zeros(len(rows), np.int32)), 16)
-    assert padding_of(source) <= 0.1
+    for source in in_updates(Records.of(rows, label=np.zeros(len(rows), np.int32))):
+        assert max(paddings_of(source)) <= 0.1

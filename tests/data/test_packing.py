@@ -181,6 +181,28 @@ def test_eight_widths_hold_fewer_places_than_eighths_of_a_row():
     assert sum(batch.targets.shape[1] for batch in batches) <= eighths
 
 
+@pytest.mark.parametrize("count", [30, 130, 300])
+@pytest.mark.parametrize("batch_size", [5, 8, 32])
+def test_a_last_batch_is_not_mostly_empty(count, batch_size):
+    source = PackedSource(dolly_like(count), batch_size)
+    full = pack(source.records.lengths, 1024).rows
+    assert source.steps == -(-full // batch_size)
+    for epoch in range(2):
+        plan = source.plan(0, epoch)
+        assert {batch.row_count for batch in plan} == {source.most}
+        filled = [len(np.unique(batch.row_of)) for batch in plan]
+        assert min(filled) >= source.most - 1
+        assert sum(filled) == source.rows
+        assert sum(b.row_count * b.length for b in plan) <= 1024 * (full + source.steps)
+
+
+def test_rows_are_shorter_where_their_number_would_not_fill_the_batches():
+    """110 examples of 10 tokens fill 11 rows of 100 or, in as many batches, 16 of 70."""
+    source = PackedSource(records_of(*[([1] * 10, 1)] * 110), 8, row_length=100)
+    assert (source.rows, source.packing.row_length, source.steps) == (16, 70, 2)
+    assert source.padding_share() == pytest.approx(1 - 110 / 112)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_very_small_sets_are_packed_too(count):
     source = PackedSource(dolly_like(count), 4)
@@ -231,8 +253,9 @@ def test_real_alpaca_is_packed_with_little_padding(real_data):
         for p, r in zip(pieces, responses, strict=True)
     ]
     prompt_length = np.array([len(i) - len(r) - 1 for i, r in zip(ids, responses, strict=True)])
-    source = PackedSource(Records.of(ids, prompt_length=prompt_length.astype(np.int32)), 2)
-    batches = list(source.epoch(0, 0))
-    real = sum(batch.real_tokens for batch in batches)
-    assert real == sum(map(len, ids))
-    assert real / sum(batch.computed_tokens for batch in batches) > 0.9
+    records = Records.of(ids, prompt_length=prompt_length.astype(np.int32))
+    for source in (PackedSource(records, size) for size in (2, 8, 16, 32, 64)):
+        batches = list(source.epoch(0, 0))
+        real = sum(batch.real_tokens for batch in batches)
+        assert real == sum(map(len, ids))
+        assert real / sum(batch.computed_tokens for batch in batches) > 0.9

@@ -209,7 +209,7 @@ def test_missing_file_and_directory_are_named(tmp_path):
     with pytest.raises(UserError, match=r"no such file: .*none\.csv"):
         read_row_file(tmp_path / "none.csv", ["text"], None)
     (tmp_path / "directory.csv").mkdir()
-    with pytest.raises(UserError, match=r"directory\.csv is a directory"):
+    with pytest.raises(UserError, match=r"directory\.csv is a directory: give the files in it"):
         read_row_file(tmp_path / "directory.csv", ["text"], None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from gpt2_tuning import paths
 from gpt2_tuning.data.sources import load_source, split_origins
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.options import PrepareOptions
+from gpt2_tuning.options.preparation import PrepareOptions
 
 NO_COUNTS = {"end_of_text_written": 0, "labels_trimmed": 0}
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"

@@ -14,7 +14,7 @@ from gpt2_tuning.inference.answer_digest import answer_digest
 from gpt2_tuning.inference.answer_file import Printed
 from gpt2_tuning.inference.answering import InputColumns, asked, example_of, free_names, progress_to
 from gpt2_tuning.inference.json_lines import json_line
-from gpt2_tuning.training.options import GenerationOptions
+from gpt2_tuning.options.testing import GenerationOptions
 from instruction_tuning.test import Options
 
 COLUMNS = InputColumns(("instruction",), ("context",))

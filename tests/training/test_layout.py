@@ -15,8 +15,8 @@ from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import read_records
+from gpt2_tuning.options.training import ClassifierOptions, LanguageModelOptions
 from gpt2_tuning.training import layout
-from gpt2_tuning.training.options import ClassifierOptions, LanguageModelOptions
 
 ON_CPU = [(ClassifierOptions, "buckets"), (LanguageModelOptions, "packed")]
 

@@ -166,7 +166,7 @@ def test_each_shape_is_traced_and_compiled_once(one_block, records, monkeypatch,
 def test_a_compiled_module_is_smaller_where_the_sizes_are_known(one_block, records):
     """What XLA has to compile, with the sizes of a batch known when it is traced and not."""
     steps = steps_of(GPT2Classifier, one_block)
-    batch = steps._tensors(next(PackedExamples(records, BATCH_SIZE).epoch(0, 0)))
+    batch = steps._tensors(next(PackedExamples(records, BATCH_SIZE).epoch(0, 0)), 1)
     counts = []
     for signature in (batch, tf.nest.map_structure(steps_module.any_length, batch)):
         step = tf.function(

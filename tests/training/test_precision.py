@@ -7,8 +7,8 @@ import tensorflow as tf
 import yaml
 from prepared_sets import ROWS, header
 
+from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.training import precision, run, run_directory
-from gpt2_tuning.training.options import ClassifierOptions
 
 METADATA = header(splits={name: {"files": []} for name in ROWS})
 H200, A100, T4 = ("NVIDIA H200", (9, 0)), ("NVIDIA A100", (8, 0)), ("Tesla T4", (7, 5))
@@ -116,3 +116,14 @@ def test_compiled_products_ask_for_all_bits_without_tensor_float_32(tmp_path, ro
     compiled = tf.function(lambda x: x @ x, jit_compile=True)
     module = compiled.experimental_get_compiler_ir(tf.ones([64, 64]))(stage="hlo")
     assert ("operand_precision={highest" in module) == asked
+
+
+@pytest.mark.parametrize(("settings", "rounded"), [("{}", True), ("tensor_float_32: false", False)])
+def test_a_run_is_tested_with_the_products_of_its_training(tmp_path, settings, rounded):
+    (tmp_path / "options.yaml").write_text(settings)
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        precision.round_as_in_training(tmp_path)
+        assert tf.config.experimental.tensor_float_32_execution_enabled() == rounded
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)

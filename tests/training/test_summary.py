@@ -10,7 +10,7 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.training.options import LanguageModelOptions, TrainOptions
+from gpt2_tuning.options.training import LanguageModelOptions, TrainOptions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.summary import FEW_UPDATES, summary, ways_to_more
 
@@ -51,8 +51,16 @@ def test_packed_rows_are_counted_apart_from_their_examples(model):
     first, warning = lines(model, options, packed(720))
     assert first.startswith("720 examples in 72 packed rows of 100 tokens: 9 updates an epoch, 27 ")
     assert warning == (
-        "warning: 27 updates are few to learn from: --epochs 12 or --batch_size 2 or --layout "
+        "warning: only 27 updates to learn from: --epochs 12 or --batch_size 2 or --layout "
         "buckets would make 100 or more"
+    )
+
+
+def test_a_run_that_ends_by_updates_is_given_more_of_them(model):
+    options = dataclasses.replace(OPTIONS, max_updates=1)
+    warning = summary(model, options, BatchSource(rows(30, 0), 4), 1, make_strategy("one"))[1]
+    assert warning == (
+        "warning: only 1 update to learn from: --max_updates 100 would make 100 or more"
     )
 
 

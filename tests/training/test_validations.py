@@ -16,7 +16,7 @@ from tuner_runs import (
 )
 
 from gpt2_tuning.interrupts import Stopped
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.progress import Progress
 from gpt2_tuning.training.validations import Validations
 from gpt2_tuning.training.watching import MEASURED
@@ -92,7 +92,10 @@ def logged(tuner):
 
 
 def test_a_run_by_updates_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
-    """Stopped in the second validation, killed before that was kept, and before the next one."""
+    """Stopped in the second validation, killed before that is kept, and before the next one is.
+
+    The last kill goes back to a checkpoint between the two.
+    """
     whole = make_tuner(tmp_path / "whole", BY_UPDATES)
     whole.fit()
     run_dir, flags = tmp_path / "killed", {"options": BY_UPDATES}
@@ -101,7 +104,7 @@ def test_a_run_by_updates_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path
     with pytest.raises(Stopped, match="step-00000006 is saved"):
         stopped.fit()
     killed_run(run_dir, "store", "save", 1, resume=True, **flags)
-    killed_run(run_dir, "store", "save", 2, resume=True, **flags)
+    killed_run(run_dir, "store", "save", 3, resume=True, **flags)
     again = make_tuner(run_dir, BY_UPDATES)
     again.fit(resume=True)
     assert [row["update"] for row in again.progress.history] == [3, 6, 9, 11]

@@ -29,9 +29,9 @@ from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.base_model import learning_rate_of
 from gpt2_tuning.training.optimizer import make_optimizer
-from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.steps import StepFunctions
 
 BATCH_SIZE = 6

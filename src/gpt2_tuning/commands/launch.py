@@ -23,8 +23,8 @@ from pathlib import Path
 
 from gpt2_tuning import cli, flags
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.options.ranges import require
 from gpt2_tuning.training.cluster import VARIABLE, Cluster
-from gpt2_tuning.training.options import require
 
 POLL_SECONDS = 0.1
 FAILED = 1

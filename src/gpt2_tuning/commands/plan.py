@@ -16,8 +16,8 @@ from gpt2_tuning import cli
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.needs import Need, Needs
-from gpt2_tuning.training import effects
-from gpt2_tuning.training.options import Precision
+from gpt2_tuning.options import effects
+from gpt2_tuning.options.training import Precision
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from gpt2_tuning.memory import Memory

@@ -195,6 +195,11 @@ def spread(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return entries, np.arange(len(entries)) - before(counts)[entries]
 
 
+def up_to_multiple(count: int, of: int) -> int:
+    """`count` rounded up to a multiple."""
+    return -(-count // of) * of
+
+
 def target_width(count: int, length: int) -> int:
     """`count` targets rounded up to one of TARGET_SIZES widths for rows of `length` tokens."""
     step = -(-length // TARGET_SIZES)

@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from gpt2_tuning.data.batch_arrays import Batch, PlannedBatch, classification_batch
+from gpt2_tuning.data.batch_arrays import (
+    Batch,
+    PlannedBatch,
+    classification_batch,
+    up_to_multiple,
+)
 from gpt2_tuning.data.tfrecords import Records
 
 BUCKETS = 12
@@ -94,11 +99,13 @@ class BatchSource:
     records: Records
     batch_size: int
     make_batch: MakeBatch = classification_batch
+    bucket_count: int = BUCKETS
+    """How many lengths rows are padded to, at most."""
 
     @functools.cached_property
     def buckets(self) -> np.ndarray:
-        """int64 [<= BUCKETS], rising: the lengths that rows are padded to."""
-        return choose_buckets(self.records.lengths)
+        """int64 [<= bucket_count], rising: the lengths that rows are padded to."""
+        return choose_buckets(self.records.lengths, self.bucket_count)
 
     @property
     def rows(self) -> int:
@@ -109,6 +116,11 @@ class BatchSource:
     def steps(self) -> int:
         """Batches in an epoch, the same in every epoch."""
         return -(-self.rows // self.batch_size)
+
+    @property
+    def divided(self) -> str | None:
+        """How the examples are divided into updates, where earlier versions did otherwise."""
+        return None
 
     @property
     def content(self) -> str:
@@ -130,6 +142,15 @@ class BatchSource:
     def in_order(self) -> Iterator[Batch]:
         """Yields every row once, in an order that never changes."""
         yield from self.made(self.plan_in_order())
+
+    def padding_share(self, parts: int = 1) -> float:
+        """The share of padding in what an epoch computes, its batches in so many equal parts."""
+        plan = self.plan(0, 0)
+        computed = sum(
+            up_to_multiple(planned.row_count or self.batch_size, parts) * planned.length
+            for planned in plan
+        )
+        return 1 - float(self.records.lengths.sum() / computed)
 
     def made(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:
         """Yields the batches of a plan."""

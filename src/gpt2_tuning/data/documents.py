@@ -31,7 +31,7 @@ from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
-    from gpt2_tuning.training.options import DatasetOptions
+    from gpt2_tuning.options.preparation import DatasetOptions
 
 TEXT = "text"
 """The column of documents, whatever it was called where they come from."""

@@ -1,8 +1,9 @@
-"""Updates of a fixed number of examples, packed in rows of a static shape.
+"""Updates of as many examples as asked for, packed in rows of a static shape.
 
-A compiler that works per shape makes at most two of them: one that suits nearly every update, and
-one that fits any. Little is padding in the first as the updates have nearly as many tokens each.
-Which examples make an update follows from (seed, epoch) and `batch_size` alone, not from the shape.
+A compiler that works per shape makes at most two of them, which differ in the length of their rows
+alone: one that suits nearly every update, and one into which any goes. Little is padding in the
+first, as all updates of an epoch have nearly as many tokens. Which examples make an update follows
+from (seed, epoch) and `batch_size` alone, not from the shape.
 """
 
 import dataclasses
@@ -11,12 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpt2_tuning.data.batch_arrays import PlannedBatch, packed_classification_batch
+from gpt2_tuning.data.batch_arrays import (
+    PlannedBatch,
+    packed_classification_batch,
+    up_to_multiple,
+)
 from gpt2_tuning.data.batches import BatchSource, MakeBatch, choose_buckets
 
-WINDOW = 64
-"""Updates among which the examples are balanced: the more, the less their numbers of tokens
-differ, and the less is left to chance."""
+EXCHANGES = 24
+"""Times that each update may exchange an example with another: with fewer, they differ more."""
 TRIED_UPDATES = 512
 """Updates of which a shape is the cheapest for all, at least: one that occurs less often than in
 so many is not worth a thought."""
@@ -39,7 +43,10 @@ class Shape(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PackedExamples(BatchSource):
-    """Batches of `batch_size` examples in fewer rows; used as BatchSource is."""
+    """Batches of `batch_size` examples in fewer rows; used as BatchSource is.
+
+    The examples of an epoch are divided evenly: 17 in updates of at most 16 are 9 and 8.
+    """
 
     make_batch: MakeBatch = packed_classification_batch
     parts: int = 1
@@ -50,42 +57,61 @@ class PackedExamples(BatchSource):
         """As BatchSource's."""
         return f"{super().content}, those of an update packed in {self.shapes[0].rows} rows"
 
+    @property
+    def divided(self) -> str:
+        """As BatchSource's."""
+        return "balanced over the epoch"
+
+    @property
+    def most(self) -> int:
+        """The examples of the largest update: at most `batch_size`."""
+        return -(-self.rows // self.steps)
+
     @functools.cached_property
     def tried(self) -> np.ndarray:
-        """int64 [TRIED_UPDATES or more, batch_size]: updates of some epochs, by which to choose."""
+        """int64 [TRIED_UPDATES or more, most]: lengths in the updates of some epochs."""
         epochs = range(-(-TRIED_UPDATES // self.steps))
-        return np.concatenate([self.updates(0, epoch) for epoch in epochs])
+        return np.concatenate([self.lengths_of(self.updates(0, epoch)) for epoch in epochs])
+
+    @functools.cached_property
+    def longest(self) -> np.ndarray:
+        """int64 [1, most]: lengths that no update exceeds at any place, in whatever epoch.
+
+        They are the longest of each class of which `balanced_updates` gives an update one example.
+        """
+        return np.sort(self.records.lengths)[np.newaxis, :: -self.steps]
 
     @functools.cached_property
     def shapes(self) -> tuple[Shape, Shape]:
         """The usual shape of a batch, and the one of those that do not fit it; may be the same.
 
-        The usual one is that with which all take the fewest tokens. Into the other every update
-        fits: it has a row for each example.
+        Those with which the updates tried take the fewest tokens. Into the other any update fits,
+        with its examples in rows as those of `longest` are.
         """
-        rows = up_to_multiple(self.batch_size, self.parts)
-        large = Shape(rows, int(aligned(self.records.lengths.max())), 1)
-        most = large.rows * large.length
-        lengths = self.lengths_of(self.tried)
-        found, fewest = large, np.inf
-        for rows in self.numbers_of_rows(lengths):
-            places = places_of(rows, self.batch_size)
-            tokens = rows * aligned(into_rows(lengths, rows, places)[1])
-            sizes = choose_buckets(np.append(np.minimum(tokens, most), most), 2)
-            total = sizes[np.searchsorted(sizes, np.minimum(tokens, most))].sum()
-            if total < fewest and len(sizes) == 2:
-                found, fewest = Shape(rows, int(sizes[0]) // rows, places), total
-        return found, large
+        found, fewest = [], np.inf
+        for rows in self.numbers_of_rows():
+            places = places_of(rows, self.most)
+            length = int(aligned(into_rows(self.longest, rows, places)[1][0]))
+            if length > LONGEST_ROW * aligned(self.longest[0, 0]) and rows < self.most:
+                continue
+            needed = np.minimum(aligned(into_rows(self.tried, rows, places)[1]), length)
+            lengths = choose_buckets(np.append(needed, length), 2)
+            tokens = rows * lengths[np.searchsorted(lengths, needed)].sum()
+            if tokens < fewest:
+                found = [Shape(rows, int(length), places) for length in lengths]
+                fewest = tokens
+        return found[0], found[-1]
 
-    def numbers_of_rows(self, lengths: np.ndarray) -> list[int]:
+    def numbers_of_rows(self) -> list[int]:
         """Which numbers are worth a try, the largest first: of equals, the shorter rows win.
 
-        With them rows are from half to LONGEST_ROW times as long as the longest example.
+        With them rows are from half to LONGEST_ROW times as long as the longest example. Of rows as
+        many as examples none is longer than that.
         """
-        ratio = lengths.sum(axis=1).mean() / self.records.lengths.max()
-        most, fewest = np.clip(np.ceil([2 * ratio, ratio / LONGEST_ROW]), 1, self.batch_size)
-        tried = np.linspace(most, fewest, TRIED_SHAPES).astype(int)
-        return sorted({up_to_multiple(rows, self.parts) for rows in tried.tolist()}, reverse=True)
+        ratio = self.records.lengths.sum() / self.steps / aligned(self.longest[0, 0])
+        most, fewest = np.clip(np.ceil([2 * ratio, ratio / LONGEST_ROW]), 1, self.most)
+        tried = [self.most, *np.linspace(most, fewest, TRIED_SHAPES).astype(int).tolist()]
+        return sorted({up_to_multiple(rows, self.parts) for rows in tried}, reverse=True)
 
     def plan(self, seed: int, epoch: int) -> list[PlannedBatch]:
         """The batches of an epoch, in order."""
@@ -96,23 +122,24 @@ class PackedExamples(BatchSource):
         return self.planned(self.updates(0, 0))
 
     def updates(self, seed: int, epoch: int) -> np.ndarray:
-        """int64 [steps, batch_size]: an epoch's examples; see `balanced_updates`."""
+        """int64 [steps, most]: an epoch's examples; see `balanced_updates`."""
         generator = np.random.default_rng([seed, epoch])
-        return balanced_updates(self.records.lengths, self.batch_size, generator)
+        return balanced_updates(self.records.lengths, self.steps, generator)
 
     def lengths_of(self, updates: np.ndarray) -> np.ndarray:
-        """int64 [updates, batch_size]: the examples' lengths, 0 where there is none."""
-        return np.where(updates < 0, 0, self.records.lengths[updates])
+        """int64 [updates, most]: the examples' lengths, 0 where there is none."""
+        return lengths_in(updates, self.records.lengths)
 
     def planned(self, updates: np.ndarray) -> list[PlannedBatch]:
         """Each update in the first shape that it fits."""
         usual, large = self.shapes
         row_of, fullest = into_rows(self.lengths_of(updates), usual.rows, usual.places)
+        in_large = into_rows(self.longest, large.rows, large.places)[0][0]
         plan = []
         for examples, rows, tokens in zip(updates, row_of, fullest, strict=True):
             shape = usual
             if tokens > usual.length:
-                shape, rows = large, np.arange(len(rows))
+                shape, rows = large, in_large
             by_row = np.argsort(rows[examples >= 0], kind="stable")
             plan.append(
                 PlannedBatch(examples[by_row], shape.length, rows[by_row], shape.rows, shape.places)
@@ -120,42 +147,44 @@ class PackedExamples(BatchSource):
         return plan
 
 
-def balanced_updates(
-    lengths: np.ndarray, batch_size: int, generator: np.random.Generator
-) -> np.ndarray:
-    """One epoch's examples in updates with nearly as many tokens each, in shuffled order.
+def balanced_updates(lengths: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """One epoch's examples in so many updates with nearly as many tokens each.
 
-    In a window of updates each is given one example at a time, the longest first, and of those the
-    longest goes to the update with the fewest tokens so far.
+    The examples are divided into classes of similar length, of `count` each, and every update gets
+    one of each class, by chance. Then updates with many tokens exchange an example with those that
+    have few, of the class with which the two become most alike.
 
     Args:
         lengths: int64 [examples].
-        batch_size: examples in an update.
+        count: how many updates.
         generator: decides on everything that is left to chance.
 
     Returns:
-        int64 [updates, batch_size]: numbers of examples, the longest of an update first. The
-        examples that are left after all full updates make one more, which ends in -1.
+        int64 [count, ceil(examples / count)]: numbers of examples, the longest class first. Of the
+        shortest class some updates may have none, which is -1.
     """
+    size = -(-len(lengths) // count)
     shuffled = generator.permutation(len(lengths))
-    full, left = divmod(len(lengths), batch_size)
-    updates = np.full((full + bool(left), batch_size), -1)
-    windows = np.array_split(shuffled[left:].reshape(full, batch_size), -(-full // WINDOW) or 1)
-    updates[:full] = np.concatenate([balanced(lengths, window) for window in windows])
-    rest = shuffled[:left]
-    updates[full:, :left] = rest[np.argsort(-lengths[rest], kind="stable")]
-    return generator.permutation(updates)
+    ranked = np.full(count * size, -1)
+    ranked[: len(lengths)] = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
+    updates = generator.permuted(ranked.reshape(size, count), axis=1).T.copy()
+    tokens = lengths_in(updates, lengths)
+    for _ in range(EXCHANGES):
+        order = np.argsort(-tokens.sum(axis=1), kind="stable")
+        many, few = order[: count // 2], order[::-1][: count // 2]
+        apart = tokens[many].sum(axis=1) - tokens[few].sum(axis=1)
+        left = np.abs(apart[:, np.newaxis] - 2 * (tokens[many] - tokens[few]))
+        place = left.argmin(axis=1)
+        better = left.min(axis=1) < apart
+        many, few, place = many[better], few[better], place[better]
+        for array in (updates, tokens):
+            array[many, place], array[few, place] = array[few, place], array[many, place]
+    return updates
 
 
-def balanced(lengths: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """The examples of a window, int64 [updates, batch_size], dealt anew, the longest first."""
-    ranked = window.ravel()[np.argsort(-lengths[window.ravel()], kind="stable")]
-    dealt, tokens = np.empty_like(window), np.zeros(len(window), np.int64)
-    for place, examples in enumerate(ranked.reshape(window.shape[::-1])):
-        fewest = np.argsort(tokens, kind="stable")
-        dealt[fewest, place] = examples
-        tokens[fewest] += lengths[examples]
-    return dealt
+def lengths_in(updates: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """int64, as `updates`: the lengths of its examples, 0 where there is none."""
+    return np.where(updates < 0, 0, lengths[updates])
 
 
 def into_rows(lengths: np.ndarray, rows: int, places: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,8 +224,3 @@ def places_of(rows: int, batch_size: int) -> int:
 def aligned(lengths: np.ndarray) -> np.ndarray:
     """Lengths rounded up to a multiple of ALIGNED."""
     return -(-lengths // ALIGNED) * ALIGNED
-
-
-def up_to_multiple(count: int, of: int) -> int:
-    """`count` rounded up to a multiple."""
-    return -(-count // of) * of

@@ -18,6 +18,7 @@ from gpt2_tuning.data.batch_arrays import (
     language_model_batch,
     spread,
     target_counts,
+    up_to_multiple,
 )
 from gpt2_tuning.data.batches import BatchSource, MakeBatch, choose_buckets
 
@@ -26,6 +27,13 @@ LENGTH_CLASSES = (16, 128)
 of 1,024 tokens filled as Databricks Dolly fills them are 1 % padding."""
 CLASS_SIZE = 8
 """Examples in a class, on average, within those bounds: fewer could hardly change places."""
+LEFT_EMPTY = 0.02
+"""Of the room for an epoch's rows, what may be left empty before rows are made shorter."""
+SHORTEST_ROW = 6
+"""How many times as long as the longest example rows are then, at least: shorter ones would hold
+few, which seldom fill them."""
+ROW_STEPS = 100
+"""Rows that turn out too short become longer by a part in so many of their length."""
 POOL = 16
 """Batches whose rows are chosen together, so that those of a batch have as many targets."""
 
@@ -63,7 +71,12 @@ class Packing:
         return placed[by_row], self.row_of[by_row]
 
 
-def pack(lengths: np.ndarray, row_length: int, classes: int | None = None) -> Packing:
+def pack(
+    lengths: np.ndarray,
+    row_length: int,
+    classes: int | None = None,
+    sizes: np.ndarray | None = None,
+) -> Packing:
     """Packs examples into few rows: best fit, the longest first.
 
     An example goes to the fullest row that still has room for its class (best-fit decreasing,
@@ -75,14 +88,16 @@ def pack(lengths: np.ndarray, row_length: int, classes: int | None = None) -> Pa
         lengths: int64[examples], each at least 1.
         row_length: tokens of a row.
         classes: how many classes of length there may be; None decides by the number of examples.
+        sizes: int64[classes], the longest example of each class, where they are known already.
 
     Raises:
         ValueError: an example is longer than a row.
     """
     if lengths.max() > row_length:
         raise ValueError(f"an example of {lengths.max()} tokens does not fit a row of {row_length}")
-    classes = classes or int(np.clip(len(lengths) // CLASS_SIZE, *LENGTH_CLASSES))
-    sizes = choose_buckets(lengths, classes)
+    if sizes is None:
+        classes = classes or int(np.clip(len(lengths) // CLASS_SIZE, *LENGTH_CLASSES))
+        sizes = choose_buckets(lengths, classes)
     class_of = np.searchsorted(sizes, lengths)
     row_of = np.zeros(len(lengths), np.int64)
     room: list[int] = []  # what is left in the rows, rising
@@ -108,8 +123,9 @@ def pack(lengths: np.ndarray, row_length: int, classes: int | None = None) -> Pa
 class PackedSource(BatchSource):
     """Batches of rows that hold several examples each; used as BatchSource is.
 
-    `batch_size` counts rows, so a batch holds many more examples than an unpacked one.
-    `segment_ids` keep a row's examples apart.
+    `batch_size` counts rows of `row_length` tokens, so a batch holds many more examples than an
+    unpacked one. `segment_ids` keep a row's examples apart. Where those rows would leave much of a
+    last batch empty, all batches are smaller: their rows are shorter, or fewer.
     """
 
     make_batch: MakeBatch = language_model_batch
@@ -121,8 +137,29 @@ class PackedSource(BatchSource):
 
     @functools.cached_property
     def packing(self) -> Packing:
-        """The places for the examples."""
-        return pack(self.records.lengths, self.row_length)
+        """The places for the examples: in shorter rows, where those make as many batches fuller."""
+        lengths = self.records.lengths
+        packing = pack(lengths, self.row_length)
+        room = up_to_multiple(packing.rows, self.batch_size)
+        if room - packing.rows < LEFT_EMPTY * room:
+            return packing
+        length = max(SHORTEST_ROW * int(lengths.max()), -(-int(lengths.sum()) // room))
+        while length < self.row_length:
+            shorter = pack(lengths, length, sizes=packing.sizes)
+            if shorter.rows <= room:
+                return shorter
+            length += -(-length // ROW_STEPS)
+        return packing
+
+    @property
+    def most(self) -> int:
+        """The rows of the largest batch, at most `batch_size`; none has two fewer."""
+        return -(-self.rows // self.steps)
+
+    @property
+    def divided(self) -> str:
+        """As BatchSource's."""
+        return "rows divided evenly"
 
     @property
     def rows(self) -> int:
@@ -132,7 +169,8 @@ class PackedSource(BatchSource):
     @property
     def content(self) -> str:
         """As BatchSource's."""
-        return f"{super().content} in {self.rows:,} packed rows of {self.row_length:,} tokens"
+        length = self.packing.row_length
+        return f"{super().content} in {self.rows:,} packed rows of {length:,} tokens"
 
     @functools.cached_property
     def widths(self) -> np.ndarray:
@@ -156,7 +194,7 @@ class PackedSource(BatchSource):
         """Every row once, those with the fewest targets first."""
         examples, row_of = self.packing.deal(np.arange(len(self.records)))
         rows = np.argsort(self.row_targets(examples, row_of), kind="stable")
-        return self.planned(examples, row_of, in_batches(rows, self.batch_size))
+        return self.planned(examples, row_of, np.array_split(rows, self.steps))
 
     def dealt(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """What `planned` takes, for an epoch.
@@ -168,9 +206,11 @@ class PackedSource(BatchSource):
         generator = np.random.default_rng([seed, epoch])
         examples, row_of = self.packing.deal(generator.permutation(len(self.records)))
         targets = self.row_targets(examples, row_of)
-        pools = in_batches(generator.permutation(self.packing.rows), POOL * self.batch_size)
+        sizes = [len(rows) for rows in np.array_split(np.arange(self.rows), self.steps)]
+        ends = np.cumsum(sizes)[:-1]
+        pools = np.split(generator.permutation(self.rows), ends[POOL - 1 :: POOL])
         rows = np.concatenate([pool[np.argsort(targets[pool], kind="stable")] for pool in pools])
-        batches = in_batches(rows, self.batch_size)
+        batches = np.split(rows, ends)
         return examples, row_of, [batches[index] for index in generator.permutation(len(batches))]
 
     def row_targets(self, examples: np.ndarray, row_of: np.ndarray) -> np.ndarray:
@@ -202,10 +242,5 @@ class PackedSource(BatchSource):
             begin, end = (np.searchsorted(row_of, rows, side) for side in ("left", "right"))
             row, place = spread(end - begin)
             chosen = examples[begin[row] + place]
-            plan.append(PlannedBatch(chosen, length, row, self.batch_size, width))
+            plan.append(PlannedBatch(chosen, length, row, self.most, width))
         return plan
-
-
-def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """So many at a time, the last fewer: [0, 1, 2, 3, 4] to [0, 1], [2, 3], [4]."""
-    return np.split(rows, range(size, len(rows), size))

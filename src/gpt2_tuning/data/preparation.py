@@ -22,7 +22,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.startup import import_tensorflow
 
 if TYPE_CHECKING:
-    from gpt2_tuning.training.options import DatasetOptions
+    from gpt2_tuning.options.preparation import DatasetOptions
 
 MAX_LENGTH = GPT2Config.n_positions
 WRITTEN_END_ADVICE = "remove it from the texts, as the token itself is put wherever it belongs"

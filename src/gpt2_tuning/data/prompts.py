@@ -8,11 +8,12 @@ import bisect
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from gpt2_tuning.data.examples import PromptTokens
+from gpt2_tuning.data.examples import Dropped, Example, PromptTokens, instruction_example
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 
 FIELDS = ("instruction", "context", "response")
@@ -195,6 +196,33 @@ def prompt_tokens(prompts: Sequence[Prompt], tokenizer: GPT2Tokenizer) -> list[P
         stop = max(first, stop)
         pieces.append(PromptTokens(ids[:first], ids[first:stop], ids[stop:]))
     return pieces
+
+
+def instruction_examples(
+    instructions: Sequence[str],
+    contexts: Sequence[str | None],
+    responses: Sequence[str],
+    template: Template,
+    seq_len: int,
+    tokenizer: WordTokenizer,
+) -> Iterator[Example | Dropped]:
+    """One example for each instruction, or the reason why there is none.
+
+    Blank space around the fields is not kept.
+    """
+    prompts = [
+        template.render(instruction, context or "")
+        for instruction, context in zip(instructions, contexts, strict=True)
+    ]
+    answers = tokenizer.encode_batch([response.strip() for response in responses])
+    encoded = zip(prompt_tokens(prompts, tokenizer.tokenizer), answers, strict=True)
+    for instruction, (prompt, response) in zip(instructions, encoded, strict=True):
+        if not instruction.strip():
+            yield Dropped("no instruction")
+        elif not response:
+            yield Dropped("empty response")
+        else:
+            yield instruction_example(prompt, response, seq_len)
 
 
 TEMPLATES = {

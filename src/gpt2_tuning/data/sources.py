@@ -34,7 +34,7 @@ from gpt2_tuning.errors import UserError
 if TYPE_CHECKING:
     import datasets
 
-    from gpt2_tuning.training.options import DatasetOptions
+    from gpt2_tuning.options.preparation import DatasetOptions
 
 SPLITS = ("train", "validation", "test")
 SAMPLE = "sample"

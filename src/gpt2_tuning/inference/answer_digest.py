@@ -9,7 +9,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of
-from gpt2_tuning.training.options import TestOptions
+from gpt2_tuning.options.testing import TestOptions
 from gpt2_tuning.training.run_directory import read_settings
 from gpt2_tuning.training.run_files import ADAPTER, BASE, MODEL, OPTIONS_FILE
 from gpt2_tuning.training.weights_record import RECORD_FILE

@@ -19,8 +19,8 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import answer_file
 from gpt2_tuning.inference.answer_digest import answer_digest, directories_of_run
 from gpt2_tuning.inference.json_lines import json_line, without_nan
+from gpt2_tuning.options.testing import TestOptions
 from gpt2_tuning.progress_bar import ProgressBar
-from gpt2_tuning.training.options import TestOptions
 
 Fields = tuple[str, ...]
 """The texts of one example: one, the two of a pair, or an instruction and its context."""

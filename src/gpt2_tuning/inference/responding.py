@@ -14,7 +14,7 @@ from gpt2_tuning.inference.answering import Fields, FileToAnswer
 from gpt2_tuning.inference.generation import Prompt, generate_text, prompt_ids, stream_text
 from gpt2_tuning.inference.sampling import make_sampler
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
-from gpt2_tuning.training.options import GenerationOptions
+from gpt2_tuning.options.testing import GenerationOptions
 
 ADDED = ("generated",)
 """The column that responding adds to a file."""

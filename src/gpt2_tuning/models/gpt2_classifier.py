@@ -62,7 +62,7 @@ class GPT2Classifier(TunableModel):
 
     def build(self, input_shape=None):
         """Creates every weight; no data or shape is needed."""
-        self.transformer.build()
+        self.transformer.build((None, None))
         self.dropout.build((None, self.config.n_embd))
         self.score.build((None, self.config.n_embd))
 

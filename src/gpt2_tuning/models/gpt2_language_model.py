@@ -29,7 +29,7 @@ class GPT2LanguageModel(TunableModel):
 
     def build(self, input_shape=None):
         """Creates every weight; no data or shape is needed."""
-        self.transformer.build()
+        self.transformer.build((None, None))
 
     def call(self, inputs, cache: Cache | None = None, training=None):
         """Logits, float32; with a cache, (logits, new cache).

@@ -130,6 +130,10 @@ class GPT2Block(keras.layers.Layer):
         for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
             layer.build(input_shape)
 
+    def compute_output_shape(self, input_shape):
+        """Of the hidden states, for `summary`: the input's."""
+        return input_shape
+
     def call(self, x, visible, seeds=INFERENCE, past=None, filled=None, at=None):
         """[B, T, n_embd] to the same, and this layer's new (keys, values); see GPT2Attention.
 
@@ -161,6 +165,10 @@ class LayerNorm(keras.layers.Layer):
         shape, exact = (input_shape[-1],), {"dtype": "float32", "autocast": False}
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", **exact)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", **exact)
+
+    def compute_output_shape(self, input_shape):
+        """The input's."""
+        return input_shape
 
     def call(self, x, compiled=False):
         """[..., C] to the same; `compiled` as in training."""
@@ -206,6 +214,11 @@ class GPT2Model(TunableModel):
         for block in self.h:
             block.build(hidden)
         self.ln_f.build(hidden)
+
+    def compute_output_shape(self, input_shape):
+        """[B, T] of the token ids, or a dict that has it, to [B, T, n_embd]."""
+        rows = input_shape["token_ids"] if isinstance(input_shape, Mapping) else input_shape
+        return (*rows, self.config.n_embd)
 
     def call(self, inputs, cache: Cache | None = None, training=None, at=None):
         """Hidden states [B, T, n_embd] in the compute type; with a cache, (states, new cache).

@@ -17,11 +17,12 @@ from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import merging, parameters
 from gpt2_tuning.models.initial import random_values_left_out
+from gpt2_tuning.models.keras_state import SavedByName
 from gpt2_tuning.models.lora import LoRADense
 from gpt2_tuning.models.parameters import ParameterCount
 
 
-class TunableModel(keras.Model):
+class TunableModel(SavedByName):
     """A Keras model around GPT-2: it compiles, fits and predicts as any other.
 
     Args:

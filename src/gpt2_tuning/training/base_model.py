@@ -10,8 +10,8 @@ from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training import weights_record
-from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.run_directory import read_settings
 from gpt2_tuning.training.run_files import ADAPTER, ASIDE, BASE, MODEL
 

@@ -35,6 +35,8 @@ from gpt2_tuning.training.variables import load_variables, save_variables
 KEPT = 2
 ARRAYS_FILE = "variables.safetensors"
 PROGRESS_FILE = "progress.json"
+UPDATES = "way of dividing examples into updates"
+"""Of what a run is, what none of an earlier version names: it had another way."""
 OWN_FILES = files_named(ARRAYS_FILE, PROGRESS_FILE)
 
 
@@ -165,6 +167,11 @@ class Checkpoints:
     def check_run(self, path: Path, found: Mapping[str, Any]) -> None:
         """Raises UserError, naming what differs, where a checkpoint is of another run."""
         for name in self.run:
+            if name == UPDATES and name not in found:
+                raise UserError(
+                    f"{path} is of an earlier version, which divided the examples into other "
+                    "updates: finish the run with that version, or start it again with --overwrite"
+                )
             if found.get(name) != self.run[name]:
                 values = f"{found.get(name)}, not {self.run[name]}"
                 raise UserError(f"{path} is of another run: its {name} is {values}")

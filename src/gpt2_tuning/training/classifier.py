@@ -20,12 +20,14 @@ from gpt2_tuning.inference import labelling
 from gpt2_tuning.inference.answering import InputColumns, file_to_answer, readable
 from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.options.testing import LabelOptions
+from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import classifier_batches
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
-from gpt2_tuning.training.options import ClassifierOptions, LabelOptions
+from gpt2_tuning.training.precision import round_as_in_training
 from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
@@ -131,6 +133,7 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     if (run_dir / seeds.SEEDS_FILE).is_file():
         raise UserError(f"{run_dir} holds a run for each seed: give --run_dir one of them")
     metadata = metadata_of_run(run_dir, task)
+    round_as_in_training(run_dir)
     texts = options.texts()
     flags = " and ".join(f"--{name}" for name in texts)
     examples = [readable(fields, flags) for fields in zip(*texts.values(), strict=True)]

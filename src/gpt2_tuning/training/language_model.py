@@ -29,13 +29,15 @@ from gpt2_tuning.inference.responding import Responder
 from gpt2_tuning.markdown import table
 from gpt2_tuning.metrics import scores_as_json, shown_interval
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.options.testing import GenerationOptions
+from gpt2_tuning.options.training import LanguageModelOptions
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training import base_model, run_directory
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import evaluation_batches, language_model_batches
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
-from gpt2_tuning.training.options import GenerationOptions, LanguageModelOptions
+from gpt2_tuning.training.precision import round_as_in_training
 from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.samples import sample_responses
 from gpt2_tuning.training.steps import StepFunctions, evaluate
@@ -119,6 +121,7 @@ def try_language_model(
     """
     run_dir = options.run_dir or run_directory.newest_run(task)
     metadata = metadata_of_run(run_dir, task)
+    round_as_in_training(run_dir)
     examples = [readable(fields, "--prompt") for fields in examples]
     records = None
     if options.evaluate:

@@ -15,7 +15,7 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.training.options import LanguageModelOptions, TrainOptions
+from gpt2_tuning.options.training import LanguageModelOptions, TrainOptions
 from gpt2_tuning.training.run_directory import begun_with
 from gpt2_tuning.training.strategy import uses_gpu
 

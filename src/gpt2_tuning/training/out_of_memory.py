@@ -10,7 +10,7 @@ import tensorflow as tf
 from gpt2_tuning import compiled_cache, nvidia
 from gpt2_tuning.errors import OutOfMemory
 from gpt2_tuning.fitting import Update, Way, usable
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.precision import half_precision
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import uses_gpu

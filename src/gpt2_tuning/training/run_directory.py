@@ -17,9 +17,9 @@ from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import OutOfMemory, UserError
 from gpt2_tuning.files import check_place, write_text
 from gpt2_tuning.locks import in_use
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training import run_files
 from gpt2_tuning.training.cluster import is_chief
-from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.run_files import OPTIONS_FILE
 
 NOT_REPEATED = ("resume", "overwrite", "config", "output_dir")

@@ -20,6 +20,7 @@ from gpt2_tuning.files import Tree, foreign_entry, is_workplace, named_in
 from gpt2_tuning.locks import in_use
 
 OPTIONS_FILE = "options.yaml"
+METRICS_FILE = "metrics.csv"
 CLAIM = f".{OPTIONS_FILE}.partial"
 """What a run writes first: whoever makes this file has the directory."""
 ASIDE = ".replaced"

@@ -16,12 +16,12 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.files import write_text
 from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.metrics import scores_as_json, title_of
+from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.training import run_directory, run_files
 from gpt2_tuning.training.checkpoint import checkpoints
 from gpt2_tuning.training.evaluation import headline_names
 from gpt2_tuning.training.finishing import disk_line
 from gpt2_tuning.training.model_card import CARD_FILE, described
-from gpt2_tuning.training.options import ClassifierOptions
 
 SEEDS_FILE = "seeds.json"
 SCORES_FILE = "validation.json"

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.data.batch_arrays import Batch
+from gpt2_tuning.data.batch_arrays import Batch, up_to_multiple
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training.loss_scale import LossScale
@@ -101,11 +101,12 @@ class StepFunctions:
 
     def _call(self, function: "AnyLength | EachShape", batch: Batch) -> tf.Tensor:
         """The function's result; one that is compiled first is waited for."""
-        tensors = self._tensors(batch)
+        training = function is self._train
+        tensors = self._tensors(batch, self.parts(training))
         self.longest = max(self.longest, batch.inputs["token_ids"].shape[1])
         # XLA compiles for one shape; elsewhere one trace serves batches of every length.
         shapes = tuple(tensor.shape for tensor in tf.nest.flatten(tensors)) if uses_gpu() else ()
-        what = TRAINING if function is self._train else EVALUATION
+        what = TRAINING if training else EVALUATION
         kind = (what, *kind_of(tensors), *shapes)
         if kind in self._compiled:
             return function(tensors)
@@ -115,9 +116,19 @@ class StepFunctions:
         self._compiled.add(kind)
         return result
 
-    def _tensors(self, batch: Batch):
+    def parts(self, training: bool = True) -> int:
+        """The equal parts that a batch is computed in: in evaluation one on each replica."""
+        replicas = self.strategy.num_replicas_in_sync
+        return replicas * self.accumulation if training else replicas
+
+    def computed_tokens(self, batch: Batch) -> int:
+        """Tokens that are computed in training: of the batch, and of the rows that parts add."""
+        rows, length = batch.inputs["token_ids"].shape
+        return up_to_multiple(rows, self.parts()) * length
+
+    def _tensors(self, batch: Batch, parts: int):
         """The batch as tensors, its rows made a multiple of the number of parts it is split in."""
-        missing = -len(batch.targets) % (self.strategy.num_replicas_in_sync * self.accumulation)
+        missing = up_to_multiple(len(batch.targets), parts) - len(batch.targets)
 
         def tensor(array: np.ndarray) -> tf.Tensor:
             added = [(0, missing)] + [(0, 0)] * (array.ndim - 1)

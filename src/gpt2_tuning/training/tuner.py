@@ -19,18 +19,17 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training import checkpoint, out_of_memory, run_directory, run_files
 from gpt2_tuning.training.checkpoint import Checkpoints
 from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.optimizer import make_optimizer
-from gpt2_tuning.training.options import TrainOptions
 from gpt2_tuning.training.progress import Progress
 from gpt2_tuning.training.steps import SUMS, TRAINING, StepFunctions, evaluate
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
 from gpt2_tuning.training.validations import Validations
 from gpt2_tuning.training.variables import changing_variables, frozen_weights
 from gpt2_tuning.training.watching import (
-    METRICS_FILE,
     RunWatcher,
     SilentWatcher,
     figures,
@@ -109,6 +108,7 @@ class Tuner:
         frozen = frozen_weights(self.model)
         return {
             **{name: settings[name] for name in settings if name not in apart},
+            **({checkpoint.UPDATES: self.train.divided} if self.train.divided else {}),
             "learning_rate": learning_rate,
             "train split": self.train.records.checksum(),
             "validation split": self.validation.records.checksum(),
@@ -186,7 +186,7 @@ class Tuner:
         """Goes back to the newest checkpoint; to the beginning where none was written yet."""
         if not checkpoint.checkpoints(self.checkpoints):
             # The first validation's checkpoint is written before metrics.csv is.
-            if (self.run_dir / METRICS_FILE).exists():
+            if (self.run_dir / run_files.METRICS_FILE).exists():
                 raise UserError(
                     f"{self.checkpoints} has lost its checkpoints: nothing to resume from; start "
                     "the run again with --overwrite"
@@ -246,7 +246,8 @@ class Tuner:
             progress.advance(self.train.steps)
             if not np.isfinite([*values, norm]).all():
                 self.refuse_batch(batch)
-            counted = {"norm": norm, "real": batch.real_tokens, "computed": batch.computed_tokens}
+            computed = self.steps.computed_tokens(batch)
+            counted = {"norm": norm, "real": batch.real_tokens, "computed": computed}
             progress.add({**dict(zip(SUMS, values, strict=True)), **counted, "updates": 1})
         pending.clear()
         progress.add({"seconds": self.watcher.lap()})

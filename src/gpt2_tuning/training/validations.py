@@ -6,7 +6,7 @@ All of that follows from the flags and the history, so a resumed run decides as 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from gpt2_tuning.training.options import TrainOptions
+from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.progress import Progress
 from gpt2_tuning.training.steps import MEANS
 

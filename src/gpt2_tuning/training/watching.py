@@ -17,7 +17,7 @@ from gpt2_tuning.files import write_text
 from gpt2_tuning.progress_bar import ProgressBar
 from gpt2_tuning.training.board import Board
 from gpt2_tuning.training.progress import Progress as RunProgress
-from gpt2_tuning.training.run_files import TRAIN, VALIDATION
+from gpt2_tuning.training.run_files import METRICS_FILE, TRAIN, VALIDATION
 from gpt2_tuning.training.steps import TRAINING, means
 
 try:
@@ -25,7 +25,6 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-METRICS_FILE = "metrics.csv"
 MEASURED = ("tokens_per_second", "seconds", "peak_memory_mb")
 """Columns of metrics.csv that depend on the machine; all others are the same in a repeated run."""
 LINE_SECONDS = 30.0

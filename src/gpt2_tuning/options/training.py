@@ -1,56 +1,18 @@
-"""The command line: each field is a flag, its docstring the flag's help, its default the flag's."""
+"""The flags of every train.py."""
 
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import tyro
-
-from gpt2_tuning import extras
 from gpt2_tuning.config import LORA_TARGETS, GPT2Config
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.needs import Implied, Needs
-from gpt2_tuning.training import effects
+from gpt2_tuning.needs import Needs
+from gpt2_tuning.options import effects
+from gpt2_tuning.options.ranges import SEEDS, require
 from gpt2_tuning.training.cluster import Cluster
 
-SEEDS = 2**32
-"""How many seeds NumPy and Keras take."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetOptions:
-    """Flags that every prep_dataset.py shares; `train_file` and its like are each task's own."""
-
-    NEEDS: ClassVar[Needs] = effects.PREPARE
-
-    dataset: str | None = None
-    """Name on the Hugging Face Hub, or `sample` for the small synthetic set in the package."""
-    dataset_config: str | None = None
-    """Configuration of a data set on the Hub that has several."""
-    output_dir: Path | None = None
-    """Where the prepared data goes. Default: tfrecords/<task> at the repository's top."""
-    seq_len: int = 1024
-    """Longest example, in tokens: longer ones are cut. At most 1024."""
-    seed: int = 0
-    """Decides which rows are set aside where a split is missing."""
-    limit: int | None = None
-    """Take only this many rows of each split."""
-    config: Path | None = None
-    """A YAML file of flags (`name: value` lines); flags on the command line come first."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PrepareOptions(DatasetOptions):
-    """Flags of every prep_dataset.py whose rows have columns."""
-
-    train_file: Path | None = None
-    """Local training rows (.json, .jsonl, .csv, .tsv or .parquet) instead of --dataset."""
-    validation_file: Path | None = None
-    """Local validation rows; without it a tenth of the training rows is set aside."""
-    test_file: Path | None = None
-    """Local test rows; without it a tenth of the training rows is set aside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,142 +179,3 @@ class LanguageModelOptions(TrainOptions):
     batch_size: int = 8
     """Rows in one update, over all devices: packed ones of seq_len tokens, or with --layout buckets
     examples."""
-
-
-NOT_DECIDING = (
-    *("run_dir", "dataset_dir", "input", "output", "resume", "strategy", "config"),
-    *("evaluate", "rouge_rows", "interactive", "compare_base"),
-    *("text", "premise", "hypothesis", "prompt", "context"),
-)
-"""Flags of test.py that do not decide on the answers to a file: where things lie, how to begin, and
-what to do beside them. Run and input count by their content."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TestOptions:
-    """Flags that every test.py shares."""
-
-    run_dir: Path | None = None
-    """A finished run. Default: the newest one of the task."""
-    dataset_dir: Path | None = None
-    """Prepared data for --evaluate. Default: where the run's own data was."""
-    input: Path | None = None
-    """Rows to label: JSON lines, or any format that preparation reads."""
-    output: Path | None = None
-    """Where the labelled rows go, as JSON lines."""
-    resume: bool = False
-    """Go on with an --output that was interrupted: needs the same flags, input and run."""
-    evaluate: bool = False
-    """Score the run on its test split."""
-    interactive: bool = False
-    """Ask for one text after another."""
-    batch_size: int = 32
-    """Texts computed together."""
-    strategy: Literal["auto", "one", "mirrored"] = "auto"
-    """Devices: every visible GPU (auto, mirrored) or only the first (one)."""
-    config: Path | None = None
-    """A YAML file of flags (`name: value` lines); flags on the command line come first."""
-
-    def check(self) -> None:
-        """Raises UserError when a value is out of its range."""
-        require(self.batch_size >= 1, "batch_size", "at least 1", self)
-        if self.output and not self.input:
-            raise UserError("--output needs --input")
-        if self.resume and not self.output:
-            raise UserError("--resume needs --output")
-
-    def deciding(self) -> dict[str, Any]:
-        """The flags that decide on the answers to a file: all but those known not to."""
-        every = dataclasses.asdict(self)
-        return {name: value for name, value in every.items() if name not in NOT_DECIDING}
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelOptions(TestOptions):
-    """Flags of a classifier's test.py, which adds those that hold what is to be labelled."""
-
-    NEEDS: ClassVar[Needs] = effects.LABEL
-
-    def texts(self) -> dict[str, tuple[str, ...]]:
-        """The flags that make up an example, and what each was given, in order."""
-        raise NotImplementedError
-
-    def check(self) -> None:
-        """Raises UserError when there is nothing to do, or a text is empty or lacks its partner."""
-        super().check()
-        texts = self.texts()
-        flags = " and ".join(f"--{name}" for name in texts)
-        if not (any(texts.values()) or self.input or self.evaluate or self.interactive):
-            raise UserError(f"nothing to do: give {flags}, --input, --evaluate or --interactive")
-        if len({len(given) for given in texts.values()}) > 1:
-            counts = ", ".join(f"{len(given)} of --{name}" for name, given in texts.items())
-            raise UserError(
-                f"{flags} go together, as many of the one as of the other, not {counts}"
-            )
-        for name, given in texts.items():
-            if not all(text.strip() for text in given):
-                raise UserError(f"--{name} is empty")
-
-
-@dataclasses.dataclass(frozen=True)
-class GenerationOptions(TestOptions):
-    """Flags of a language model's test.py."""
-
-    NEEDS: ClassVar[Needs] = effects.GENERATION
-    IMPLIED: ClassVar[Implied] = effects.SAMPLING
-
-    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """What to respond to; may be given several times."""
-    max_new_tokens: int = 128
-    """Longest response, in tokens."""
-    sampling_method: Literal["greedy", "temperature", "top_k", "top_p"] = "greedy"
-    """How each token is chosen."""
-    temperature: float = 1.0
-    """Below 1 the likely tokens become likelier, above 1 less so."""
-    top_k: int = 50
-    """With top_k: how many of the likeliest tokens are drawn from."""
-    top_p: float = 0.9
-    """With top_p: the tokens drawn from are the fewest whose probabilities reach this."""
-    stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A text before which responses end; may be given several times."""
-    seed: int = 0
-    """The same seed draws the same responses."""
-    compare_base: bool = False
-    """Print what the base says beside what the tuned model says."""
-    rouge_rows: int | None = None
-    """With --evaluate: responses to compare with the data's by ROUGE-L; 0 for none. Default: 50
-    where rouge-score is installed."""
-    batch_size: int = 8
-    """Prompts computed together."""
-
-    @property
-    def writes(self) -> bool:
-        """Whether anything is generated."""
-        asked = self.prompt or self.input or self.interactive
-        return bool(asked or (self.evaluate and self.rouge_rows))
-
-    def check(self) -> None:
-        """Raises UserError when there is nothing to do, or a value is out of its range."""
-        super().check()
-        if not (self.prompt or self.input or self.evaluate or self.interactive):
-            raise UserError("nothing to do: give --prompt, --input, --evaluate or --interactive")
-        if not all(text.strip() for text in self.prompt):
-            raise UserError("--prompt is empty")
-        if "" in self.stop:
-            raise UserError("--stop is empty")
-        if self.compare_base and not self.prompt:
-            raise UserError("--compare_base needs --prompt")
-        require((self.rouge_rows or 0) >= 0, "rouge_rows", "0 or more", self)
-        if self.rouge_rows:
-            extras.check_installed("rouge", f"--rouge_rows {self.rouge_rows}")
-        require(self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
-        require(0 < self.temperature < math.inf, "temperature", "above 0 and finite", self)
-        require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
-        require(1 <= self.top_k < 2**31, "top_k", "at least 1 and below 2^31", self)
-        require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self)
-
-
-def require(holds: bool, name: str, wanted: str, options: object) -> None:
-    """Raises UserError, naming the flag, unless the condition holds."""
-    if not holds:
-        raise UserError(f"--{name} must be {wanted}, not {getattr(options, name)}")

@@ -19,6 +19,7 @@ SIZE = Need(
     "the published weights of that size or --pretrained none: other weights have a size of their "
     "own",
 )
+EPOCHS = Need(lambda o: o.max_updates is None, "--max_updates to be left out: it ends the run")
 LATER = Need(
     lambda o: (
         o.patience is None
@@ -33,6 +34,7 @@ TRAIN: Needs = {
     "lora_dropout": [LORA],
     "lora_targets": [LORA],
     "patience": [LATER],
+    "epochs": [EPOCHS],
 }
 
 EVALUATE = Need(lambda o: o.evaluate, "--evaluate")

@@ -1,0 +1,155 @@
+"""What Keras's own files hold of a model: `.keras`, `.weights.h5`, and what `clone_model` copies.
+
+Every weight has its name of Hugging Face's files. Keras would name it by the attributes and the
+classes on the way to it, so that a file could not be read after one of them was renamed.
+"""
+
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gpt2_tuning.checkpoints.adapters import adapter_variables
+from gpt2_tuning.checkpoints.huggingface import base_weights
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.models.lora import MergedKernels
+
+if TYPE_CHECKING:
+    from gpt2_tuning.models.tunable import TunableModel
+
+SAVED_APART = ("base", "layers", "transformer", "dropout", "score", "wte", "wpe", "h", "ln_f")
+"""Attributes of models that lead to what is saved here."""
+
+KEPT = "unmerged."
+"""Before the name of a kernel from before updates were merged into it."""
+DIFFERENCE = "merging.difference"
+DROPOUT = "dropout."
+"""Before the number of a state of dropout's random numbers."""
+
+KNOWN = ("pretrained_name", "exact_base_sha256")
+"""Attributes that say where the weights came from, as adapters record it."""
+
+
+def named_weights(model: "TunableModel") -> dict[str, keras.Variable]:
+    """All weights by their names in files, the head's and LoRA's among them; none is transposed."""
+    return {**base_weights(model), **adapter_variables(model)}
+
+
+def seed_states(model: "TunableModel") -> dict[str, keras.Variable]:
+    """The states of dropout's random numbers, which Keras counts among no weights."""
+    weights = {id(weight) for weight in model.weights}
+    states = [variable for variable in model.variables if id(variable) not in weights]
+    return {f"{DROPOUT}{number}": state for number, state in enumerate(states)}
+
+
+def save(model: "TunableModel", store: Any) -> None:
+    """Writes all weights and states, and where updates are merged the kernels from before.
+
+    `store` is what Keras gives: from names to arrays.
+    """
+    arrays = {**named_weights(model), **seed_states(model)}
+    arrays |= {KEPT + name: kernel for name, kernel in model.kept_kernels.items()}
+    if model.kept_kernels:
+        arrays[DIFFERENCE] = np.array(model.base.switch.merged.difference)
+    for name, array in arrays.items():
+        store[name] = array
+
+
+def load(model: "TunableModel", store: Any) -> None:
+    """Takes what `save` wrote. A model is merged afterwards if the one that was saved was.
+
+    Raises:
+        UserError: the file holds the weights of another kind of model, or those of a merged one
+            are loaded inside disable_lora().
+        ValueError: a weight has another shape.
+    """
+    weights = named_weights(model)
+    beside = (KEPT, DIFFERENCE, DROPOUT)
+    stored = {name for name in set(store.keys()) if not name.startswith(beside)}
+    if stored != set(weights):
+        name = min(stored ^ set(weights))
+        where, other = ("file", "model") if name in stored else ("model", "file")
+        raise UserError(
+            f"the {where} has a weight {name}, which the {other} has not: load it into a model "
+            "with the same head and the same LoRA"
+        )
+    kept = {name: store[KEPT + name] for name in weights if KEPT + name in store}
+    switch = model.base.switch
+    if kept and not switch.on and switch.merged is None:
+        raise UserError("merged weights are loaded inside disable_lora(): leave that block first")
+    for name, variable in weights.items():
+        variable.assign(store[name])
+    for name, state in seed_states(model).items():
+        if name in store:
+            state.assign(store[name])
+    if kept or model.kept_kernels:
+        switch.merged = MergedKernels(kept, float(store[DIFFERENCE])) if kept else None
+        switch.set(not kept)
+
+
+def build_config(model: "TunableModel") -> dict[str, Any]:
+    """What a model is built with beyond its constructor's arguments: plain values."""
+    frozen = [name for name, weight in named_weights(model).items() if not weight.trainable]
+    return {
+        "frozen": frozen,
+        "rematerialize": model.base.rematerialize,
+        "kept_adapter_fields": dict(model.kept_adapter_fields),
+        **{name: getattr(model, name) for name in KNOWN},
+    }
+
+
+def build(model: "TunableModel", config: dict[str, Any]) -> None:
+    """Creates the weights, and freezes those that were frozen when `config` was taken."""
+    weights = named_weights(model.built_now())
+    for name in config.get("frozen", []):
+        weights[name].trainable = False
+    model.base.rematerialize = config.get("rematerialize", False)
+    model.kept_adapter_fields = MappingProxyType(config.get("kept_adapter_fields", {}))
+    for name in KNOWN:
+        setattr(model, name, config.get(name))
+
+
+class SavedByName(keras.Model):
+    """A Keras model whose files, copies and exports are as this module says."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # `compile(jit_compile="auto")` goes by it. On a CPU XLA is the slower for a whole step.
+        self.supports_jit = bool(tf.config.get_visible_devices("GPU"))
+
+    def __dir__(self) -> Iterable[str]:
+        """Without those of SAVED_APART: Keras's saving goes into whatever it finds here."""
+        return [name for name in super().__dir__() if name not in SAVED_APART]
+
+    def save_own_variables(self, store) -> None:
+        """Keras's hook: writes the weights, if there are any yet."""
+        if self.built:
+            save(cast("TunableModel", self), store)
+
+    def load_own_variables(self, store) -> None:
+        """Keras's hook: reads them. Raises as `load` does, which Keras reports in its own words."""
+        load(cast("TunableModel", self), store)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Keras's hook: see `build_config`; None for a model that has no weights yet."""
+        return build_config(cast("TunableModel", self)) if self.built else None
+
+    def build_from_config(self, config) -> None:
+        """Keras's hook: see `build`."""
+        build(cast("TunableModel", self), config)
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ) -> None:
+        """As Keras does; the inputs are `token_ids` and `attention_mask`, int32 [B, T] of any size.
+
+        With `input_signature`, a list of one such dict of keras.InputSpec, they are others.
+        """
+        if input_signature is None:
+            rows = keras.InputSpec(dtype="int32", shape=(None, None))
+            input_signature = [{"token_ids": rows, "attention_mask": rows}]
+        cast("TunableModel", self).built_now()
+        super().export(filepath, format, verbose, input_signature, **kwargs)

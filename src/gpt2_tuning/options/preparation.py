@@ -1,0 +1,42 @@
+"""The flags of every prep_dataset.py."""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+from gpt2_tuning.needs import Needs
+from gpt2_tuning.options import effects
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetOptions:
+    """Flags that every prep_dataset.py shares; `train_file` and its like are each task's own."""
+
+    NEEDS: ClassVar[Needs] = effects.PREPARE
+
+    dataset: str | None = None
+    """Name on the Hugging Face Hub, or `sample` for the small synthetic set in the package."""
+    dataset_config: str | None = None
+    """Configuration of a data set on the Hub that has several."""
+    output_dir: Path | None = None
+    """Where the prepared data goes. Default: tfrecords/<task> at the repository's top."""
+    seq_len: int = 1024
+    """Longest example, in tokens: longer ones are cut. At most 1024."""
+    seed: int = 0
+    """Decides which rows are set aside where a split is missing."""
+    limit: int | None = None
+    """Take only this many rows of each split."""
+    config: Path | None = None
+    """A YAML file of flags (`name: value` lines); flags on the command line come first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions(DatasetOptions):
+    """Flags of every prep_dataset.py whose rows have columns."""
+
+    train_file: Path | None = None
+    """Local training rows (.json, .jsonl, .csv, .tsv or .parquet) instead of --dataset."""
+    validation_file: Path | None = None
+    """Local validation rows; without it a tenth of the training rows is set aside."""
+    test_file: Path | None = None
+    """Local test rows; without it a tenth of the training rows is set aside."""
