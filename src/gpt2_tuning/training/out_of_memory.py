@@ -86,6 +86,10 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
 def memory_of_a_device() -> float:
     """Bytes that the smallest device has, about."""
     driver = nvidia.driver() if uses_gpu() else None
-    if driver:
-        return min(usable(card.total, card.capability) for card in driver.cards)
+    cards = driver.cards if driver else []
+    known = [
+        usable(card.total, card.capability) for card in cards if card.total and card.capability
+    ]
+    if known:
+        return min(known)
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
