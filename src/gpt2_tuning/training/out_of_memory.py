@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from gpt2_tuning import compiled_cache, nvidia
-from gpt2_tuning.errors import OutOfMemory
+from gpt2_tuning.errors import OutOfMemory, is_out_of_memory
 from gpt2_tuning.fitting import Update, Way, usable
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.precision import half_precision
@@ -34,8 +34,9 @@ def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> 
     """
     try:
         yield
-    except tf.errors.ResourceExhaustedError as error:
-        if compiled_cache.NAME in error.message:  # no space left on the disk: see there
+    except tf.errors.OpError as error:
+        # No space left on the disk is another matter: see there.
+        if compiled_cache.NAME in error.message or not is_out_of_memory(error):
             raise
         begun = any(checkpoints.glob("step-*"))
         raise OutOfMemory(advice(steps, options, begun)) from error
@@ -43,11 +44,12 @@ def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> 
 
 def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
     """What did not fit, and with which flags it would."""
+    rows, length = steps.largest
     update = Update(
         steps.model.config,
         steps.model.lora,
-        options.batch_size,
-        steps.longest,
+        rows,
+        length,
         steps.strategy.num_replicas_in_sync,
         uses_gpu(),
         half_precision(options),
@@ -69,7 +71,7 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
         fits = (found for found in fits if found[0] == asked._replace(rematerialize=True))
     way, total = next(fits, (None, 0.0))
     said = (
-        f"out of memory in a batch of {options.batch_size} x {steps.longest} tokens in "
+        f"out of memory in a batch of {rows} x {length} tokens in "
         f"{options.precision}, which takes about {needed.total / GB:.2f} GB a device"
     )
     if way is None:
