@@ -88,6 +88,7 @@ def test_installation_that_failed_is_an_error_whatever_pip_raised():
         exec(install, {"REPOSITORY": GITHUB})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_it_runs_on_the_sample(task, tmp_path, monkeypatch):
     """Without network, in an empty directory, from the settings to a process of its own."""
