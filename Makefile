@@ -15,8 +15,8 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-slow test-versions test-parity certify chaos notebooks notebooks-colab \
-  bench test-gpu bench-gpu lint format clean
+.PHONY: help install demo test test-slow test-versions test-parity certify chaos notebooks \
+  notebooks-colab bench test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
