@@ -40,7 +40,6 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 	  --text "i feel thrilled because i finally passed my driving test" \
 	  --text "i was furious when someone stole my bike from the yard" \
 	  --text "i feel lonely since my best friend moved away"
-	@echo "report: $(DEMO)/run/README.md"
 
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: install  ## run the tests but for the slow ones; no network
