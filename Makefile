@@ -15,8 +15,8 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-versions test-parity certify chaos notebooks notebooks-colab \
-  bench test-gpu bench-gpu lint format clean
+.PHONY: help install demo test test-slow test-versions test-parity certify chaos notebooks \
+  notebooks-colab bench test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,8 +42,12 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 	  --text "i feel lonely since my best friend moved away"
 	@echo "report: $(DEMO)/run/README.md"
 
-test: install  ## run the tests; no network
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: install  ## run the tests but for the slow ones; no network
+	@$(TEST) -m "not slow"
+
+test-slow: install  ## run the slow ones: kills, workers, notebooks, Keras's exports
+	@$(TEST) -m slow
 
 test-versions: install  ## run the core's tests on the oldest and newest versions and each Python here
 	@$(BIN)/python tests/versions.py $(CASES)

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import chaos
+import pytest
 
 
+@pytest.mark.slow
 def test_stopped_preparation_and_training_lose_nothing():
     jobs = ["classification prep", "classification train"]
     flags = ["--jobs", *jobs, "--prep_stops", "1", "--train_stops", "2", "--together", "0"]

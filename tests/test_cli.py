@@ -83,6 +83,7 @@ def test_unusable_config_files_are_refused(tmp_path, text):
         (UserError("no such\nfile"), 2, "error: no such file\n"),
         (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: a\nlong story"), 2, f"{cli.OUT_OF_MEMORY}\n"),
     ],
 )
 def test_exit_codes(error, code, line, capsys):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -88,6 +89,62 @@ def test_a_user_s_own_cache_is_left_to_the_user(home, tmp_path):
     compute(**{FLAGS: f"--{FLAG}={tmp_path / 'mine'}"})
     assert not home.exists()
     assert len(list((tmp_path / "mine").iterdir())) == 1
+
+
+def test_a_file_of_flags_is_left_to_the_user(home, tmp_path):
+    (tmp_path / "flags").write_text("--tf_xla_auto_jit=0\n")
+    compute(**{FLAGS: str(tmp_path / "flags")})
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("name", ["of John Smith", "of 'quotes'"])
+def test_entries_are_in_the_directory_that_was_checked_whatever_its_name(home, name):
+    place = home.with_name(name)
+    compute(XDG_CACHE_HOME=str(place))
+    (entry,) = entries(place)
+    assert compiled_cache.is_whole(entry)
+    assert {path.name for path in home.parent.iterdir()} == {name}
+
+
+@pytest.mark.usefixtures("home")
+def test_a_name_that_tensorflow_cannot_be_told_is_a_note(monkeypatch, tmp_path, capsys):
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "'\""))
+    with compiled_cache.used():
+        assert FLAGS not in os.environ
+    assert "note: compiled steps are not kept: " in capsys.readouterr().err
+
+
+def test_an_entry_that_cannot_be_written_is_one_line(monkeypatch, home):
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    written = f"{home}/gpt2-tuning/compiled/{compiled_cache.key('')}/{ENTRY}m-1.tmp"
+    ended = pytest.raises(OSError, match=r"\(File too large\): TF_XLA_FLAGS=.*= does without")
+    with ended, compiled_cache.used():
+        raise RuntimeError(f"{{{{node a}}}} {written}; File too large\n [Op:f]")
+    with pytest.raises(RuntimeError, match="of another kind"), compiled_cache.used():
+        raise RuntimeError("of another kind")
+
+
+@pytest.mark.usefixtures("home")
+def test_what_is_left_of_a_killed_process_goes_and_a_directory_is_no_entry():
+    directory = compiled_cache.prepared("key")
+    for age in (0, 2 * compiled_cache.ABANDONED):
+        unfinished = directory / f"{ENTRY}m-{age}.tmp"
+        unfinished.touch()
+        os.utime(unfinished, (time.time() - age,) * 2)
+    (directory / ENTRY).mkdir()
+    compiled_cache.prepared("key")
+    compiled_cache.seal(directory)
+    assert {path.name for path in directory.iterdir()} == {ENTRY, f"{ENTRY}m-0.tmp"}
+
+
+@pytest.mark.usefixtures("home")
+def test_directories_that_tensorflow_made_again_are_closed_to_others():
+    directory = compiled_cache.prepared("key")
+    for place in (directory, directory.parent):
+        place.chmod(0o755)
+    compiled_cache.prepared("key")
+    assert {place.stat().st_mode & 0o777 for place in (directory, directory.parent)} == {0o700}
 
 
 def filled(name="key"):

@@ -88,12 +88,10 @@ def test_installation_that_failed_is_an_error_whatever_pip_raised():
         exec(install, {"REPOSITORY": GITHUB})
 
 
-@pytest.mark.parametrize("task", ["classification", "instruction"])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
 def test_it_runs_on_the_sample(task, tmp_path, monkeypatch):
-    """Without network, in an empty directory, from the settings to a process of its own.
-
-    One of each kind, for the time that it takes; `make notebooks` runs them all.
-    """
+    """Without network, in an empty directory, from the settings to a process of its own."""
     monkeypatch.setenv("PYTHONPATH", str(TOP / "src"))
     done = run.execute(build.build(task, ""), tmp_path, SHORT)
     with zipfile.ZipFile(tmp_path / task / "adapter.zip") as archive:

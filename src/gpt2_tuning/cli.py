@@ -15,7 +15,7 @@ import tyro
 
 from gpt2_tuning import compiled_cache, interrupts, needs
 from gpt2_tuning.config_file import in_config
-from gpt2_tuning.errors import UserError
+from gpt2_tuning.errors import UserError, is_out_of_memory
 from gpt2_tuning.flags import HELP, Form, Given, forms_of, on_the_line
 from gpt2_tuning.startup import import_tensorflow, without_triton
 
@@ -32,6 +32,10 @@ class Checked(Protocol):
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+OUT_OF_MEMORY = (
+    "error: out of memory: give a smaller --batch_size, or see what fits with "
+    "`python -m gpt2_tuning.commands.plan`"
+)
 
 
 def run(
@@ -45,9 +49,9 @@ def run(
     That is 0, or what the action returned. TensorFlow is imported, quietly, before the action,
     unless the action does not need it, and set to keep what it compiles.
 
-    A UserError, or an operating-system error such as a full disk, becomes one line on standard
-    error and exit code 2; Ctrl-C becomes 130 and SIGTERM 143. Any other exception is a defect and
-    keeps its traceback.
+    A UserError, too little memory, or an operating-system error such as a full disk, becomes one
+    line on standard error and exit code 2; Ctrl-C becomes 130 and SIGTERM 143. Any other exception
+    is a defect and keeps its traceback.
     """
     try:
         options = checked_options(options_class, sys.argv[1:] if argv is None else argv)
@@ -64,6 +68,11 @@ def run(
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return stop.code if isinstance(stop, interrupts.Stopped) else INTERRUPTED
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        print(OUT_OF_MEMORY, file=sys.stderr)
+        return USAGE_ERROR
 
 
 def checked_options(options_class: type[OptionsT], argv: Sequence[str]) -> OptionsT:

@@ -13,6 +13,7 @@ import platform
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,10 @@ OFF = f"{FLAGS}=--{FLAG}="
 """In the environment of a command, this does without the cache."""
 NAME = "xla_compile_cache"
 ENTRIES = f"{NAME}__*.pb"
+UNFINISHED = f"{NAME}__*.tmp"
+"""What TensorFlow writes before it gives it the name of an entry."""
+ABANDONED = 3600.0
+"""Seconds after which whoever wrote it is known to be gone."""
 SUM = ".sha256"
 BOUND = 512 * 2**20
 """Bytes of all entries, of all versions and devices; the oldest go first."""
@@ -37,26 +42,47 @@ def used() -> Iterator[None]:
     """Inside the block TensorFlow, not imported before, finds what was compiled, and keeps more.
 
     Where the directory cannot be used a note says why, and there is no cache. A user's own choice
-    in TF_XLA_FLAGS stands.
+    in TF_XLA_FLAGS stands, as does the name of a file of flags, to which nothing can be added.
+
+    Raises:
+        OSError: TensorFlow could not write an entry, for which it ends what it computes.
     """
-    given = os.environ.get(FLAGS, "")
+    given = os.environ.get(FLAGS, "").strip()
     owners = hasattr(os, "geteuid")  # Windows does not tell whose a file is
-    if "tensorflow" in sys.modules or FLAG in given or not owners:
+    theirs = FLAG in given or (given and not given.startswith("-"))
+    if "tensorflow" in sys.modules or theirs or not owners:
         yield
         return
     try:
         directory = prepared(key(given))
+        flag = f"--{FLAG}={quoted(directory)}"
     # The others: no home, and a TensorFlow that was not installed as a package of that name.
     except (OSError, RuntimeError, ImportError) as error:
         print(f"note: compiled steps are not kept: {error}", file=sys.stderr)
         yield
         return
-    os.environ[FLAGS] = f"{given} --{FLAG}={directory}".strip()
+    os.environ[FLAGS] = f"{given} {flag}".strip()
     try:
         yield
+    except Exception as error:
+        if str(directory) in str(error):  # TensorFlow's, of many kinds
+            raise OSError(not_kept(str(error))) from error
+        raise
     finally:
         with contextlib.suppress(OSError):  # entries without a sum are made again
             seal(directory)
+
+
+def quoted(directory: Path) -> str:
+    """The directory as TF_XLA_FLAGS, which is cut at blanks, can hold it.
+
+    Raises:
+        OSError: its name has both kinds of quotes.
+    """
+    for quote in ("'", '"'):
+        if not {quote, "\\"} & set(str(directory)):
+            return f"{quote}{directory}{quote}"
+    raise OSError(f"TensorFlow cannot be told the name {directory}")
 
 
 def top() -> Path:
@@ -95,10 +121,18 @@ def prepared(name: str) -> Path:
         raise OSError(f"the disk of {directory} is nearly full")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise OSError(f"cannot write to {directory}")
-    for entry in directory.glob(ENTRIES):
+    for entry in files(directory, ENTRIES):
         if not is_whole(entry):
             remove(entry)
+    for unfinished in files(directory, UNFINISHED):
+        if time.time() - unfinished.lstat().st_mtime > ABANDONED:
+            remove(unfinished)
     return directory
+
+
+def files(directory: Path, pattern: str) -> list[Path]:
+    """What is of TensorFlow's making: a directory or a link to one is not."""
+    return [path for path in directory.glob(pattern) if not path.is_dir() or path.is_symlink()]
 
 
 def check_owned(directory: Path) -> None:
@@ -113,8 +147,10 @@ def check_owned(directory: Path) -> None:
             raise OSError(f"{place} is a link")
         if found.st_uid != os.geteuid():
             raise OSError(f"{place} is another user's")
-        if found.st_mode & forbidden:
+        if found.st_mode & 0o022:
             raise OSError(f"{place} is open to other users: chmod go-rwx {place}")
+        if found.st_mode & forbidden:  # as TensorFlow makes one that was removed while it ran
+            place.chmod(0o700)
 
 
 def is_whole(entry: Path) -> bool:
@@ -134,20 +170,22 @@ def sum_file(entry: Path) -> Path:
 
 def seal(directory: Path) -> None:
     """Notes the sums of what TensorFlow has added, and removes the oldest entries above BOUND."""
-    for entry in directory.glob(ENTRIES):
-        if not sum_file(entry).exists():
-            write_text(sum_file(entry), sha256_of(entry))
-    found = [(path.stat().st_mtime, path) for path in directory.parent.glob(f"*/{ENTRIES}")]
+    check_owned(directory)
+    for entry in files(directory, ENTRIES):
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            if not sum_file(entry).exists():
+                write_text(sum_file(entry), sha256_of(entry))
+    found = [(path.lstat(), path) for path in files(directory.parent, f"*/{ENTRIES}")]
     total = 0
-    for _, entry in sorted(found, reverse=True):
-        total += entry.stat().st_size
+    for status, entry in sorted(found, key=lambda item: item[0].st_mtime, reverse=True):
+        total += status.st_size
         if total > BOUND:
             remove(entry)
 
 
 def not_kept(message: str) -> str:
     """What is said where TensorFlow could not write an entry, from its message."""
-    reason = message.partition("\n")[0].rpartition("; ")[2]
+    reason = message.partition("\n")[0].rpartition("; ")[2].rpartition("}} ")[2]
     return f"cannot keep what was compiled in {top()} ({reason}): {OFF} does without"
 
 

@@ -19,6 +19,7 @@ def test_parts_agree_with_the_whole(capfd):
     assert "1 of 1 agree to 1e-05" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "instruction"])
 def test_packed_rows_agree_with_an_example_a_row(capfd, task):
     assert certify.main(["--tasks", task, "--kinds", "lora", "--cases", "packed"]) == 0

@@ -187,6 +187,7 @@ def ended_in_mid_run(run, number, flags, logs):
     return launcher.returncode, errors.decode(), seen
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_a_run_that_a_worker_ended_is_resumed_to_the_weights_of_one_process(flags, tmp_path):
     """First one is told to stop, and all do after the same step; then one is lost."""

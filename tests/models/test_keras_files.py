@@ -91,6 +91,7 @@ def test_a_clone_has_weights_of_its_own_and_the_same_ones_frozen(model_class, lo
     assert np.array_equal(outputs(clone, batch(CONFIG)), outputs(model, batch(CONFIG)))
 
 
+@pytest.mark.slow
 @ALL
 def test_an_export_takes_int32_rows_of_any_number_and_length(tmp_path, model_class, lora):
     model = make(model_class, lora)
@@ -165,6 +166,7 @@ def test_training_goes_on_from_a_file_as_it_would_have_without(tmp_path):
     assert found["loss"][0] != pytest.approx(found["loss"][1], rel=1e-3)  # as dropout differs
 
 
+@pytest.mark.slow
 @ALL
 def test_callbacks_of_fit_keep_what_they_are_to_keep(tmp_path, model_class, lora):
     model = make(model_class, lora)

@@ -18,6 +18,9 @@ from gpt2_tuning.training.strategy import make_strategy
 GB = 10**9
 H100 = Card("NVIDIA H100", (9, 0), 80 * GB, 79 * GB)
 K80 = Card("Tesla K80", (3, 7), 12 * GB, 11 * GB)
+FREE = Card("Tesla T4", (7, 5), 16 * GB, 15 * GB)
+UNKNOWN = Card("NVIDIA GB10", None, None, None)
+NOT_SUPPORTED = 3
 TAKEN = Card("Tesla T4", (7, 5), 16 * GB, GB // 4)
 
 
@@ -44,15 +47,25 @@ class Nvml:
     def nvmlDeviceGetHandleByIndex_v2(self, index, device):
         device._obj.value = index.value + 1
 
+    def nvmlDeviceGetUUID(self, device, identity, size):
+        identity.value = f"GPU-{device.value - 1}8932f9".encode()
+
     def nvmlDeviceGetName(self, device, name, size):
         name.value = self.cards[device.value - 1].name.encode()
 
     def nvmlDeviceGetMemoryInfo(self, device, memory):
         card = self.cards[device.value - 1]
+        if card.total is None:
+            return NOT_SUPPORTED
         memory._obj.total, memory._obj.free = card.total, card.free
+        return 0
 
     def nvmlDeviceGetCudaComputeCapability(self, device, major, minor):
-        major._obj.value, minor._obj.value = self.cards[device.value - 1].capability
+        capability = self.cards[device.value - 1].capability
+        if capability is None:
+            return NOT_SUPPORTED
+        major._obj.value, minor._obj.value = capability
+        return 0
 
 
 @pytest.fixture
@@ -61,7 +74,8 @@ def cards(monkeypatch):
 
     def hold(*cards, cuda=12040, seen=None, started=False):
         library = Nvml(cuda, cards)
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
         monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: True)
         monkeypatch.setattr(gpu_checks, "devices_started", lambda: started)
@@ -77,7 +91,7 @@ def cards(monkeypatch):
 
 def test_the_driver_s_answers_are_read_and_it_is_left_as_it_was(cards):
     library = cards(H100, K80, cuda=11040)
-    assert nvidia.driver() == Driver((11, 4), [H100, K80])
+    assert nvidia.driver() == Driver((11, 4), [H100, K80], ordered=False)
     assert not library.open
 
 
@@ -89,12 +103,46 @@ def test_the_driver_s_answers_are_read_and_it_is_left_as_it_was(cards):
         ("0,7,1", [0]),  # CUDA stops reading there
         ("-1", []),
         ("", []),
-        ("GPU-8932f937", [0, 1, 2]),
+        ("--1", []),
+        (" 1 , 2 ", [1, 2]),
+        ("GPU-b", [1]),
+        ("GPU-c1,GPU-a", [2, 0]),
+        ("GPU-x,GPU-a", []),
+        ("MIG-b1", None),
     ],
 )
 def test_hidden_gpus_are_not_looked_at(variable, found, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-    assert nvidia.visible(3) == found
+    assert nvidia.visible(["GPU-a1", "GPU-b1", "GPU-c1"]) == found
+
+
+@pytest.mark.parametrize("strategy", ["auto", "one"])
+def test_what_the_driver_does_not_tell_of_a_gpu_is_no_reason(cards, strategy):
+    cards(UNKNOWN)
+    assert nvidia.driver() == Driver((12, 4), [UNKNOWN])
+    make_strategy(strategy)
+
+
+@pytest.mark.parametrize("bad", [K80, TAKEN])
+@pytest.mark.parametrize("name", ["0", "MIG-1", "GPU-08932f9"])
+def test_a_gpu_that_may_not_be_the_one_in_use_is_no_reason(cards, monkeypatch, bad, name):
+    """CUDA begins to count with the fastest, the driver with the first on the bus."""
+    cards(H100 if name.startswith("GPU") else bad, bad, H100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", name)
+    make_strategy("auto")
+
+
+def test_numbers_are_trusted_where_cuda_counts_as_the_driver_does(cards, monkeypatch):
+    cards(TAKEN, H100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    with pytest.raises(UserError, match=r"has 0\.2 of 16\.0 GB free"):
+        make_strategy("auto")
+
+
+def test_an_old_gpu_beside_one_that_will_do_is_left_out_by_tensorflow(cards):
+    cards(K80, H100)
+    make_strategy("auto")
 
 
 def test_a_driver_that_lacks_a_function_says_nothing_and_is_left_as_it_was(cards, monkeypatch):
@@ -110,19 +158,24 @@ def test_a_system_without_the_driver_has_no_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("held", "message"),
     [
-        (K80, "Tesla K80 is too old: its compute capability is 3.7, TensorFlow needs 6.0"),
-        (TAKEN, "Tesla T4 has 0.2 of 16.0 GB free: end what uses it"),
+        ([K80], "Tesla K80 is too old: its compute capability is 3.7, TensorFlow needs 6.0"),
+        ([TAKEN], "Tesla T4 has 0.2 of 16.0 GB free: end what uses it (nvidia-smi lists that), or"),
+        (
+            [FREE, TAKEN],
+            "leave it out (CUDA_VISIBLE_DEVICES=N lets a command have GPU N), or",
+        ),
     ],
 )
-def test_a_gpu_that_would_fail_is_refused_unless_it_is_not_used(cards, bad, message, capsys):
-    cards(H100, bad)
+def test_a_gpu_that_would_fail_is_refused_unless_it_is_not_used(cards, held, message, capsys):
+    cards(*held)
     with pytest.raises(UserError, match=re.escape(message)) as refused:
         make_strategy("auto")
     assert "CUDA_VISIBLE_DEVICES=-1" in str(refused.value)
     assert "\n" not in str(refused.value)
-    make_strategy("one")
+    if len(held) > 1:
+        make_strategy("one")
     assert capsys.readouterr().err == ""
 
 

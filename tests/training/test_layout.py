@@ -15,8 +15,9 @@ from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import read_records
+from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.training import ClassifierOptions, LanguageModelOptions
-from gpt2_tuning.training import layout
+from gpt2_tuning.training import checkpoint, layout
 
 ON_CPU = [(ClassifierOptions, "buckets"), (LanguageModelOptions, "packed")]
 
@@ -113,6 +114,19 @@ def test_a_packed_run_that_was_killed_inside_an_epoch_goes_on_as_if_it_had_not_b
     tuner.fit(resume=True)
     assert tuner.train.shapes[0].rows < OPTIONS.batch_size
     assert_same_run(whole, tuner)
+
+
+def test_a_packed_run_of_a_version_with_other_updates_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(PackedExamples, "divided", None)
+        killed_run(tmp_path, "steps", "train", 5, source=PackedExamples)
+    tuner = make_tuner(tmp_path, source=PackedExamples)
+    with pytest.raises(UserError, match="earlier version, which divided the examples into other"):
+        tuner.fit(resume=True)
+
+
+def test_a_run_in_buckets_is_described_as_earlier_versions_did(tmp_path):
+    assert checkpoint.UPDATES not in make_tuner(tmp_path).store.run
 
 
 @pytest.fixture(scope="module")

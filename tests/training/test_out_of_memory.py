@@ -1,5 +1,6 @@
 """Too little memory for a step: one line with flags that take less, and nothing left behind."""
 
+import dataclasses
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from tuner_runs import make_tuner
 
 from classification_tuning import prep_dataset, train
 from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.errors import OutOfMemory
 from gpt2_tuning.fitting import Update, Way, usable
 from gpt2_tuning.training import out_of_memory, steps
 
@@ -56,6 +58,24 @@ def test_the_line_names_flags_that_take_less(data, tmp_path, capsys, full):
     assert "start again with --" in line
 
 
+def test_the_line_is_of_the_rows_that_were_computed(data, tmp_path, capsys, full):
+    full(1)
+    line = refusal(data, tmp_path / "run", capsys, "--layout", "packed", "--batch_size", "32")
+    rows = int(re.search(r"in a batch of (\d+) x", line)[1])  # type: ignore[index]
+    assert rows < 32
+
+
+def test_cuda_s_own_error_is_too_little_memory(tmp_path):
+    tuner, message = make_tuner(tmp_path), "Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY"
+    options = dataclasses.replace(tuner.options, precision="float32")
+    ended = pytest.raises(OutOfMemory, match=r"out of memory in a batch of")
+    with ended, out_of_memory.reported(tuner.steps, options, tmp_path):
+        raise tf.errors.InternalError(None, None, message)
+    ended = pytest.raises(tf.errors.InternalError, match="of another kind")
+    with ended, out_of_memory.reported(tuner.steps, options, tmp_path):
+        raise tf.errors.InternalError(None, None, "of another kind")
+
+
 @pytest.mark.parametrize("more", [[], ["--seeds", "2"]], ids=["one seed", "seeds"])
 def test_a_new_run_is_taken_away(data, tmp_path, capsys, full, more):
     full(1)
@@ -99,7 +119,7 @@ def test_a_disk_that_is_full_of_what_was_compiled_is_not_taken_for_memory(tmp_pa
         "/home/x/xla_compile_cache__1__2__XLA_GPU_JIT.pb.tmp; No space left on device\n [Op:f]"
     )
     tuner = make_tuner(tmp_path)
-    ended = pytest.raises(OSError, match=r"No space left on device.*_directory= does without")
+    ended = pytest.raises(tf.errors.ResourceExhaustedError)  # which compiled_cache tells apart
     with ended, out_of_memory.reported(tuner.steps, tuner.options, tmp_path):
         raise tf.errors.ResourceExhaustedError(None, None, message)
 

@@ -97,6 +97,15 @@ def test_accumulation_ends_with_the_weights_of_none(text_config, records):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_evaluation_adds_rows_for_its_replicas_alone(text_config, records):
+    """Training computes 5 rows in 4 parts on each of two devices, so as 8; evaluation as 6."""
+    batch = next(iter(BatchSource(records, 5).epoch(0, 0)))
+    steps = steps_of(text_config, make_strategy("mirrored"), accumulation=4)
+    assert steps.computed_tokens(batch) == 8 * batch.inputs["token_ids"].shape[1]
+    steps.evaluate(batch)
+    assert [kind[-1] for kind in steps._compiled] == [6]
+
+
 def test_the_step_does_not_grow_with_accumulation(small_config):
     """Parts are computed in a loop: unrolled, the activations of all would be kept."""
     batch = Batch(

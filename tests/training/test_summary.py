@@ -7,6 +7,7 @@ import pytest
 from tuner_runs import CONFIG, rows
 
 from gpt2_tuning.data.batches import BatchSource
+from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
@@ -94,3 +95,26 @@ def test_parts_without_rows_and_checkpoints_that_never_come_are_said(model):
     _, parts, checkpoints = lines(model, options, source)
     assert parts.startswith("note: a batch of 4 does not give each of 5 parts")
     assert checkpoints.startswith("note: --checkpoint_steps 1000 has no effect")
+
+
+def test_parts_that_make_much_padding_are_said_and_what_does_not(model):
+    """Each of 8 examples in a row of its own, as long as the longest of all."""
+    options = dataclasses.replace(
+        OPTIONS, epochs=20, batch_size=8, gradient_accumulation=8, layout="packed"
+    )
+    lengths = np.tile([64, 8, 8, 8, 8, 8, 8, 8], 40)
+    records = Records.of(
+        [[1] * length for length in lengths], label=np.zeros(len(lengths), np.int32)
+    )
+    source = PackedExamples(records, 8, parts=8)
+    _, note = lines(model, options, source)
+    assert note == (
+        "note: 77 % of the tokens computed in packed rows will be padding, as each of 8 parts "
+        "(devices x --gradient_accumulation) needs rows of its own; --layout buckets would make "
+        "it 0 %"
+    )
+    fewer = dataclasses.replace(options, gradient_accumulation=1)
+    assert len(lines(model, fewer, PackedExamples(records, 8))) == 1
+    assert len(lines(model, dataclasses.replace(options, resume=True), source)) == 1
+    apart = dataclasses.replace(options, layout="buckets")
+    assert len(lines(model, apart, BatchSource(records, 8))) == 1

@@ -2,13 +2,15 @@
 
 import contextlib
 import csv
+import dataclasses
+import itertools
 import math
 import re
 
 import numpy as np
 import pytest
 from hostile import room_for
-from tuner_runs import STEPS, make_tuner, points
+from tuner_runs import OPTIONS, STEPS, make_tuner, points
 
 from gpt2_tuning.data.batches import PlannedBatch, classification_batch
 from gpt2_tuning.training import steps as steps_module
@@ -49,6 +51,19 @@ def test_every_figure_is_in_the_csv_and_is_true(run):
         assert 50 < float(row["peak_memory_mb"]) < 1e6
         assert float(row["grad_norm"]) > 0
     assert float(written[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
+
+
+def test_rows_that_parts_add_are_computed_and_padding(tmp_path):
+    """Batches of 4 rows in 3 parts are computed as 6."""
+    tuner = make_tuner(
+        tmp_path, dataclasses.replace(OPTIONS, epochs=1, max_updates=2, gradient_accumulation=3)
+    )
+    (row,) = tuner.fit()
+    batches = list(itertools.islice(tuner.train.epoch(0, 0), 2))
+    real = sum(batch.real_tokens for batch in batches)
+    computed = sum(batch.computed_tokens for batch in batches) * 6 / 4
+    assert row["padding_share"] == pytest.approx(1 - real / computed)
+    assert row["tokens_per_second"] * row["seconds"] == pytest.approx(computed)
 
 
 def test_tensorboard_has_training_and_validation_in_one_chart(run):

@@ -29,6 +29,9 @@ TRIED_SHAPES = 12
 LONGEST_ROW = 1.5
 """How many times as long as the longest example a row may be. Longer rows would leave still less
 padding, but the longer a row, the more attention costs for each of its tokens."""
+SHORT = 32
+"""Tokens that the longest example counts as, at least: in such rows attention costs next to
+nothing."""
 ALIGNED = 8
 """Rows are a multiple of so many tokens long, which suits matrix units."""
 
@@ -81,6 +84,11 @@ class PackedExamples(BatchSource):
         """
         return np.sort(self.records.lengths)[np.newaxis, :: -self.steps]
 
+    @property
+    def long(self) -> int:
+        """Tokens of which a row may have LONGEST_ROW times as many."""
+        return max(SHORT, int(aligned(self.longest[0, 0])))
+
     @functools.cached_property
     def shapes(self) -> tuple[Shape, Shape]:
         """The usual shape of a batch, and the one of those that do not fit it; may be the same.
@@ -92,7 +100,7 @@ class PackedExamples(BatchSource):
         for rows in self.numbers_of_rows():
             places = places_of(rows, self.most)
             length = int(aligned(into_rows(self.longest, rows, places)[1][0]))
-            if length > LONGEST_ROW * aligned(self.longest[0, 0]) and rows < self.most:
+            if length > LONGEST_ROW * self.long and rows < self.most:
                 continue
             needed = np.minimum(aligned(into_rows(self.tried, rows, places)[1]), length)
             lengths = choose_buckets(np.append(needed, length), 2)
@@ -108,7 +116,7 @@ class PackedExamples(BatchSource):
         With them rows are from half to LONGEST_ROW times as long as the longest example. Of rows as
         many as examples none is longer than that.
         """
-        ratio = self.records.lengths.sum() / self.steps / aligned(self.longest[0, 0])
+        ratio = self.records.lengths.sum() / self.steps / self.long
         most, fewest = np.clip(np.ceil([2 * ratio, ratio / LONGEST_ROW]), 1, self.most)
         tried = [self.most, *np.linspace(most, fewest, TRIED_SHAPES).astype(int).tolist()]
         return sorted({up_to_multiple(rows, self.parts) for rows in tried}, reverse=True)

@@ -177,5 +177,5 @@ class LanguageModelOptions(TrainOptions):
 
     CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "packed"
     batch_size: int = 8
-    """Rows in one update, over all devices: packed ones of seq_len tokens, or with --layout buckets
-    examples."""
+    """Rows in one update, over all devices: packed ones of up to seq_len tokens, or with --layout
+    buckets examples."""

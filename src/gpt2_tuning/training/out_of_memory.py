@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from gpt2_tuning import compiled_cache, nvidia
-from gpt2_tuning.errors import OutOfMemory
+from gpt2_tuning.errors import OutOfMemory, is_out_of_memory
 from gpt2_tuning.fitting import Update, Way, usable
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.precision import half_precision
@@ -31,24 +31,25 @@ def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> 
 
     Raises:
         OutOfMemory: in place of TensorFlow's error.
-        OSError: it was of a full disk.
     """
     try:
         yield
-    except tf.errors.ResourceExhaustedError as error:
-        if compiled_cache.NAME in error.message:  # no space left on the disk
-            raise OSError(compiled_cache.not_kept(error.message)) from error
+    except tf.errors.OpError as error:
+        # No space left on the disk is another matter: see there.
+        if compiled_cache.NAME in error.message or not is_out_of_memory(error):
+            raise
         begun = any(checkpoints.glob("step-*"))
         raise OutOfMemory(advice(steps, options, begun)) from error
 
 
 def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
     """What did not fit, and with which flags it would."""
+    rows, length = steps.largest
     update = Update(
         steps.model.config,
         steps.model.lora,
-        options.batch_size,
-        steps.longest,
+        rows,
+        length,
         steps.strategy.num_replicas_in_sync,
         uses_gpu(),
         half_precision(options),
@@ -70,7 +71,7 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
         fits = (found for found in fits if found[0] == asked._replace(rematerialize=True))
     way, total = next(fits, (None, 0.0))
     said = (
-        f"out of memory in a batch of {options.batch_size} x {steps.longest} tokens in "
+        f"out of memory in a batch of {rows} x {length} tokens in "
         f"{options.precision}, which takes about {needed.total / GB:.2f} GB a device"
     )
     if way is None:
@@ -87,6 +88,10 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
 def memory_of_a_device() -> float:
     """Bytes that the smallest device has, about."""
     driver = nvidia.driver() if uses_gpu() else None
-    if driver:
-        return min(usable(card.total, card.capability) for card in driver.cards)
+    cards = driver.cards if driver else []
+    known = [
+        usable(card.total, card.capability) for card in cards if card.total and card.capability
+    ]
+    if known:
+        return min(known)
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

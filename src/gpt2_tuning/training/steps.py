@@ -11,6 +11,7 @@ without asking the others.
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -88,8 +89,8 @@ class StepFunctions:
         self.compiling: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
         """Gives what is entered while a step of TRAINING or EVALUATION is compiled."""
         self._compiled: set[tuple] = set()
-        self.longest = 0
-        """Tokens of the longest row that was computed, or was to be."""
+        self.largest = (0, 0)
+        """Rows and tokens of a row of the largest batch that was computed, or was to be."""
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Updates the weights: float32 [4], the sums and the gradients' global norm."""
@@ -103,7 +104,7 @@ class StepFunctions:
         """The function's result; one that is compiled first is waited for."""
         training = function is self._train
         tensors = self._tensors(batch, self.parts(training))
-        self.longest = max(self.longest, batch.inputs["token_ids"].shape[1])
+        self.largest = max(self.largest, batch.inputs["token_ids"].shape, key=math.prod)
         # XLA compiles for one shape; elsewhere one trace serves batches of every length.
         shapes = tuple(tensor.shape for tensor in tf.nest.flatten(tensors)) if uses_gpu() else ()
         what = TRAINING if training else EVALUATION
