@@ -7,6 +7,7 @@ pyproject.toml, and nothing where it has none. With one on GitHub every page beg
 that opens it in Colab; after a change of the address, run this alone.
 """
 
+import hashlib
 import re
 import sys
 import tomllib
@@ -24,6 +25,8 @@ TASKS = ("classification", "entailment", "instruction", "text")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"^<!-- section: (.+) -->$", re.MULTILINE)
 PLACE = re.compile(r"^<!-- shared: (.+) -->$", re.MULTILINE)
+RAN = "ran"
+"""Metadata of a stored notebook: the digest of the code whose outputs it shows."""
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
 COLAB = "https://colab.research.google.com/github"
 
@@ -81,14 +84,23 @@ def build(task: str, repository: str) -> nbformat.NotebookNode:
     return v4.new_notebook(cells=cells, metadata=metadata)
 
 
+def digest(notebook: nbformat.NotebookNode) -> str:
+    """sha256 over the code of a notebook, but for the cell that holds the repository's address."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    kept = [source for source in code if not source.startswith("REPOSITORY = ")]
+    return hashlib.sha256("\0".join(kept).encode()).hexdigest()
+
+
 def with_outputs(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:
     """The notebook with what the stored one shows, for the cells whose code is the same."""
     if path.is_file():
         old = nbformat.read(path, as_version=4)
+        notebook.metadata[RAN] = old.metadata.get(RAN)
         shown = {cell.source: cell for cell in old.cells if cell.cell_type == "code"}
         for cell in notebook.cells:
             if cell.cell_type == "code" and cell.source in shown:
                 cell.outputs = shown[cell.source].outputs
+                cell.execution_count = shown[cell.source].execution_count
     return notebook
 
 

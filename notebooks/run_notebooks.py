@@ -56,6 +56,7 @@ def store(notebook: nbformat.NotebookNode, path: Path) -> int:
     Raises:
         ValueError: it is larger than a notebook may be.
     """
+    notebook.metadata[build_notebooks.RAN] = build_notebooks.digest(notebook)
     text = nbformat.writes(without_times(notebook)) + "\n"
     if len(text.encode()) > LARGEST:
         raise ValueError(f"{path} would have {len(text.encode()):,} bytes")
