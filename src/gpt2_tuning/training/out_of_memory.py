@@ -1,6 +1,7 @@
 """What is said where a device's memory does not suffice: the flags that fit, as `plan` has them."""
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from gpt2_tuning import compiled_cache, nvidia
 from gpt2_tuning.errors import OutOfMemory
 from gpt2_tuning.fitting import Update, Way, usable
 from gpt2_tuning.options.training import TrainOptions
+from gpt2_tuning.training.gpu_checks import names_of_gpus
 from gpt2_tuning.training.precision import half_precision
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import uses_gpu
@@ -31,13 +33,12 @@ def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> 
 
     Raises:
         OutOfMemory: in place of TensorFlow's error.
-        OSError: it was of a full disk.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        if compiled_cache.NAME in error.message:  # no space left on the disk
-            raise OSError(compiled_cache.not_kept(error.message)) from error
+        if compiled_cache.is_of_cache(error):  # it is the disk that is full
+            raise
         begun = any(checkpoints.glob("step-*"))
         raise OutOfMemory(advice(steps, options, begun)) from error
 
@@ -59,7 +60,7 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
         options.rematerialize,
         options.optimizer,
     )
-    needed, limit = update.memory(asked), memory_of_a_device()
+    needed, limit = update.memory(asked), memory_of_a_device(options.strategy == "one")
     found = ((way, update.memory(way)) for way in update.ways(asked))
     fits = (
         (way, memory.total)
@@ -84,9 +85,15 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
     )
 
 
-def memory_of_a_device() -> float:
-    """Bytes that the smallest device has, about."""
-    driver = nvidia.driver() if uses_gpu() else None
-    if driver:
-        return min(usable(card.total, card.capability) for card in driver.cards)
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+def memory_of_a_device(one: bool) -> float:
+    """Bytes that the smallest device has, about; infinite where a GPU's are not known.
+
+    Args:
+        one: only the first GPU is used.
+    """
+    if not uses_gpu():
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    driver, names = nvidia.driver(), names_of_gpus(one)
+    used = [card for card in driver.cards if card.name in names] if driver else []
+    known = [usable(card.total, card.capability) for card in used if card.total is not None]
+    return min(known, default=math.inf)
