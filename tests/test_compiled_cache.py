@@ -1,6 +1,8 @@
 """What was compiled serves the next process, and nothing but that is ever believed."""
 
 import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -9,10 +11,15 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+from script_runs import refused
 
+from classification_tuning import test as classification_test
 from gpt2_tuning import compiled_cache, nvidia, startup
 from gpt2_tuning.compiled_cache import FLAG, FLAGS
+from gpt2_tuning.errors import UserError
 from gpt2_tuning.nvidia import Card, Driver
+from gpt2_tuning.training import classifier
 
 SRC = Path(__file__).parents[1] / "src"
 CODE = """
@@ -38,12 +45,20 @@ def home(tmp_path, monkeypatch):
     """A directory of caches that is nobody's yet, and no flags of XLA."""
     for name in (FLAGS, startup.XLA_FLAGS):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    return tmp_path / "caches"
+    caches = tmp_path / 'user "me"\\caches'  # blanks and quotes, as TensorFlow's flags have too
+    monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
+    return caches
 
 
-def compute(**environment):
-    """Compiles and computes in a process of its own, as a script; what it printed."""
+def compute(code=0, limit=None, **environment):
+    """Compiles and computes in a process of its own, as a script; what it printed.
+
+    `limit` is how many bytes a file may have.
+    """
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
     done = subprocess.run(
         [sys.executable, "-c", CODE],
         capture_output=True,
@@ -51,8 +66,9 @@ def compute(**environment):
         check=False,
         cwd=SRC,
         env={**os.environ, **environment},
+        preexec_fn=limited if limit else None,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done
 
 
@@ -91,60 +107,47 @@ def test_a_user_s_own_cache_is_left_to_the_user(home, tmp_path):
     assert len(list((tmp_path / "mine").iterdir())) == 1
 
 
-def test_a_file_of_flags_is_left_to_the_user(home, tmp_path):
-    (tmp_path / "flags").write_text("--tf_xla_auto_jit=0\n")
-    compute(**{FLAGS: str(tmp_path / "flags")})
-    assert not home.exists()
+def test_an_entry_that_cannot_be_written_is_one_line_and_is_not_left_for_long(home, monkeypatch):
+    shown = compute(code=2, limit=1000)
+    assert shown.stderr.startswith("error: cannot keep what was compiled (")
+    assert "File too large" in shown.stderr
+    assert f"TF_XLA_FLAGS=--{FLAG}= before the command does without" in shown.stderr
+    assert shown.stderr.count("\n") == 1
+    assert not entries(home)
+    (leftover,) = home.rglob("*.tmp")
+    compiled_cache.prepared("another")
+    assert leftover.exists()  # as far as is known it is still being written
+    later = time.time() + 2 * compiled_cache.LEFTOVER_SECONDS
+    monkeypatch.setattr(compiled_cache.time, "time", lambda: later)
+    compiled_cache.prepared("another")
+    assert not leftover.exists()
 
 
-@pytest.mark.parametrize("name", ["of John Smith", "of 'quotes'"])
-def test_entries_are_in_the_directory_that_was_checked_whatever_its_name(home, name):
-    place = home.with_name(name)
-    compute(XDG_CACHE_HOME=str(place))
-    (entry,) = entries(place)
-    assert compiled_cache.is_whole(entry)
-    assert {path.name for path in home.parent.iterdir()} == {name}
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.ResourceExhaustedError(None, None, f"/home/x/{ENTRY}.tmp; No space left"),
+        tf.errors.FailedPreconditionError(
+            None, None, "Graph execution error:\n\n/x/gpt2-tuning/compiled/1 is not a directory"
+        ),
+    ],
+)
+def test_whatever_tensorflow_says_of_the_cache_is_a_line_that_does_without(
+    error, capsys, monkeypatch
+):
+    def fail(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr(classifier, "try_classifier", fail)
+    line = refused(classification_test.main, capsys, "--text", "hello")
+    assert re.search(rf"(No space left|not a directory)\): \S+{FLAG}= before the command", line)
+    assert "Graph" not in line
 
 
-@pytest.mark.usefixtures("home")
-def test_a_name_that_tensorflow_cannot_be_told_is_a_note(monkeypatch, tmp_path, capsys):
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "'\""))
-    with compiled_cache.used():
-        assert FLAGS not in os.environ
-    assert "note: compiled steps are not kept: " in capsys.readouterr().err
-
-
-def test_an_entry_that_cannot_be_written_is_one_line(monkeypatch, home):
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    written = f"{home}/gpt2-tuning/compiled/{compiled_cache.key('')}/{ENTRY}m-1.tmp"
-    ended = pytest.raises(OSError, match=r"\(File too large\): TF_XLA_FLAGS=.*= does without")
-    with ended, compiled_cache.used():
-        raise RuntimeError(f"{{{{node a}}}} {written}; File too large\n [Op:f]")
-    with pytest.raises(RuntimeError, match="of another kind"), compiled_cache.used():
-        raise RuntimeError("of another kind")
-
-
-@pytest.mark.usefixtures("home")
-def test_what_is_left_of_a_killed_process_goes_and_a_directory_is_no_entry():
-    directory = compiled_cache.prepared("key")
-    for age in (0, 2 * compiled_cache.ABANDONED):
-        unfinished = directory / f"{ENTRY}m-{age}.tmp"
-        unfinished.touch()
-        os.utime(unfinished, (time.time() - age,) * 2)
-    (directory / ENTRY).mkdir()
-    compiled_cache.prepared("key")
-    compiled_cache.seal(directory)
-    assert {path.name for path in directory.iterdir()} == {ENTRY, f"{ENTRY}m-0.tmp"}
-
-
-@pytest.mark.usefixtures("home")
-def test_directories_that_tensorflow_made_again_are_closed_to_others():
-    directory = compiled_cache.prepared("key")
-    for place in (directory, directory.parent):
-        place.chmod(0o755)
-    compiled_cache.prepared("key")
-    assert {place.stat().st_mode & 0o777 for place in (directory, directory.parent)} == {0o700}
+def test_other_errors_stay_what_they_are():
+    for error in (tf.errors.InternalError(None, None, "INTERNAL"), UserError(f"{ENTRY} is odd")):
+        with pytest.raises(type(error)), compiled_cache.used():
+            raise error
 
 
 def filled(name="key"):
@@ -179,6 +182,50 @@ def test_a_link_is_no_entry(tmp_path):
     compiled_cache.prepared("key")
     assert not (directory / ENTRY).is_symlink()
     assert (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_what_is_no_entry_is_passed_over():
+    directory = filled()
+    odd = directory / ENTRY.replace("1", "3", 1)
+    odd.mkdir()
+    (directory / "link").symlink_to(odd)
+    (directory / "link").rename(directory / ENTRY.replace("1", "4", 1))
+    os.mkfifo(directory / ENTRY.replace("1", "5", 1))
+    compiled_cache.seal(directory)
+    compiled_cache.prepared("key")
+    assert {path.name for path in directory.iterdir()} == {
+        *(ENTRY, ENTRY + compiled_cache.SUM, odd.name)
+    }
+
+
+@pytest.mark.usefixtures("home")
+def test_an_entry_that_another_process_removes_leaves_the_others_their_sums(monkeypatch):
+    directory = filled()
+    other = directory / ENTRY.replace("1", "3", 1)
+    other.write_bytes(b"code")
+    gone: list[Path] = []
+
+    def sha256_of(path):
+        if not gone:
+            gone.append(path)
+            path.unlink()
+        return whole(path)
+
+    whole = compiled_cache.sha256_of
+    monkeypatch.setattr(compiled_cache, "sha256_of", sha256_of)
+    compiled_cache.seal(directory)
+    (left,) = {directory / ENTRY, other} - {*gone}
+    assert compiled_cache.is_whole(left)
+
+
+@pytest.mark.usefixtures("home")
+def test_what_stands_in_a_directory_open_to_others_gets_no_sum():
+    directory = filled()
+    directory.chmod(0o755)  # as TensorFlow makes one that was removed meanwhile
+    with pytest.raises(OSError, match="open"):
+        compiled_cache.seal(directory)
+    assert not (directory / (ENTRY + compiled_cache.SUM)).exists()
 
 
 def test_directories_are_the_user_s_alone_whatever_the_umask(home):
@@ -237,9 +284,23 @@ def test_the_key_is_of_all_that_compiled_code_depends_on(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(compiled_cache.importlib.metadata, "version", lambda name: "9.9")
         keys.append(compiled_cache.key(""))
-    for card in (Card("NVIDIA H200", (9, 0), 1, 1), Card("NVIDIA H100", (9, 0), 1, 1)):
+    h200 = Card("NVIDIA H200", (9, 0), 1, 1)
+    for driver in (
+        Driver((12, 4), [h200], "550.54.15"),
+        Driver((12, 4), [h200], "550.90.07"),
+        Driver((12, 6), [h200], "550.54.15"),
+        Driver((12, 4), [h200._replace(name="NVIDIA H100")], "550.54.15"),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(nvidia, "driver", lambda card=card: Driver((12, 4), [card]))
+            patch.setattr(nvidia, "driver", lambda driver=driver: driver)
+            keys.append(compiled_cache.key(""))
+            versions = {"nvidia-cudnn-cu12": "9.9", "tensorflow": "2.21.0"}
+            patch.setattr(compiled_cache.importlib.metadata, "version", versions.__getitem__)
+            patch.setattr(
+                compiled_cache.importlib.metadata,
+                "requires",
+                lambda name: ["keras>=3", 'nvidia-cudnn-cu12<10.0,>=9.3; extra == "and-cuda"'],
+            )
             keys.append(compiled_cache.key(""))
     with monkeypatch.context() as patch:
         patch.setattr(compiled_cache.processor, "field", lambda name: "another")

@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
@@ -26,11 +27,13 @@ OFF = f"{FLAGS}=--{FLAG}="
 """In the environment of a command, this does without the cache."""
 NAME = "xla_compile_cache"
 ENTRIES = f"{NAME}__*.pb"
-UNFINISHED = f"{NAME}__*.tmp"
-"""What TensorFlow writes before it gives it the name of an entry."""
-ABANDONED = 3600.0
-"""Seconds after which whoever wrote it is known to be gone."""
 SUM = ".sha256"
+PLACE = "gpt2-tuning/compiled"
+"""The directory of all entries, in the user's directory of caches."""
+LEFTOVERS = (f"{NAME}__*.tmp", f".{NAME}__*.partial")
+"""What was being written, an entry or its sum."""
+LEFTOVER_SECONDS = 3600
+"""Age from which that is what a killed process left: to write it takes moments."""
 BOUND = 512 * 2**20
 """Bytes of all entries, of all versions and devices; the oldest go first."""
 LEAST_FREE = 2**30
@@ -42,71 +45,110 @@ def used() -> Iterator[None]:
     """Inside the block TensorFlow, not imported before, finds what was compiled, and keeps more.
 
     Where the directory cannot be used a note says why, and there is no cache. A user's own choice
-    in TF_XLA_FLAGS stands, as does the name of a file of flags, to which nothing can be added.
+    in TF_XLA_FLAGS stands, and so does a file of flags that it names.
 
     Raises:
-        OSError: TensorFlow could not write an entry, for which it ends what it computes.
+        OSError: in place of TensorFlow's error, which an entry that cannot be written or read is.
     """
     given = os.environ.get(FLAGS, "").strip()
     owners = hasattr(os, "geteuid")  # Windows does not tell whose a file is
-    theirs = FLAG in given or (given and not given.startswith("-"))
-    if "tensorflow" in sys.modules or theirs or not owners:
-        yield
+    chosen = FLAG in given or given[:1] not in ("", "-")
+    if "tensorflow" in sys.modules or chosen or not owners:
+        with reported():
+            yield
         return
     try:
         directory = prepared(key(given))
-        flag = f"--{FLAG}={quoted(directory)}"
     # The others: no home, and a TensorFlow that was not installed as a package of that name.
     except (OSError, RuntimeError, ImportError) as error:
         print(f"note: compiled steps are not kept: {error}", file=sys.stderr)
         yield
         return
-    os.environ[FLAGS] = f"{given} {flag}".strip()
+    os.environ[FLAGS] = f"{flag_of(directory)} {given}".strip()
     try:
-        yield
-    except Exception as error:
-        if str(directory) in str(error):  # TensorFlow's, of many kinds
-            raise OSError(not_kept(str(error))) from error
-        raise
+        with reported():
+            yield
     finally:
         with contextlib.suppress(OSError):  # entries without a sum are made again
             seal(directory)
 
 
-def quoted(directory: Path) -> str:
-    """The directory as TF_XLA_FLAGS, which is cut at blanks, can hold it.
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turns TensorFlow's error of an entry that cannot be written, or read, into a line.
 
     Raises:
-        OSError: its name has both kinds of quotes.
+        OSError: in place of TensorFlow's error.
     """
-    for quote in ("'", '"'):
-        if not {quote, "\\"} & set(str(directory)):
-            return f"{quote}{directory}{quote}"
-    raise OSError(f"TensorFlow cannot be told the name {directory}")
+    try:
+        yield
+    except Exception as error:
+        if not is_of_cache(error):
+            raise
+        line = next(line for line in str(error).splitlines() if names_cache(line))
+        raise OSError(
+            f"cannot keep what was compiled ({line.partition(' [Op:')[0]}): {OFF} before the "
+            "command does without"
+        ) from error
+
+
+def is_of_cache(error: Exception) -> bool:
+    """Whether it is TensorFlow's, of an entry or of the directory."""
+    if not names_cache(str(error)):
+        return False
+    import tensorflow as tf
+
+    return isinstance(error, tf.errors.OpError)
+
+
+def names_cache(text: str) -> bool:
+    """Whether a text names an entry or the directory."""
+    return NAME in text or PLACE in text
+
+
+def flag_of(directory: Path) -> str:
+    """The flag that names a directory, which may hold blanks and quotes, as TensorFlow reads it."""
+    quoted = re.sub(r'(["\\])', r"\\\1", str(directory))
+    return f'--{FLAG}="{quoted}"'
 
 
 def top() -> Path:
-    """The directory of all entries: gpt2-tuning/compiled in the user's directory of caches."""
+    """The directory of all entries."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches).absolute() / "gpt2-tuning" / "compiled"
+    return Path(caches).absolute() / PLACE
 
 
 def key(flags: str) -> str:
     """The name of the directory for this TensorFlow, these devices and these flags of XLA."""
     version = importlib.metadata.version("tensorflow")
     driver = nvidia.driver()
+    gpu = [driver.build, str(driver.cuda), *cuda_packages()] if driver else []
     cards = [f"{card.name} {card.capability}" for card in driver.cards] if driver else []
     parts = [
         *(version, platform.machine(), processor.field("model name"), processor.field("flags")),
-        *(str(driver.cuda if driver else ""), *cards),
+        *(*gpu, *cards),
         *(os.environ.get("XLA_FLAGS", ""), flags),
     ]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return f"{version}-{digest[:16]}"
 
 
+def cuda_packages() -> list[str]:
+    """CUDA's packages that TensorFlow's own asks for, such as cuDNN and ptxas, with the versions.
+
+    Libraries that were not installed as packages are not known.
+    """
+    asked = importlib.metadata.requires("tensorflow") or []
+    found = []
+    for name in sorted({re.split(r"[^\w.-]", text)[0] for text in asked}):
+        if name.startswith("nvidia-"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
 def prepared(name: str) -> Path:
-    """The directory for these entries, the user's own, with nothing in it that is not as it was.
+    """The directory for these entries, the user's own, with no entry in it that is not as it was.
 
     Raises:
         OSError: it cannot be made, is not the user's alone, or the disk is nearly full.
@@ -121,18 +163,12 @@ def prepared(name: str) -> Path:
         raise OSError(f"the disk of {directory} is nearly full")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise OSError(f"cannot write to {directory}")
-    for entry in files(directory, ENTRIES):
-        if not is_whole(entry):
+    for entry in directory.glob(ENTRIES):
+        odd = entry.is_dir() and not entry.is_symlink()  # not TensorFlow's, nor ours to remove
+        if not odd and not is_whole(entry):
             remove(entry)
-    for unfinished in files(directory, UNFINISHED):
-        if time.time() - unfinished.lstat().st_mtime > ABANDONED:
-            remove(unfinished)
+    remove_leftovers()
     return directory
-
-
-def files(directory: Path, pattern: str) -> list[Path]:
-    """What is of TensorFlow's making: a directory or a link to one is not."""
-    return [path for path in directory.glob(pattern) if not path.is_dir() or path.is_symlink()]
 
 
 def check_owned(directory: Path) -> None:
@@ -147,20 +183,22 @@ def check_owned(directory: Path) -> None:
             raise OSError(f"{place} is a link")
         if found.st_uid != os.geteuid():
             raise OSError(f"{place} is another user's")
-        if found.st_mode & 0o022:
+        if found.st_mode & forbidden:
             raise OSError(f"{place} is open to other users: chmod go-rwx {place}")
-        if found.st_mode & forbidden:  # as TensorFlow makes one that was removed while it ran
-            place.chmod(0o700)
 
 
 def is_whole(entry: Path) -> bool:
     """Whether an entry is a file that has the sum noted beside it."""
-    if entry.is_symlink():
-        return False
     try:
-        return sum_file(entry).read_text(encoding="utf-8") == sha256_of(entry)
+        noted = sum_file(entry).read_text(encoding="utf-8")
+        return is_file(entry) and noted == sha256_of(entry)
     except (OSError, ValueError):
         return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file, and not a link to one."""
+    return path.is_file() and not path.is_symlink()
 
 
 def sum_file(entry: Path) -> Path:
@@ -169,27 +207,39 @@ def sum_file(entry: Path) -> Path:
 
 
 def seal(directory: Path) -> None:
-    """Notes the sums of what TensorFlow has added, and removes the oldest entries above BOUND."""
+    """Notes the sums of what TensorFlow has added, and removes the oldest entries above BOUND.
+
+    Another process may remove any of them meanwhile.
+
+    Raises:
+        OSError: the directory is not the user's alone, as one that TensorFlow has made again.
+    """
     check_owned(directory)
-    for entry in files(directory, ENTRIES):
-        with contextlib.suppress(FileNotFoundError):  # another process has removed it
-            if not sum_file(entry).exists():
+    for entry in directory.glob(ENTRIES):
+        if is_file(entry) and not sum_file(entry).exists():
+            with contextlib.suppress(OSError):
                 write_text(sum_file(entry), sha256_of(entry))
-    found = [(path.lstat(), path) for path in files(directory.parent, f"*/{ENTRIES}")]
+    found = []
+    for entry in filter(is_file, directory.parent.glob(f"*/{ENTRIES}")):
+        with contextlib.suppress(OSError):
+            found.append((entry.stat(), entry))
     total = 0
-    for status, entry in sorted(found, key=lambda item: item[0].st_mtime, reverse=True):
-        total += status.st_size
+    for about, entry in sorted(found, key=lambda one: one[0].st_mtime, reverse=True):
+        total += about.st_size
         if total > BOUND:
             remove(entry)
 
 
-def not_kept(message: str) -> str:
-    """What is said where TensorFlow could not write an entry, from its message."""
-    reason = message.partition("\n")[0].rpartition("; ")[2].rpartition("}} ")[2]
-    return f"cannot keep what was compiled in {top()} ({reason}): {OFF} does without"
+def remove_leftovers() -> None:
+    """Removes what processes that were killed, or had no room, were writing."""
+    for leftover in (found for names in LEFTOVERS for found in top().glob(f"*/{names}")):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.lstat().st_mtime > LEFTOVER_SECONDS:
+                leftover.unlink()
 
 
 def remove(entry: Path) -> None:
     """Removes an entry and its sum; another process may have done so."""
     entry.unlink(missing_ok=True)
-    sum_file(entry).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # without the entry it is believed by nobody
+        sum_file(entry).unlink()

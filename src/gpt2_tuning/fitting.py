@@ -10,9 +10,9 @@ from gpt2_tuning.memory import Memory, Setting, memory_of, rows_at_a_time
 MIB = 2**20
 CONTEXT = 700 * MIB
 """Of a GPU's memory, what CUDA and the libraries take before TensorFlow takes the rest."""
-LEFT_ALONE = {6: 500, 7: 1050, 8: 1536}
+LEFT_ALONE = {6: 500, 7: 1050, 8: 1536, 9: 1800}
 """What TensorFlow's allocator leaves to CUDA's libraries, in MiB, by the compute capability's first
-number; of newer ones 1,800. Source: MinSystemMemory in TensorFlow's gpu_device.cc."""
+number; of newer ones as of the last. Source: MinSystemMemory in TensorFlow's gpu_device.cc."""
 
 
 class Way(NamedTuple):
@@ -83,6 +83,13 @@ class Update:
                         yield Way(precision, accumulation, rematerialize, optimizer)
 
 
-def usable(total: float, capability: tuple[int, int]) -> float:
-    """What TensorFlow's allocator has of a GPU's bytes, about: nobody else is on it."""
-    return max(total - CONTEXT - LEFT_ALONE.get(capability[0], 1800) * MIB, 0.0)
+def usable(total: float, capability: tuple[int, int] | None) -> float:
+    """What TensorFlow's allocator has of a GPU's bytes, about: nobody else is on it.
+
+    Args:
+        total: bytes.
+        capability: NVIDIA's compute capability; None, where it is not known, is a new one's.
+    """
+    newest = max(LEFT_ALONE)
+    major, _ = capability or (newest, 0)
+    return max(total - CONTEXT - LEFT_ALONE.get(major, LEFT_ALONE[newest]) * MIB, 0.0)

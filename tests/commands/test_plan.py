@@ -114,8 +114,11 @@ def test_what_fits_in_no_way_is_said(capsys):
     [
         (["--model_size", "9B"], "unknown model size '9B'"),
         (["--memory", "8", "--card", "T4"], "--memory and --card exclude each other"),
-        (["--card", "T5"], "--card"),
+        (["--card", "T5"], f"--card must be one of {', '.join(plan.CARDS)}, not T5"),
+        (["--card", "T4", "--device", "cpu"], "a card is a GPU"),
         (["--memory", "0"], "--memory must be above 0"),
+        (["--memory", "nan"], "--memory must be above 0 and finite"),
+        (["--memory", "inf"], "--memory must be above 0 and finite"),
         (["--seq_len", "1025"], "--seq_len must be at most 1024"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
         (["--lora_targets", "c_proj"], "unknown LoRA target 'c_proj'"),

@@ -16,19 +16,20 @@ from gpt2_tuning.training import gpu_checks
 from gpt2_tuning.training.strategy import make_strategy
 
 GB = 10**9
-H100 = Card("NVIDIA H100", (9, 0), 80 * GB, 79 * GB)
-K80 = Card("Tesla K80", (3, 7), 12 * GB, 11 * GB)
-FREE = Card("Tesla T4", (7, 5), 16 * GB, 15 * GB)
-UNKNOWN = Card("NVIDIA GB10", None, None, None)
-NOT_SUPPORTED = 3
-TAKEN = Card("Tesla T4", (7, 5), 16 * GB, GB // 4)
+H100 = Card("NVIDIA H100", (9, 0), 80 * GB, 79 * GB, "GPU-8932f937-d72c-4106")
+K80 = Card("Tesla K80", (3, 7), 12 * GB, 11 * GB, "GPU-0c11a2b3-d72c-4106")
+TAKEN = Card("Tesla T4", (7, 5), 16 * GB, GB // 4, "GPU-f00dcafe-0000-0000")
+T4 = TAKEN._replace(free=15 * GB, uuid="GPU-11111111-0000-0000")
+ALIKE = [H100._replace(uuid=f"GPU-8932f93{index}") for index in range(3)]
 
 
 class Nvml:
     """NVIDIA's library as it would answer for these cards."""
 
-    def __init__(self, version, cards):
+    def __init__(self, version, cards, failing=()):
         self.version, self.cards, self.open = version, cards, False
+        for name in failing:
+            setattr(self, name, lambda *arguments: 3)  # NVML_ERROR_NOT_SUPPORTED
 
     def nvmlInit_v2(self):
         self.open = True
@@ -41,48 +42,44 @@ class Nvml:
     def nvmlSystemGetCudaDriverVersion_v2(self, version):
         version._obj.value = self.version
 
+    def nvmlSystemGetDriverVersion(self, build, size):
+        build.value = b"550.54.15"
+
     def nvmlDeviceGetCount_v2(self, count):
         count._obj.value = len(self.cards)
 
     def nvmlDeviceGetHandleByIndex_v2(self, index, device):
         device._obj.value = index.value + 1
 
-    def nvmlDeviceGetUUID(self, device, identity, size):
-        identity.value = f"GPU-{device.value - 1}8932f9".encode()
-
     def nvmlDeviceGetName(self, device, name, size):
         name.value = self.cards[device.value - 1].name.encode()
 
+    def nvmlDeviceGetUUID(self, device, uuid, size):
+        uuid.value = self.cards[device.value - 1].uuid.encode()
+
     def nvmlDeviceGetMemoryInfo(self, device, memory):
         card = self.cards[device.value - 1]
-        if card.total is None:
-            return NOT_SUPPORTED
         memory._obj.total, memory._obj.free = card.total, card.free
-        return 0
 
     def nvmlDeviceGetCudaComputeCapability(self, device, major, minor):
-        capability = self.cards[device.value - 1].capability
-        if capability is None:
-            return NOT_SUPPORTED
-        major._obj.value, minor._obj.value = capability
-        return 0
+        major._obj.value, minor._obj.value = self.cards[device.value - 1].capability
 
 
 @pytest.fixture
 def cards(monkeypatch):
-    """Has the system hold these GPUs, of which TensorFlow sees as many as is said."""
+    """Has the system hold these GPUs, of which TensorFlow sees those that are said."""
 
-    def hold(*cards, cuda=12040, seen=None, started=False):
-        library = Nvml(cuda, cards)
+    def hold(*cards, cuda=12040, seen=None, started=False, failing=()):
+        library = Nvml(cuda, cards, failing)
         for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
         monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: True)
         monkeypatch.setattr(gpu_checks, "devices_started", lambda: started)
+        devices = cards if seen is None else seen
+        monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: devices)
         monkeypatch.setattr(
-            tf.config,
-            "get_visible_devices",
-            lambda kind: cards[: len(cards) if seen is None else seen],
+            tf.config.experimental, "get_device_details", lambda card: {"device_name": card.name}
         )
         return library
 
@@ -91,63 +88,88 @@ def cards(monkeypatch):
 
 def test_the_driver_s_answers_are_read_and_it_is_left_as_it_was(cards):
     library = cards(H100, K80, cuda=11040)
-    assert nvidia.driver() == Driver((11, 4), [H100, K80], ordered=False)
+    assert nvidia.driver() == Driver((11, 4), [H100, K80], "550.54.15")
     assert not library.open
 
 
 @pytest.mark.parametrize(
     ("variable", "found"),
     [
+        (None, [0, 1, 2]),
         ("1", [1]),
-        ("2,0", [2, 0]),
+        ("2, 0", [2, 0]),
         ("0,7,1", [0]),  # CUDA stops reading there
         ("-1", []),
         ("", []),
-        ("--1", []),
-        (" 1 , 2 ", [1, 2]),
-        ("GPU-b", [1]),
-        ("GPU-c1,GPU-a", [2, 0]),
-        ("GPU-x,GPU-a", []),
-        ("MIG-b1", None),
+        ("GPU-8932f932", [2]),
+        ("GPU-8932F931,GPU-8932f930,GPU-nobody,2", [1, 0]),
+        ("GPU-8932f93", []),  # which it may be of three
     ],
 )
 def test_hidden_gpus_are_not_looked_at(variable, found, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-    assert nvidia.visible(["GPU-a1", "GPU-b1", "GPU-c1"]) == found
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if variable is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert nvidia.visible(ALIKE) == [ALIKE[index] for index in found]
 
 
-@pytest.mark.parametrize("strategy", ["auto", "one"])
-def test_what_the_driver_does_not_tell_of_a_gpu_is_no_reason(cards, strategy):
-    cards(UNKNOWN)
-    assert nvidia.driver() == Driver((12, 4), [UNKNOWN])
-    make_strategy(strategy)
-
-
-@pytest.mark.parametrize("bad", [K80, TAKEN])
-@pytest.mark.parametrize("name", ["0", "MIG-1", "GPU-08932f9"])
-def test_a_gpu_that_may_not_be_the_one_in_use_is_no_reason(cards, monkeypatch, bad, name):
-    """CUDA begins to count with the fastest, the driver with the first on the bus."""
-    cards(H100 if name.startswith("GPU") else bad, bad, H100)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", name)
-    make_strategy("auto")
-
-
-def test_numbers_are_trusted_where_cuda_counts_as_the_driver_does(cards, monkeypatch):
-    cards(TAKEN, H100)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+def test_a_number_says_which_gpu_it_is_where_they_are_alike_or_numbered_by_the_bus(monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert nvidia.visible([K80, H100]) == [K80, H100]
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    with pytest.raises(UserError, match=r"has 0\.2 of 16\.0 GB free"):
-        make_strategy("auto")
+    assert nvidia.visible([K80, H100]) == [H100]
 
 
-def test_an_old_gpu_beside_one_that_will_do_is_left_out_by_tensorflow(cards):
-    cards(K80, H100)
+@pytest.mark.parametrize("variable", ["MIG-GPU-8932f937/1/0", "0,MIG-8932f937", "NoDevFiles"])
+def test_of_a_part_of_a_gpu_nothing_is_checked(variable, cards, monkeypatch, capsys):
+    cards(TAKEN, K80)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    unknown = [Card(card.name, None, None, None) for card in (TAKEN, K80)]
+    assert nvidia.driver() == Driver((12, 4), unknown, "550.54.15")
+    make_strategy("auto")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        "nvmlDeviceGetMemoryInfo",
+        "nvmlDeviceGetCudaComputeCapability",
+        "nvmlDeviceGetHandleByIndex_v2",
+        "nvmlDeviceGetName",
+        "nvmlDeviceGetUUID",
+        "nvmlSystemGetCudaDriverVersion_v2",
+        "nvmlSystemGetDriverVersion",
+        "nvmlDeviceGetCount_v2",
+        "nvmlInit_v2",
+    ],
+)
+def test_what_the_driver_does_not_say_is_no_reason(failing, cards, capsys):
+    cards(H100, failing=[failing])
+    make_strategy("auto")
+    assert capsys.readouterr().err == ""
+    cards(H100, failing=[failing], seen=[])
+    make_strategy("auto")
+    error = capsys.readouterr().err
+    assert not error or error.startswith("note: TensorFlow cannot use ")
+
+
+def test_memory_that_is_the_processor_s_too_is_not_checked(cards):
+    cards(Card("NVIDIA GB10", (12, 1), 0, 0))
+    unknown = Card("NVIDIA GB10", (12, 1), None, None)
+    assert nvidia.driver() == Driver((12, 4), [unknown], "550.54.15")
     make_strategy("auto")
 
 
-def test_a_driver_that_lacks_a_function_says_nothing_and_is_left_as_it_was(cards, monkeypatch):
+@pytest.mark.parametrize("lacking", ["nvmlSystemGetCudaDriverVersion_v2", "nvmlInit_v2"])
+def test_a_driver_that_lacks_a_function_says_nothing_and_is_left_as_it_was(
+    lacking, cards, monkeypatch
+):
     library = cards(H100)
-    monkeypatch.delattr(Nvml, "nvmlSystemGetCudaDriverVersion_v2")
+    monkeypatch.delattr(Nvml, lacking)
     assert nvidia.driver() is None
     assert not library.open
 
@@ -157,26 +179,67 @@ def test_a_system_without_the_driver_has_no_gpu(monkeypatch):
     assert nvidia.driver() is None
 
 
+FULL = "Tesla T4 has 0.2 of 16.0 GB free: end what uses it (nvidia-smi lists that), "
+LEAVE_OUT = "leave it out (CUDA_VISIBLE_DEVICES=GPU-8932f937 before the command), "
+ON_THE_CPU = "or go on with the CPU: CUDA_VISIBLE_DEVICES=-1 before the command"
+
+
 @pytest.mark.parametrize(
-    ("held", "message"),
+    ("held", "name", "message"),
     [
-        ([K80], "Tesla K80 is too old: its compute capability is 3.7, TensorFlow needs 6.0"),
-        ([TAKEN], "Tesla T4 has 0.2 of 16.0 GB free: end what uses it (nvidia-smi lists that), or"),
-        (
-            [FREE, TAKEN],
-            "leave it out (CUDA_VISIBLE_DEVICES=N lets a command have GPU N), or",
-        ),
+        ([TAKEN], "auto", FULL + ON_THE_CPU),
+        ([H100, TAKEN], "auto", FULL + LEAVE_OUT + "use one GPU (--strategy one), " + ON_THE_CPU),
+        ([TAKEN, H100], "auto", FULL + LEAVE_OUT + ON_THE_CPU),
+        ([TAKEN, H100], "one", FULL + LEAVE_OUT + ON_THE_CPU),
+        ([TAKEN, T4], "one", FULL + LEAVE_OUT.replace("8932f937", "11111111") + ON_THE_CPU),
+        ([H100._replace(uuid=""), TAKEN], "mirrored", FULL + "leave it out (CUDA_VISIBLE_DEVICES="),
     ],
 )
-def test_a_gpu_that_would_fail_is_refused_unless_it_is_not_used(cards, held, message, capsys):
+def test_a_gpu_that_is_used_and_full_is_refused_with_the_ways_out(cards, held, name, message):
     cards(*held)
-    with pytest.raises(UserError, match=re.escape(message)) as refused:
-        make_strategy("auto")
-    assert "CUDA_VISIBLE_DEVICES=-1" in str(refused.value)
+    with pytest.raises(UserError, match=f"^{re.escape(message)}") as refused:
+        make_strategy(name)
     assert "\n" not in str(refused.value)
-    if len(held) > 1:
-        make_strategy("one")
+
+
+def test_a_gpu_that_is_full_beside_the_one_that_is_used_is_noted(cards, capsys):
+    cards(H100, TAKEN)
+    make_strategy("one")
+    assert capsys.readouterr().err == (
+        "note: Tesla T4 has 0.2 of 16.0 GB free. Going on without it; "
+        "CUDA_VISIBLE_DEVICES=GPU-8932f937 says so\n"
+    )
+
+
+def test_a_gpu_that_tensorflow_leaves_out_as_too_old_is_noted_and_ends_nothing(
+    cards, capsys, monkeypatch
+):
+    cards(K80, H100, seen=[H100])
+    for name in ("auto", "one"):
+        make_strategy(name)
+        assert capsys.readouterr().err == (
+            "note: Tesla K80 is too old: its compute capability is 3.7, TensorFlow needs 6.0. "
+            "Going on without it; CUDA_VISIBLE_DEVICES=GPU-8932f937 says so\n"
+        )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # CUDA's first, the fastest
+    make_strategy("auto")
     assert capsys.readouterr().err == ""
+
+
+def test_a_gpu_that_tensorflow_does_not_use_may_be_full(cards, capsys):
+    cards(TAKEN, H100, seen=[H100])
+    make_strategy("auto")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_gpu_is_not_refused_while_it_may_be_another(cards, monkeypatch):
+    cards(TAKEN, T4, H100, seen=[T4])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    make_strategy("auto")
+    cards(TAKEN, TAKEN, H100, seen=[TAKEN])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.raises(UserError, match="Tesla T4 has"):
+        make_strategy("auto")
 
 
 @pytest.mark.parametrize(
@@ -184,14 +247,14 @@ def test_a_gpu_that_would_fail_is_refused_unless_it_is_not_used(cards, held, mes
     [
         (H100, 11080, "the driver of NVIDIA H100 serves CUDA 11.8, TensorFlow needs 12.0: update"),
         (H100, 12040, "TensorFlow cannot use NVIDIA H100"),
-        (K80, 12040, "Tesla K80 is too old"),
+        (K80, 12040, "Tesla K80 is too old: its compute capability is 3.7, TensorFlow needs 6.0"),
     ],
     ids=["driver", "libraries", "age"],
 )
 def test_a_gpu_that_tensorflow_leaves_out_is_noted_once_and_the_cpu_serves(
     cards, capsys, card, cuda, message
 ):
-    cards(card, cuda=cuda, seen=0)
+    cards(card, cuda=cuda, seen=[])
     assert make_strategy("auto").num_replicas_in_sync == 1
     error = capsys.readouterr().err
     assert error.startswith(f"note: {message}")

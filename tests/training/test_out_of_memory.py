@@ -1,6 +1,7 @@
 """Too little memory for a step: one line with flags that take less, and nothing left behind."""
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -9,12 +10,17 @@ from script_runs import refused, snapshot
 from tuner_runs import make_tuner
 
 from classification_tuning import prep_dataset, train
+from gpt2_tuning import nvidia
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import OutOfMemory
 from gpt2_tuning.fitting import Update, Way, usable
+from gpt2_tuning.nvidia import Card, Driver
 from gpt2_tuning.training import out_of_memory, steps
 
 FLAGS = ["--model_size", "tiny", "--pretrained", "none", "--epochs", "1", "--precision", "float32"]
+H100 = Card("NVIDIA H100", (9, 0), int(80e9), int(79e9))
+T4 = Card("Tesla T4", (7, 5), int(16e9), int(15e9))
+K80 = Card("Tesla K80", (3, 7), int(12e9), int(11e9))
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +33,15 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def full(monkeypatch):
-    """Has the first step find no memory, or a later one."""
+    """Has the first step find no memory, or no room on the disk, or a later one."""
 
-    def at_step(number, patch=monkeypatch):
+    def at_step(number, patch=monkeypatch, message="OOM when allocating\na tensor"):
         method, calls = steps.StepFunctions._call, iter(range(1, 10**6))
 
         def called(self, function, batch):
             result = method(self, function, batch)
             if next(calls) == number:
-                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\na tensor")
+                raise tf.errors.ResourceExhaustedError(None, None, message)
             return result
 
         patch.setattr(steps.StepFunctions, "_call", called)
@@ -114,14 +120,39 @@ def test_a_run_that_has_a_checkpoint_keeps_it_and_changes_only_what_it_may(
     assert train.main([*flags, "--checkpoint_steps", "1", "--resume", "--rematerialize"]) == 0
 
 
-def test_a_disk_that_is_full_of_what_was_compiled_is_not_taken_for_memory(tmp_path):
+def test_a_disk_that_is_full_of_what_was_compiled_is_not_taken_for_memory_and_ends_no_run(
+    data, tmp_path, capsys, full, monkeypatch
+):
     message = (
         "/home/x/xla_compile_cache__1__2__XLA_GPU_JIT.pb.tmp; No space left on device\n [Op:f]"
     )
-    tuner = make_tuner(tmp_path)
-    ended = pytest.raises(tf.errors.ResourceExhaustedError)  # which compiled_cache tells apart
-    with ended, out_of_memory.reported(tuner.steps, tuner.options, tmp_path):
-        raise tf.errors.ResourceExhaustedError(None, None, message)
+    with monkeypatch.context() as patch:
+        full(2, patch, message)
+        line = refusal(data, tmp_path / "run", capsys, "--checkpoint_steps", "1")
+    assert re.search(r"No space left on device\): \S+_directory= before the command", line)
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize(
+    ("cards", "names", "one", "found"),
+    [
+        ([H100, K80], ["NVIDIA H100"], False, usable(80e9, (9, 0))),  # TensorFlow leaves K80s out
+        ([H100, T4], ["NVIDIA H100", "Tesla T4"], False, usable(16e9, (7, 5))),
+        ([H100, T4], ["NVIDIA H100", "Tesla T4"], True, usable(80e9, (9, 0))),
+        ([H100._replace(total=None)], ["NVIDIA H100"], False, math.inf),
+        ([H100], ["NVIDIA H100 MIG 1g.10gb"], False, math.inf),
+    ],
+)
+def test_a_gpu_s_memory_is_of_those_that_are_used_where_it_is_known(
+    monkeypatch, cards, names, one, found
+):
+    monkeypatch.setattr(out_of_memory, "uses_gpu", lambda: True)
+    monkeypatch.setattr(nvidia, "driver", lambda: Driver((12, 4), cards))
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: names)
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda name: {"device_name": name}
+    )
+    assert out_of_memory.memory_of_a_device(one) == found
 
 
 def test_ways_begin_with_what_was_asked_and_take_less_in_parts():
@@ -150,3 +181,4 @@ def test_tensorflow_leaves_newer_cards_more():
     assert sizes == sorted(sizes, reverse=True)
     assert 13.5e9 < usable(15360 * 2**20, (7, 5)) < 14.7e9  # a T4's 13,942 MiB
     assert usable(1e9, (9, 0)) == 0
+    assert usable(16e9, None) == usable(16e9, (12, 0)) == usable(16e9, (9, 0))

@@ -1,6 +1,7 @@
 """What is said where a device's memory does not suffice: the flags that fit, as `plan` has them."""
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from gpt2_tuning import compiled_cache, nvidia
 from gpt2_tuning.errors import OutOfMemory, is_out_of_memory
 from gpt2_tuning.fitting import Update, Way, usable
 from gpt2_tuning.options.training import TrainOptions
+from gpt2_tuning.training.gpu_checks import names_of_gpus
 from gpt2_tuning.training.precision import half_precision
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import uses_gpu
@@ -35,8 +37,8 @@ def reported(steps: StepFunctions, options: TrainOptions, checkpoints: Path) -> 
     try:
         yield
     except tf.errors.OpError as error:
-        # No space left on the disk is another matter: see there.
-        if compiled_cache.NAME in error.message or not is_out_of_memory(error):
+        # Of the cache it is the disk that is full.
+        if compiled_cache.is_of_cache(error) or not is_out_of_memory(error):
             raise
         begun = any(checkpoints.glob("step-*"))
         raise OutOfMemory(advice(steps, options, begun)) from error
@@ -60,7 +62,7 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
         options.rematerialize,
         options.optimizer,
     )
-    needed, limit = update.memory(asked), memory_of_a_device()
+    needed, limit = update.memory(asked), memory_of_a_device(options.strategy == "one")
     found = ((way, update.memory(way)) for way in update.ways(asked))
     fits = (
         (way, memory.total)
@@ -85,13 +87,15 @@ def advice(steps: StepFunctions, options: TrainOptions, begun: bool) -> str:
     )
 
 
-def memory_of_a_device() -> float:
-    """Bytes that the smallest device has, about."""
-    driver = nvidia.driver() if uses_gpu() else None
-    cards = driver.cards if driver else []
-    known = [
-        usable(card.total, card.capability) for card in cards if card.total and card.capability
-    ]
-    if known:
-        return min(known)
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+def memory_of_a_device(one: bool) -> float:
+    """Bytes that the smallest device has, about; infinite where a GPU's are not known.
+
+    Args:
+        one: only the first GPU is used.
+    """
+    if not uses_gpu():
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    driver, names = nvidia.driver(), names_of_gpus(one)
+    used = [card for card in driver.cards if card.name in names] if driver else []
+    known = [usable(card.total, card.capability) for card in used if card.total is not None]
+    return min(known, default=math.inf)
