@@ -134,12 +134,15 @@ def in_home(home, monkeypatch):
 
 
 def test_commands_run_in_the_order_shown(in_home, capsys):
-    done = set()
+    done: set[str] = set()
     for words in RUN:
         module, flags = module_and_flags(words)
         flags = substituted(words[1], flags, in_home / "base")
         if (line := " ".join([words[1], *flags])) not in done:
             assert module.main(flags) == 0, f"{line}\n{capsys.readouterr().err}"
+            if "prep_dataset" in words[1]:  # after other data the same command is another
+                task = words[1].partition("/")[0]
+                done = {other for other in done if not other.startswith(task)}
             done.add(line)
 
 

@@ -123,7 +123,7 @@ class GenerationOptions(TestOptions):
     def writes(self) -> bool:
         """Whether anything is generated."""
         asked = self.prompt or self.input or self.interactive
-        return bool(asked or (self.evaluate and self.rouge_rows))
+        return bool(asked or (self.evaluate and self.rouge_rows != 0))
 
     def check(self) -> None:
         """Raises UserError when there is nothing to do, or a value is out of its range."""
