@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gpt2_tuning import nvidia, processor
 from gpt2_tuning.files import sha256_of, write_text
+from gpt2_tuning.startup import names_a_file
 
 FLAGS = "TF_XLA_FLAGS"
 FLAG = "tf_xla_persistent_cache_directory"
@@ -52,7 +53,7 @@ def used() -> Iterator[None]:
     """
     given = os.environ.get(FLAGS, "").strip()
     owners = hasattr(os, "geteuid")  # Windows does not tell whose a file is
-    chosen = FLAG in given or given[:1] not in ("", "-")
+    chosen = FLAG in given or names_a_file(given)
     if "tensorflow" in sys.modules or chosen or not owners:
         with reported():
             yield

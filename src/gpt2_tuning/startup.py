@@ -35,16 +35,24 @@ def set_defaults() -> None:
         os.environ.setdefault(name, value)
 
 
+def names_a_file(flags: str) -> bool:
+    """Whether a variable of flags holds the name of a file of them, to which nothing can be added.
+
+    XLA and TensorFlow take what does not begin with a dash for one, whole.
+    """
+    return flags[:1] not in ("", "-")
+
+
 def without_triton() -> None:
     """Before TensorFlow's import, where there is an NVIDIA GPU: no products written in Triton.
 
     To compile a step of 124M with them took 61 seconds on an H200, without them 29; a step then
-    takes 17.4 ms in place of 16.1. What a user says of that in XLA_FLAGS stands; so does the name
-    of a file of flags, to which XLA lets nothing be added.
+    takes 17.4 ms in place of 16.1. What a user says of that in XLA_FLAGS stands, and so does a file
+    of flags that it names.
     """
     given = os.environ.get(XLA_FLAGS, "").strip()
-    theirs = TRITON in given or (given and not given.startswith("-"))
-    if "tensorflow" in sys.modules or theirs or nvidia.driver() is None:
+    chosen = TRITON in given or names_a_file(given)
+    if "tensorflow" in sys.modules or chosen or nvidia.driver() is None:
         return
     os.environ[XLA_FLAGS] = f"{given} --{TRITON}=false".strip()
     print(
