@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.checkpoints.huggingface import base_weights
+from gpt2_tuning.formats.huggingface import base_weights
 
 
 def inputs_of(rows, length=None, pad=0):

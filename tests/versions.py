@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parents[1]
 PLACE = TOP / ".venv-versions"
 PYTHONS = ("3.11", "3.12", "3.13")
 TESTS = (
-    *("models", "checkpoints", "data", "inference"),
+    *("models", "formats", "data", "inference"),
     *(f"training/test_{name}.py" for name in ("steps", "tuner")),
     *(f"test_{name}.py" for name in ("core_install", "prep_text", "classification_scripts")),
     *(f"test_{name}.py" for name in ("metrics", "plots")),

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.checkpoints.huggingface import TIED_HEAD
+from gpt2_tuning.formats.huggingface import TIED_HEAD
 from gpt2_tuning.models import chunked_loss
 from gpt2_tuning.models.gpt2_model import Cache, GPT2Model, gathered
 from gpt2_tuning.models.lora import project

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.checkpoints.adapters import adapter_variables
-from gpt2_tuning.checkpoints.huggingface import base_weights
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats.adapters import adapter_variables
+from gpt2_tuning.formats.huggingface import base_weights
 from gpt2_tuning.models.lora import MergedKernels
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.checkpoints.huggingface import as_float32, save_directory
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats.huggingface import as_float32, save_directory
 from gpt2_tuning.models.lora import MergedKernels
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Any, Self, cast
 import keras
 import numpy as np
 
-from gpt2_tuning.checkpoints import adapters, hub, huggingface
-from gpt2_tuning.checkpoints.classifier_head import Match
-from gpt2_tuning.checkpoints.directory import Checkpoint, read_checkpoint
 from gpt2_tuning.config import GPT2Config, LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats import adapters, hub, huggingface
+from gpt2_tuning.formats.classifier_head import Match
+from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
 from gpt2_tuning.models import merging, parameters
 from gpt2_tuning.models.initial import random_values_left_out
 from gpt2_tuning.models.keras_state import SavedByName

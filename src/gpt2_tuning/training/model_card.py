@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2_tuning.checkpoints.hub import public_name
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.files import write_bytes
+from gpt2_tuning.formats.hub import public_name
 from gpt2_tuning.markdown import escaped
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.plots import plot_curves

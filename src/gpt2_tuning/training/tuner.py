@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.checkpoints.huggingface import as_float32, sha256_of_weights
 from gpt2_tuning.data.batch_arrays import Batch
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats.huggingface import as_float32, sha256_of_weights
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions

@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from gpt2_tuning.checkpoints import adapters, directory
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of, write_text
+from gpt2_tuning.formats import adapters, directory
 from gpt2_tuning.training.run_files import ADAPTER, BASE, MODEL
 
 RECORD_FILE = "weights.json"

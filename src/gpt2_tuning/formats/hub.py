@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gpt2_tuning.checkpoints.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 from gpt2_tuning.config import ALIASES, HUB_NAMES, SIZES
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
 
 def find_checkpoint(pretrained: str) -> Path:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gpt2_tuning.checkpoints.directory import CONFIG_FILE, Checkpoint, is_text
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats.directory import CONFIG_FILE, Checkpoint, is_text
 
 ARCHITECTURE = "GPT2ForSequenceClassification"
 HEAD = "score.weight"

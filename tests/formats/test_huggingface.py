@@ -8,10 +8,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
-from gpt2_tuning.checkpoints import huggingface
-from gpt2_tuning.checkpoints.directory import WEIGHTS_FILE
 from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats import huggingface
+from gpt2_tuning.formats.directory import WEIGHTS_FILE
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
 

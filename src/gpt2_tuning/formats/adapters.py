@@ -17,13 +17,13 @@ import keras
 import numpy as np
 
 from gpt2_tuning import arrays
-from gpt2_tuning.checkpoints import peft_config
-from gpt2_tuning.checkpoints.classifier_head import HEAD, unnamed
-from gpt2_tuning.checkpoints.directory import read_json
-from gpt2_tuning.checkpoints.huggingface import as_float32, base_arrays, sha256_of_weights
 from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
+from gpt2_tuning.formats import peft_config
+from gpt2_tuning.formats.classifier_head import HEAD, unnamed
+from gpt2_tuning.formats.directory import read_json
+from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel
