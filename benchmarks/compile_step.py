@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks import ours
 from benchmarks.compile_time import ANSWER
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.training import steps as steps_module
 from gpt2_tuning.training.steps import StepFunctions

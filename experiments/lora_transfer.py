@@ -20,10 +20,10 @@ import keras
 import numpy as np
 
 from classification_tuning import prep_dataset, train
-from gpt2_tuning.config import LORA_TARGETS
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
+from gpt2_tuning.families.known import LORA_TARGETS
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.training.base_model import lora_of

@@ -7,7 +7,7 @@ from samples import randomize
 
 import classification_tuning.prep_dataset
 import classification_tuning.test
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import weights_record
 

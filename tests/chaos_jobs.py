@@ -125,7 +125,7 @@ def make_base(home: Path) -> None:
     """
     import keras
 
-    from gpt2_tuning.config import GPT2Config
+    from gpt2_tuning.families.gpt2 import GPT2Config
     from gpt2_tuning.models.gpt2_model import GPT2Model
 
     rows = [

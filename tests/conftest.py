@@ -23,7 +23,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 
 LONGEST = ("test_launch.py", "test_chaos.py", "test_notebooks.py", "test_certify.py")
 """Files of few and long tests: begun last, one of them would run alone on one processor."""

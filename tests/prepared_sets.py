@@ -1,11 +1,11 @@
 """A small prepared data set for the tests that write and read them."""
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.data.writing import write_dataset
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 SEQ_LEN = 6
 ROWS: dict[str, list] = {

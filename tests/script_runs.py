@@ -6,7 +6,7 @@ import json
 import tensorflow as tf
 
 from classification_tuning import prep_dataset
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.training.watching import MEASURED
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 
 SHAPE = {"n_layer": 2, "n_embd": 32, "n_head": 4}
 

@@ -12,9 +12,9 @@ from script_runs import RUN_FILES, names, refused, snapshot
 
 from classification_tuning import test as classification_test
 from entailment_tuning import prep_dataset, test, train
-from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.inference.classification import classify_pairs
 from gpt2_tuning.metrics import shown_interval
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier

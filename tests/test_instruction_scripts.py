@@ -15,7 +15,7 @@ import instruction_tuning.train
 import text_tuning.prep_dataset
 import text_tuning.test
 import text_tuning.train
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
 LANGUAGE_RUN_FILES = RUN_FILES - CLASSIFIER_PICTURES

@@ -7,10 +7,10 @@ from script_runs import DATASET_FILES as FILES
 from script_runs import listing, read, refused
 
 from gpt2_tuning import paths
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from text_tuning import prep_dataset
 
 SPLITS = ["train", "validation", "test"]

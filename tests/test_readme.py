@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gpt2_tuning import cli, flags, paths
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
 TOP = Path(__file__).parents[1]

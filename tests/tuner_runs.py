@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from script_runs import summaries
 
-from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.strategy import make_strategy

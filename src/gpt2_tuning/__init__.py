@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpt2_tuning import startup
 
 if TYPE_CHECKING:
-    from gpt2_tuning.config import GPT2Config, LoRAConfig
+    from gpt2_tuning.config import LoRAConfig
     from gpt2_tuning.data.datasets import (
         classification_dataset,
         instruction_dataset,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
     from gpt2_tuning.errors import UserError
+    from gpt2_tuning.families.gpt2 import GPT2Config
     from gpt2_tuning.inference.classification import classify_pairs, classify_text
     from gpt2_tuning.inference.generation import generate_text, stream_text
     from gpt2_tuning.inference.sampling import Greedy, Sampler, Temperature, TopK, TopP
@@ -31,7 +32,7 @@ startup.set_defaults()
 __version__ = "0.1.0"
 
 _HOMES = {
-    "GPT2Config": "config",
+    "GPT2Config": "families.gpt2",
     "LoRAConfig": "config",
     "UserError": "errors",
     "GPT2Tokenizer": "data.tokenizer",

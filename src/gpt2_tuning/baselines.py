@@ -5,9 +5,9 @@ For classes the answers are labels; for language models tokens, which makes it a
 
 import numpy as np
 
-from gpt2_tuning.config import TOKENIZER_IDS
 from gpt2_tuning.data.batch_arrays import spread, target_counts
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.families.gpt2 import TOKENIZER_IDS
 
 SMOOTHING = 0.1
 """Added to every count, so that what training never had is not impossible."""

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.memory import Memory, Setting, memory_of, rows_at_a_time
 
 MIB = 2**20

@@ -7,7 +7,8 @@ inputs alone (models/kernels.py), dropout nothing, the loss a chunk of its logit
 import dataclasses
 import math
 
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.chunked_loss import CHUNK
 from gpt2_tuning.models.products import product_type
 

@@ -14,7 +14,7 @@ from script_runs import RUN_FILES, names
 
 from classification_tuning import prep_dataset, train
 from gpt2_tuning.commands import launch
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.training.checkpoint import checkpoints
 

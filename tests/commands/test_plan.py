@@ -8,7 +8,9 @@ import pytest
 
 from gpt2_tuning import memory
 from gpt2_tuning.commands import plan
-from gpt2_tuning.config import LORA_TARGETS, GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.known import LORA_TARGETS
 from gpt2_tuning.memory import Setting, memory_of
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.options.training import TrainOptions

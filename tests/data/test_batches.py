@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.batch_arrays import PlannedBatch, classification_batch
 from gpt2_tuning.data.batches import BatchSource, choose_buckets, plan_epoch, plan_in_order
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 
 def records_of(lengths):

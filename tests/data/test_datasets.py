@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.datasets import (
     classification_dataset,
     instruction_dataset,
@@ -16,6 +15,7 @@ from gpt2_tuning.data.datasets import (
 from gpt2_tuning.data.prompts import TEMPLATES
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 TEXTS = [f"number {i} " + "and on " * (i % 5) for i in range(11)]
 LABELS = ["even" if i % 2 == 0 else "odd" for i in range(11)]

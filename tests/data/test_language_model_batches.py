@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from token_rows import random_records, records_of, targets_of
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.batch_arrays import (
     PlannedBatch,
     language_model_batch,
@@ -12,6 +11,7 @@ from gpt2_tuning.data.batch_arrays import (
     target_width,
 )
 from gpt2_tuning.data.batches import BatchSource
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 PAD = END_OF_TEXT
 

@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.batch_arrays import PlannedBatch, packed_classification_batch
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.packed_examples import (
@@ -18,6 +17,7 @@ from gpt2_tuning.data.packed_examples import (
 from gpt2_tuning.data.row_files import read_row_file
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 PAD = END_OF_TEXT
 

@@ -8,11 +8,11 @@ import tensorflow as tf
 from samples import randomize
 from token_rows import random_records, records_of, targets_of
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.batch_arrays import language_model_batch, target_counts, target_width
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packing import PackedSource, pack
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 
 pytestmark = pytest.mark.usefixtures("all_bits")

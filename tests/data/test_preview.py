@@ -1,6 +1,6 @@
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.preview import END_MARK, example_text, readable
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 LETTERS = "<|endoftext|>"
 

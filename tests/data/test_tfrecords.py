@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 from prepared_sets import ROWS, header, read_split, write
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data import tfrecords, writing
 from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import read_metadata
@@ -15,6 +14,7 @@ from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.wire import serialized
 from gpt2_tuning.data.writing import write_dataset
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 
 def alter_metadata(directory, change):

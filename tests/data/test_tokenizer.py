@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer, built_tokenizer, read_vocabulary
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 os.environ.setdefault("USE_TORCH", "0")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.wire import serialized, varints
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 EDGES = [0, 1, 127, 128, 16383, 16384, END_OF_TEXT]
 """Where a varint has one byte more."""

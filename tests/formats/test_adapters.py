@@ -12,8 +12,9 @@ import pytest
 from lora_models import BOTH, SMALL, batch, outputs, small_model, unchanged, values
 from safetensors.numpy import load_file, save_file
 
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.formats.adapters import base_fingerprint, read_adapter_config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model

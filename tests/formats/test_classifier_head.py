@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
 from classification_tuning import prep_dataset, train
-from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.formats.classifier_head import match
 from gpt2_tuning.inference.classification import classify_text
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier

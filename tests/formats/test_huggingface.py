@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
-from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.formats import huggingface
 from gpt2_tuning.formats.directory import WEIGHTS_FILE
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from samples import randomize
 
-from gpt2_tuning.config import END_OF_TEXT, GPT2Config
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT, GPT2Config
 from gpt2_tuning.inference import generation
 from gpt2_tuning.inference.decoding import STEPS, decoder_of
 from gpt2_tuning.inference.generation import generate, generate_text, stream_text

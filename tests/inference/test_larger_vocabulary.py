@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from samples import randomize
 
-from gpt2_tuning.config import END_OF_TEXT, GPT2Config
+from gpt2_tuning.families.gpt2 import END_OF_TEXT, GPT2Config
 from gpt2_tuning.inference.generation import Prompt, generate, stream_text
 from gpt2_tuning.inference.sampling import Greedy, Temperature, TopK, TopP
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier

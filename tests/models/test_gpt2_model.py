@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from samples import inputs_of, randomize
 
-from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models import attention, gpt2_model, kernels
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model, visible_tokens

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 
 

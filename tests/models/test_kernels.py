@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.gpt2_model import DropoutSeeds, GPT2Model
 

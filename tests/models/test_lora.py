@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from lora_models import BOTH, SMALL, batch, outputs, small_model, unchanged, values
 
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.models.lora import LoRADense

@@ -16,7 +16,7 @@ import pytest
 from lora_models import small_model
 from parity.cases import CASES, CLASSES, LORAS, SHAPE, TASKS
 
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.training.mistakes import LONGEST, mistakes_table, surest_mistakes
 
 NAMES = ["no", "a|b"]

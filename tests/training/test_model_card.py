@@ -5,7 +5,7 @@ import functools
 import pytest
 from prepared_sets import header
 
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import model_card
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores, shape_of

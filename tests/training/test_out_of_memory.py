@@ -11,8 +11,9 @@ from tuner_runs import make_tuner
 
 from classification_tuning import prep_dataset, train
 from gpt2_tuning import nvidia
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import OutOfMemory
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.fitting import Update, Way, usable
 from gpt2_tuning.nvidia import Card, Driver
 from gpt2_tuning.training import out_of_memory, steps

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.batch_arrays import (
     Batch,
     PlannedBatch,
@@ -26,6 +26,7 @@ from gpt2_tuning.data.batches import MakeBatch
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.packed_examples import into_rows
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.tunable import TunableModel

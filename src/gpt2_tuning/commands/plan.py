@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2_tuning import cli
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.training import Precision

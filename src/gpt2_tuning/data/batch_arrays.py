@@ -8,8 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 TARGET_SIZES = 8
 """How many widths the targets of batches of one length may have: few, for a compiler that works per

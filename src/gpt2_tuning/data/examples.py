@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 
 class Example(NamedTuple):

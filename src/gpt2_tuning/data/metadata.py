@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.metadata_fields import wrong_field
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.files import Tree, foreign_entry
 
 METADATA_FILE = "metadata.json"

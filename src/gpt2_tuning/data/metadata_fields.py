@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 
 COLUMNS = (["label"], ["prompt_length"])
 """What records may hold beside token_ids and length."""

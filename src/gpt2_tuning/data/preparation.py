@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from gpt2_tuning import paths
-from gpt2_tuning.config import GPT2Config
 from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.report import report_table
@@ -19,6 +18,7 @@ from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN, GPT2Tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.data.writing import Examples, check_output_dir, write_dataset
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.startup import import_tensorflow
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 STYLES = {"prompt": "cyan", "supervised": "bold green", "padding": "bright_black"}
 END_MARK = "⟦end of text⟧"

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.metadata import Metadata, prepare_command
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.files import sha256_of
 
 READ_BATCH = 1024

@@ -12,8 +12,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.files import sha256_of
 from gpt2_tuning.paths import ASSETS
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.examples import Example
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 GROUP_BITS = 7
 """Bits of a number in each byte of a varint; the eighth says whether another byte follows."""

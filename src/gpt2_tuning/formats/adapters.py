@@ -17,8 +17,9 @@ import keras
 import numpy as np
 
 from gpt2_tuning import arrays
-from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import LORA_TARGETS
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
 from gpt2_tuning.formats.classifier_head import HEAD, unnamed

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gpt2_tuning.config import ALIASES, HUB_NAMES, SIZES
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import ALIASES, HUB_NAMES, SIZES
 from gpt2_tuning.formats.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
 

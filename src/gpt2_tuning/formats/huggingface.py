@@ -14,9 +14,9 @@ import keras
 import numpy as np
 
 from gpt2_tuning.arrays import check_finite, save_arrays
-from gpt2_tuning.config import END_OF_TEXT, FIXED_FIELDS, TOKENIZER_IDS, GPT2Config
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT, FIXED_FIELDS, TOKENIZER_IDS, GPT2Config
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats.classifier_head import HEAD
 from gpt2_tuning.formats.directory import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, Stored

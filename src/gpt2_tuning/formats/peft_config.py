@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gpt2_tuning.config import LORA_TARGETS, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import LORA_TARGETS
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel

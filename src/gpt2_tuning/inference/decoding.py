@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.config import END_OF_TEXT, TOKENIZER_IDS
+from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
 from gpt2_tuning.inference.sampling import Sampler
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel

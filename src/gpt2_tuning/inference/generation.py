@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.inference.decoding import decoder_of
 from gpt2_tuning.inference.sampling import Greedy, Sampler
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Any
 
-from gpt2_tuning.config import is_number
+from gpt2_tuning.checks import is_number
 from gpt2_tuning.errors import UserError
 
 SAMPLING_METHODS = ("greedy", "temperature", "top_k", "top_p")

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.config import END_OF_TEXT, GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT, GPT2Config
 from gpt2_tuning.formats import classifier_head
 from gpt2_tuning.formats.directory import Checkpoint
 from gpt2_tuning.models.gpt2_model import GPT2Model

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.config import GPT2Config, LoRAConfig
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.attention import attention, by_token, cache_type
 from gpt2_tuning.models.cache import Cache, visible_slots, write_mask, write_slots

@@ -5,8 +5,9 @@ import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gpt2_tuning.config import LORA_TARGETS, GPT2Config
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.known import LORA_TARGETS
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import SEEDS, require

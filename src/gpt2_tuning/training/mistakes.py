@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpt2_tuning.config import END_OF_TEXT
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.markdown import escaped, excerpt, table
 
 SHOWN = 5

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from lora_models import batch, outputs, small_model
 
-from gpt2_tuning.config import GPT2Config
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training.objectives import Accuracy, CrossEntropy
 

@@ -1,0 +1,85 @@
+"""What a family says of itself, so that nothing else in the library lists its names."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.decoder_config import DecoderConfig
+
+
+class StoredWeight(NamedTuple):
+    """One row of a family's table of names, which is read both ways."""
+
+    name: str
+    """In the family's files, without the prefix of models with heads."""
+    path: str
+    """Its attribute path in a Decoder, such as "blocks.0.attention.qkv.kernel"."""
+
+
+class FamilyConfig(Protocol):
+    """A config in a family's own words."""
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The same in the words of no family."""
+
+    @property
+    def size(self) -> str | None:
+        """The name of the size that has this shape; None where none has."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a plain dict, which the family's `config_of` reads back."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """A name for each kind of model of a family."""
+
+    base: str
+    language_model: str
+    classifier: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The names of a family, and its files' words for a decoder."""
+
+    name: str
+    """`model_type` in config.json."""
+    config_of: Callable[[Mapping[str, Any]], FamilyConfig]
+    """From the fields of config.json; raises UserError for what it cannot compute, by name."""
+    fields_of: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
+    """What config.json holds of such a config and of what a model says of its head."""
+    weights: Callable[[DecoderConfig], Iterator[StoredWeight]]
+    """The table of names, in the order in which a base's sum is taken."""
+    sizes: Mapping[str, FamilyConfig]
+    aliases: Mapping[str, str]
+    """Other names of sizes."""
+    hub_names: Mapping[str, str]
+    """Where sizes are published."""
+    architectures: Heads
+    """transformers' names of the classes that load such a directory."""
+    base_prefix: str
+    """Before a base's names in the files of models with heads."""
+    lora_targets: Mapping[str, str]
+    """PEFT's suffixes of the layers that LoRA can adapt, and their places in a block."""
+    embedding: str
+    """The token embedding's name in files."""
+    end_id: int
+    """The id that ends a text, which fills padding too."""
+    tokenizer_ids: int
+    """How many ids its tokenizer has; a base may have rows for more, which no text leads to."""
+
+    def block_name(self, block: int) -> str:
+        """What stands before the names of a block's weights."""
+        return f"h.{block}"
+
+    def place_of(self, target: str) -> str:
+        """The place in a block of a LoRA target. Raises UserError where the family has none."""
+        if target not in self.lora_targets:
+            raise UserError(
+                f"{self.name} has no LoRA target {target!r}: choose among "
+                f"{', '.join(self.lora_targets)}"
+            )
+        return self.lora_targets[target]

@@ -1,0 +1,42 @@
+"""The families there are, and what is looked up in all of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.families import gpt2
+from gpt2_tuning.families.family import Family, FamilyConfig
+
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (gpt2.FAMILY,)}
+
+SIZES = {size: config for family in FAMILIES.values() for size, config in family.sizes.items()}
+ALIASES = {alias: size for family in FAMILIES.values() for alias, size in family.aliases.items()}
+HUB_NAMES = {size: name for family in FAMILIES.values() for size, name in family.hub_names.items()}
+"""Where each pretrained size is published; the others are only ever trained from nothing."""
+LORA_TARGETS = tuple(target for family in FAMILIES.values() for target in family.lora_targets)
+"""The dense layers that LoRA can adapt, by full suffix."""
+
+
+def family_of(config: FamilyConfig) -> Family:
+    """The family that a config is of."""
+    return FAMILIES[config.decoder.family]
+
+
+def config_of(fields: Mapping[str, Any]) -> FamilyConfig:
+    """The config that config.json, or a config's `to_dict`, describes.
+
+    Raises:
+        UserError: the family is none of these, or no code computes what it describes.
+    """
+    name = fields.get("model_type", gpt2.FAMILY.name)
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise UserError(f"config.json has model_type={name!r}; only {', '.join(FAMILIES)} works")
+    return FAMILIES[name].config_of(fields)
+
+
+def config_of_size(size: str) -> FamilyConfig:
+    """The config of a named size. Raises UserError where there is no such size."""
+    config = SIZES.get(ALIASES.get(size, size))
+    if config is None:
+        raise UserError(f"unknown model size {size!r}: choose one of {', '.join(SIZES)}")
+    return config
