@@ -37,6 +37,7 @@ from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.base_model import make_model
+from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
@@ -74,7 +75,7 @@ def step_functions(model) -> StepFunctions:
     with strategy.scope():
         optimizer = make_optimizer("adamw", common.LEARNING_RATE, common.WEIGHT_DECAY, 10**6, 0.0)
         optimizer.build(model.trainable_variables)
-    return StepFunctions(model, strategy, optimizer, common.MAX_GRAD_NORM)
+    return StepFunctions(objective_of(model), strategy, optimizer, common.MAX_GRAD_NORM)
 
 
 def shared_batch(batch: int, length: int, prompt: int) -> Batch:

@@ -67,7 +67,7 @@ def make_base(data: Path, work: Path) -> Path:
         run = work / "three-run"
         if train.main(["--dataset_dir", str(data), "--output_dir", str(run), *flags]):
             raise SystemExit(2)
-        GPT2Classifier.from_pretrained(run / "model").base.save_pretrained(base)
+        GPT2Classifier.from_pretrained(run / "model").save_base(base)
     return base
 
 
@@ -83,7 +83,7 @@ def tune(method: str, seed: int, base: Path, data: Path, work: Path) -> tuple[fl
     if model.lora:
         model.freeze_all_but_lora()
     elif method == "head only":
-        for weight in model.base.weights:
+        for weight in model.transformer.weights:
             weight.trainable = False
     sources = [
         BatchSource(read_records(data, metadata, split), options.batch_size)

@@ -35,9 +35,9 @@ def classifier_run(home):
     flags = ["--dataset", "sample", "--limit", "12", "--output_dir", str(home / "data")]
     assert classification_tuning.prep_dataset.main(flags) == 0
     model = randomize(GPT2Classifier(CONFIG, label_names=LABELS).built_now())
-    table = model.base.wte.embeddings.numpy()
+    table = model.transformer.tokens.embeddings.numpy()
     table[BAD_TOKEN] = OVERFLOWS
-    model.base.wte.embeddings.assign(table)
+    model.transformer.tokens.embeddings.assign(table)
     return run_of(home / "run", model, home / "data")
 
 

@@ -3,8 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.formats.huggingface import base_weights
-
 
 def inputs_of(rows, length=None, pad=0):
     """Rows of token ids as model inputs, padded on the right."""
@@ -20,7 +18,7 @@ def inputs_of(rows, length=None, pad=0):
 def randomize(model, seed=0):
     """Gives a built model weights of which none is zero or one, biases and gains included."""
     rng = np.random.default_rng(seed)
-    for name, variable in base_weights(model).items():
+    for name, variable in model.base_weights().items():
         gain = 1.0 if ".weight" in name and "ln_" in name else 0.0
         variable.assign(rng.normal(gain, 0.2, variable.shape))
     for variable in model.head_weights().values():

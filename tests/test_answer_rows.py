@@ -188,7 +188,7 @@ def test_an_evaluation_of_scores_that_are_not_finite_writes_no_file(
     assert "the model's scores of row 1 are not finite" in line
     assert not (run_dir / "test.json").exists()
     damaged = randomize(GPT2LanguageModel(CONFIG).built_now())
-    damaged.base.ln_f.gamma.assign(np.full([CONFIG.n_embd], OVERFLOWS))
+    damaged.transformer.norm.gamma.assign(np.full([CONFIG.n_embd], OVERFLOWS))
     run_dir = run_of(tmp_path / "text-run", damaged, home / "text")
     line = refused(text_tuning.test.main, capsys, "--run_dir", run_dir, "--evaluate")
     assert "the loss is not finite" in line

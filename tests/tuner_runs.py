@@ -13,6 +13,7 @@ from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.options.training import TrainOptions
+from gpt2_tuning.training.objective import RightClass
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.tuner import Tuner
 from gpt2_tuning.training.watching import MEASURED
@@ -48,7 +49,7 @@ def make_tuner(
     if lora:
         model.freeze_all_but_lora()
     return Tuner(
-        model,
+        RightClass(model),
         source(rows(*train_rows), options.batch_size),
         source(rows(20, 1), options.batch_size),
         options,

@@ -7,7 +7,8 @@ from typing import Any
 
 from gpt2_tuning.checks import is_number, is_whole
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import LORA_TARGETS
+from gpt2_tuning.families.family import FamilyConfig
+from gpt2_tuning.families.known import LORA_TARGETS, family_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,24 @@ class LoRAConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict; `of` reads it back."""
         return {**dataclasses.asdict(self), "targets": list(self.targets)}
+
+    def updates_in(self, config: FamilyConfig) -> "dict[str, LoRAUpdate]":
+        """The updates of a block's dense layers, by their place in it.
+
+        Raises:
+            UserError: the config's family has no such target, or a rank is above a layer's size.
+        """
+        family, updates = family_of(config), {}
+        for target in self.targets:
+            place, update = family.place_of(target), self.update_of(target)
+            assert update is not None
+            inputs, outputs = config.decoder.dense[place]
+            if update.rank > min(inputs, outputs):
+                raise UserError(
+                    f"LoRA rank {update.rank} is above the size of {target}, {inputs} x {outputs}"
+                )
+            updates[place] = update
+        return updates
 
     def update_of(self, target: str) -> "LoRAUpdate | None":
         """The update of one layer, by its suffix; None where the layer is not a target."""

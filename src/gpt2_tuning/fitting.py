@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gpt2_tuning.config import LoRAConfig
-from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.family import FamilyConfig
 from gpt2_tuning.memory import Memory, Setting, memory_of, rows_at_a_time
 
 MIB = 2**20
@@ -40,7 +40,7 @@ class Way(NamedTuple):
 class Update:
     """What an update computes, however that is done, and on what."""
 
-    config: GPT2Config
+    config: FamilyConfig
     lora: LoRAConfig | None
     batch_size: int
     """Rows, over all devices."""

@@ -8,7 +8,7 @@ import dataclasses
 import math
 
 from gpt2_tuning.config import LoRAConfig
-from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.family import FamilyConfig
 from gpt2_tuning.models.chunked_loss import CHUNK
 from gpt2_tuning.models.products import product_type
 
@@ -30,7 +30,7 @@ LoRA steps of 124M in bfloat16 on an H200: 1,372 MiB at 8 x 256 tokens, 7,598 at
 class Setting:
     """What decides on the memory of a step, per device."""
 
-    config: GPT2Config
+    config: FamilyConfig
     lora: LoRAConfig | None
     rows: int
     """Rows computed at a time: the batch over devices and accumulation."""
@@ -72,17 +72,17 @@ class Memory:
 
 def memory_of(setting: Setting) -> Memory:
     """The memory of one training step of a language model, the dearest of the heads."""
-    config, size = setting.config, BYTES[setting.precision]
+    config, size = setting.config.decoder, BYTES[setting.precision]
     trained = trained_parameters(setting)
-    base = base_parameters(config)
+    base = config.parameters
     if setting.lora:
         weights = base * size + trained * 4.0
     else:
         # Of tuned weights that are held in float32 the matrix products take rounded copies.
         weights = base * 4.0 + (base * size if size < 4 else 0)
     multiplied = size if setting.gpu else product_type(setting.precision).size
-    chunk = min(CHUNK[multiplied], setting.rows * setting.length) * config.vocab_size
-    table = config.vocab_size * config.n_embd
+    chunk = min(CHUNK[multiplied], setting.rows * setting.length) * config.vocabulary
+    table = config.vocabulary * config.width
     logits = chunk * (4 * 4 + (size if size < 4 else 0))
     emulated = size < multiplied
     if emulated:
@@ -101,51 +101,40 @@ def memory_of(setting: Setting) -> Memory:
     )
 
 
-def base_parameters(config: GPT2Config) -> int:
-    """Those of the base; GPT2Config says what the parts are."""
-    width, embeddings = config.n_embd, config.vocab_size + config.n_positions
-    return embeddings * width + config.n_layer * (12 * width**2 + 13 * width) + 2 * width
-
-
 def trained_parameters(setting: Setting) -> int:
     """Those that training changes."""
     if setting.lora is None:
-        return base_parameters(setting.config)
+        return setting.config.decoder.parameters
     adapted = adapted_layers(setting.config, setting.lora)
     ranks = sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
-    return setting.config.n_layer * ranks
+    return setting.config.decoder.layers * ranks
 
 
-def adapted_layers(config: GPT2Config, lora: LoRAConfig) -> list[tuple[int, int, int]]:
+def adapted_layers(config: FamilyConfig, lora: LoRAConfig) -> list[tuple[int, int, int]]:
     """Rank, inputs and outputs of each layer of a block that LoRA adapts."""
-    width = config.n_embd
-    shapes = {
-        "attn.c_attn": (width, 3 * width),
-        "attn.c_proj": (width, width),
-        "mlp.c_fc": (width, 4 * width),
-        "mlp.c_proj": (4 * width, width),
-    }
-    updates = {target: lora.update_of(target) for target in shapes}
-    return [(update.rank, *shapes[target]) for target, update in updates.items() if update]
+    shapes = config.decoder.dense
+    updates = lora.updates_in(config).items()
+    return [(update.rank, *shapes[place]) for place, update in updates]
 
 
 def kept_numbers(setting: Setting) -> float:
     """How many numbers the forward pass keeps for the gradients."""
-    config, tokens = setting.config, setting.rows * setting.length
-    width = config.n_embd
+    config, tokens = setting.config.decoder, setting.rows * setting.length
+    width = config.width
     # Two inputs of LayerNorm, query, key and value, the input of GELU.
     block: float = tokens * width * (2 + 3 + 4)
     if setting.lora is None:
         # What the matrix products multiply: two normalised inputs, the mixed values, GELU's result.
         block += tokens * width * (2 + 1 + 4)
     else:
-        block += tokens * sum(inputs for _, inputs, _ in adapted_layers(config, setting.lora))
+        adapted = adapted_layers(setting.config, setting.lora)
+        block += tokens * sum(inputs for _, inputs, _ in adapted)
     if setting.gpu:
-        attention = setting.rows * config.n_head * setting.length**2
+        attention = setting.rows * config.heads * setting.length**2
         block += KEPT_BY_XLA[0] * attention + KEPT_BY_XLA[1] * tokens * width
     if setting.rematerialize:
-        return config.n_layer * tokens * width + block
-    return config.n_layer * block
+        return config.layers * tokens * width + block
+    return config.layers * block
 
 
 def passing_numbers(setting: Setting) -> int:
@@ -153,9 +142,9 @@ def passing_numbers(setting: Setting) -> int:
 
     Where 16-bit numbers are multiplied as float32, each of them exists in both types.
     """
-    config, rows = setting.config, setting.rows
-    attention = rows * config.n_head * setting.length**2
-    return TEMPORARIES * max(4 * rows * setting.length * config.n_embd, attention)
+    config, rows = setting.config.decoder, setting.rows
+    attention = rows * config.heads * setting.length**2
+    return TEMPORARIES * max(4 * rows * setting.length * config.width, attention)
 
 
 def rows_at_a_time(batch_size: int, accumulation: int, devices: int = 1) -> int:

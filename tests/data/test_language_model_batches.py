@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from token_rows import random_records, records_of, targets_of
 
 from gpt2_tuning.data.batch_arrays import (
@@ -60,7 +61,7 @@ def test_types_are_those_that_models_take():
     planned = PlannedBatch(np.array([0]), 4, row_of=np.array([0]))
     for plan in (planned, PlannedBatch(planned.rows, 4)):
         batch = language_model_batch(records_of(([1, 2, 3], 1)), plan, 2)
-        arrays = [*batch.inputs.values(), batch.targets]
+        arrays = tf.nest.flatten((batch.inputs, batch.targets))
         assert {array.dtype for array in arrays} == {np.dtype(np.int32)}
         assert batch.weights.dtype == np.float32
 

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gpt2_tuning.data.batch_arrays import PlannedBatch, packed_classification_batch
 from gpt2_tuning.data.examples import joined_pair
@@ -72,7 +73,8 @@ def test_arrays_of_a_packed_batch():
     assert batch.inputs["last_positions"].tolist() == [[2, 3], [1, 0], [0, 0]]
     assert batch.targets.tolist() == [[1, 2], [0, 0], [0, 0]]
     assert batch.weights.tolist() == [[1, 1], [1, 0], [0, 0]]
-    assert {array.dtype for array in (*batch.inputs.values(), batch.targets)} == {np.dtype("int32")}
+    arrays = tf.nest.flatten((batch.inputs, batch.targets))
+    assert {array.dtype for array in arrays} == {np.dtype("int32")}
     assert batch.weights.dtype == np.float32
     assert (batch.real_tokens, batch.computed_tokens) == (6, 18)
 

@@ -14,6 +14,7 @@ from gpt2_tuning.data.packing import PackedSource, pack
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.training.objective import objective_of
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -228,7 +229,9 @@ def test_packed_loss_and_gradients_equal_unpacked(text_config):
     ):
         (batch,) = source.epoch(0, 0)
         with tf.GradientTape() as tape:
-            loss, _ = model.loss_sums(batch.inputs, batch.targets, batch.weights, training=True)
+            loss, _ = objective_of(model).sums(
+                batch.inputs, batch.targets, batch.weights, training=True
+            )
             loss /= batch.weights.sum()
         gradients = tape.gradient(loss, model.trainable_variables)
         found.append((float(loss), [tf.convert_to_tensor(g).numpy() for g in gradients]))

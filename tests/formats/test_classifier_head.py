@@ -125,7 +125,7 @@ def test_other_classes_get_the_head_that_a_fresh_model_of_the_seed_has(model, sa
         keras.utils.set_random_seed(seed)
         again = GPT2Classifier.from_pretrained(saved, label_names=names)
         assert np.array_equal(again.score.kernel.numpy(), fresh.score.kernel.numpy()) == same
-        np.testing.assert_array_equal(again.base(INPUTS), model.base(INPUTS))
+        np.testing.assert_array_equal(again.transformer(INPUTS), model.transformer(INPUTS))
         assert again.label_names == names
         listed = ", ".join(names)
         note = f"its classes are no, maybe, yes, not {listed}: a new head begins at random"

@@ -82,7 +82,7 @@ def test_other_floats_load_as_the_numbers_they_are(saved, dtype):
     arrays = {k: v.astype(dtype) for k, v in load_file(saved / "model.safetensors").items()}
     save_file(arrays, saved / "model.safetensors")
     model = GPT2Classifier.from_pretrained(saved)
-    found = model.base.h[1].attn.c_attn.kernel.numpy()
+    found = model.transformer.blocks[1].attention.qkv.kernel.numpy()
     expected = arrays["transformer.h.1.attn.c_attn.weight"].astype(np.float32)
     np.testing.assert_array_equal(found, expected)
 

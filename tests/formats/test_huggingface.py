@@ -53,7 +53,7 @@ def test_live_language_model_gives_the_same_base(model, saved, transformers):
     theirs = transformers.TFGPT2LMHeadModel.from_pretrained(saved)
     classifier = GPT2Classifier(model.config, 2)
     classifier.load_tf_gpt2(theirs)
-    assert same_weights(classifier.base, model)
+    assert same_weights(classifier.transformer, model)
 
 
 def test_exported_classifier_gives_transformers_the_same_logits(tmp_path, transformers):
@@ -234,4 +234,4 @@ def test_only_what_the_checkpoint_lacks_is_drawn_at_random(small_config, saved, 
     drawn.clear()
     fresh = GPT2Model(small_config).built_now()
     assert len(drawn) == 2 + 4 * small_config.n_layer
-    assert np.ptp(fresh.wte.embeddings.numpy()) > 0
+    assert np.ptp(fresh.transformer.tokens.embeddings.numpy()) > 0

@@ -28,7 +28,7 @@ def padded(plain, rows, dtype="float32"):
     size = END_OF_TEXT + 1 + rows
     config = dataclasses.replace(SHAPE, vocab_size=size)
     model = GPT2LanguageModel(config, dtype=dtype).built_now()
-    table = plain.transformer.wte.embeddings.numpy()
+    table = plain.transformer.tokens.embeddings.numpy()
     rng = np.random.default_rng(1)
     longest = EXTRA * np.linalg.norm(table, axis=1).max()
     more = rng.normal(size=(rows, SHAPE.n_embd))

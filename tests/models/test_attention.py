@@ -25,6 +25,7 @@ def query_key_value(length):
     return [normal(2, 3, length, 4) + shift for shift in (0.0, 0.5, 1.0)]
 
 
+SCALE = 0.5
 QUERY_KEY_VALUE, VISIBLE = query_key_value(5), causal(2, 5)
 
 
@@ -39,7 +40,7 @@ def form(request, monkeypatch):
 def trained(tensors, visible, rate=0.3):
     """Attention as training computes it."""
     query, key, value = tensors
-    return attention(query, key, value, visible, SEED, rate=rate, compiled=True)
+    return attention(query, key, value, visible, SEED, scale=SCALE, rate=rate, compiled=True)
 
 
 def value_and_gradients(function, tensors):
@@ -62,7 +63,9 @@ def test_training_gives_the_values_and_gradients_of_attention_written_out(form, 
     def written_out(*tensors):
         # XLA's second half drops by a seed of its own.
         halved = form == "XLA"
-        mixed = attend_by_xla(*tensors, visible, SEED, rate=rate, halved=halved, compiled=False)
+        mixed = attend_by_xla(
+            *tensors, visible, SEED, scale=SCALE, rate=rate, halved=halved, compiled=False
+        )
         return by_token(mixed)
 
     def compiled(*tensors):
@@ -93,7 +96,9 @@ def weights_of(visible, seed=None, compiled=False, length=5):
     """Attention's weights: with an identity for the values they come out as they are."""
     query, key, _ = (normal(2, 3, length, length) + shift for shift in (0.0, 0.5, 1.0))
     value = tf.broadcast_to(tf.eye(length), key.shape)
-    return attention(query, key, value, visible, seed, rate=0.3, compiled=compiled).numpy()
+    return attention(
+        query, key, value, visible, seed, scale=SCALE, rate=0.3, compiled=compiled
+    ).numpy()
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -110,7 +115,7 @@ def test_padding_and_the_future_have_no_weight(form, compiled):
 def test_attention_in_halves_is_attention(length):
     tensors, visible = query_key_value(length), causal(2, length)
     whole, halves = (
-        attend_by_xla(*tensors, visible, None, rate=0.3, halved=halved, compiled=False)
+        attend_by_xla(*tensors, visible, None, scale=SCALE, rate=0.3, halved=halved, compiled=False)
         for halved in (False, True)
     )
     np.testing.assert_allclose(halves, whole, rtol=1e-5, atol=1e-6)
@@ -119,7 +124,7 @@ def test_attention_in_halves_is_attention(length):
 def test_the_halves_of_attention_drop_differently():
     same = [tf.ones((1, 1, 128, 128)), tf.ones((1, 1, 128, 128)), tf.eye(128)[None, None]]
     visible = tf.ones((1, 128, 128), tf.bool)
-    weights = attend_by_xla(*same, visible, SEED, rate=0.5, halved=True, compiled=True)
+    weights = attend_by_xla(*same, visible, SEED, scale=1.0, rate=0.5, halved=True, compiled=True)
     kept = weights.numpy()[0, 0] > 0
     assert np.corrcoef(kept[:64, :64].ravel(), kept[64:, :64].ravel())[0, 1] < 0.1
 
@@ -128,10 +133,10 @@ def test_the_halves_of_attention_drop_differently():
 def test_attention_of_a_single_query_is_that_of_many(dtype):
     query, key, value = (tf.cast(part, dtype) for part in QUERY_KEY_VALUE)
     visible = tf.constant(np.random.default_rng(0).random((2, 5, 5)) < 0.6) | VISIBLE[:, :1]
-    many = attend(query, key, value, visible, None, 0.0)
+    many = attend(query, key, value, visible, None, SCALE, 0.0)
     for place in range(5):
         alone = slice(place, place + 1)
-        one = attend(query[:, :, alone], key, value, visible[:, alone], None, 0.0)
+        one = attend(query[:, :, alone], key, value, visible[:, alone], None, SCALE, 0.0)
         tolerance = {tf.float32: 1e-6, tf.bfloat16: 2e-2, tf.float16: 2e-3}[dtype]
         np.testing.assert_allclose(
             tf.cast(one, tf.float32), tf.cast(many[:, :, alone], tf.float32), atol=tolerance

@@ -7,7 +7,8 @@ from samples import inputs_of, randomize
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
-from gpt2_tuning.models.gpt2_classifier import GPT2Classifier, last_real_token
+from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.inputs import last_real_token
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 

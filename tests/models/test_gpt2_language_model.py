@@ -1,6 +1,7 @@
 """The language model: tied head, and a loss in chunks that equals the plain one."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from samples import inputs_of, randomize
 
 from gpt2_tuning.models import chunked_loss
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.training.objective import objective_of
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -32,6 +34,10 @@ def make_model(config, lora):
     return model
 
 
+def sums_of(model) -> Any:
+    return objective_of(model).sums
+
+
 def plain_sums(model, batch, training):
     inputs, targets, weights = batch
     logits = model(inputs, training=training)
@@ -47,9 +53,9 @@ def test_chunked_loss_and_gradients_equal_the_plain(small_config, batch, monkeyp
     monkeypatch.setitem(chunked_loss.CHUNK, 4, chunk)
     model = make_model(small_config, lora)
     results = []
-    for compute in (model.loss_sums, lambda *b, training: plain_sums(model, b, training)):
+    for compute in (sums_of(model), lambda *b: plain_sums(model, b[:3], b[3])):
         with tf.GradientTape() as tape:
-            loss, hits = compute(*batch, training=True)
+            loss, hits = compute(*batch, True)
             scaled = 3 * loss
         gradients = tape.gradient(scaled, model.trainable_variables)
         results.append((loss, hits, [tf.convert_to_tensor(g).numpy() for g in gradients]))
@@ -63,7 +69,11 @@ def test_chunked_loss_and_gradients_equal_the_plain(small_config, batch, monkeyp
 
 def test_evaluation_gives_the_same_sums(small_config, batch):
     model = make_model(small_config, None)
-    for ours, plain in zip(model.loss_sums(*batch), plain_sums(model, batch, False), strict=True):
+    for ours, plain in zip(
+        sums_of(model)(*batch, False),
+        plain_sums(model, batch, False),
+        strict=True,
+    ):
         np.testing.assert_allclose(ours, plain, rtol=1e-5)
 
 
@@ -73,7 +83,7 @@ def shapes_over_the_vocabulary(compute, model, batch):
     @tf.function
     def step(*batch):
         with tf.GradientTape() as tape:
-            loss, _ = compute(*batch, training=True)
+            loss, _ = compute(*batch, True)
         return tape.gradient(loss, model.trainable_variables)
 
     graph = step.get_concrete_function(*batch).graph
@@ -92,10 +102,8 @@ def test_no_array_of_all_logits_exists_in_training(small_config, batch, monkeypa
     monkeypatch.setattr(chunked_loss, "ROUND", 2)
     monkeypatch.setitem(chunked_loss.CHUNK, 4, 5)  # 12 rows are three chunks of 4
     model = make_model(small_config, {"rank": 2, "alpha": 4})
-    assert shapes_over_the_vocabulary(model.loss_sums, model, batch) == {(4, 97)}
-    plain = shapes_over_the_vocabulary(
-        lambda *b, training: plain_sums(model, b, training), model, batch
-    )
+    assert shapes_over_the_vocabulary(sums_of(model), model, batch) == {(4, 97)}
+    plain = shapes_over_the_vocabulary(lambda *b: plain_sums(model, b[:3], b[3]), model, batch)
     assert (3, 4, 97) in plain
 
 
@@ -112,7 +120,10 @@ def test_the_head_is_the_token_embedding(small_config):
     model = make_model(small_config, None)
     assert len(model.weights) == len(model.transformer.weights)
     inputs = inputs_of([[1, 2, 3]])
-    expected = model.transformer(inputs).numpy() @ model.transformer.wte.embeddings.numpy().T
+    expected = (
+        model.transformer(inputs, gate=model.gate_of_pass()).numpy()
+        @ model.transformer.tokens.embeddings.numpy().T
+    )
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
@@ -145,7 +156,7 @@ def test_packed_loss_and_gradients_equal_the_unpacked(small_config):
     sides = []
     for inputs, y in ((unpacked, targets), (packed, tf.reshape(targets, [1, 6]))):
         with tf.GradientTape() as tape:
-            loss, _ = model.loss_sums(inputs, y, tf.ones(tf.shape(y)), training=True)
+            loss, _ = sums_of(model)(inputs, y, tf.ones(tf.shape(y)), True)
         sides.append((loss, tape.gradient(loss, model.trainable_variables)))
     np.testing.assert_allclose(sides[0][0], sides[1][0], rtol=1e-5)
     for one, other in zip(sides[0][1], sides[1][1], strict=True):

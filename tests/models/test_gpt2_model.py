@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 from samples import inputs_of, randomize
 
+from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.models import attention, gpt2_model, kernels
+from gpt2_tuning.models import attention, block, kernels, norm
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.models.gpt2_model import GPT2Model, visible_tokens
+from gpt2_tuning.models.gpt2_model import GPT2Model
+from gpt2_tuning.models.inputs import visible_tokens
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -75,7 +77,7 @@ def test_parity_test_sees_a_wrong_model(tf_model, monkeypatch, fault):
         monkeypatch.setattr(attention, "MASKED", 0.0)
     else:
         softmax = tf.nn.softmax
-        monkeypatch.setattr(gpt2_model.tf.nn, "softmax", lambda scores: softmax(scores * 8**0.5))
+        monkeypatch.setattr(attention.tf.nn, "softmax", lambda scores: softmax(scores * 8**0.5))
     assert parity_error(tf_model, inputs, theirs) > 1e-4
 
 
@@ -123,7 +125,7 @@ def test_packed_rows_equal_their_examples_alone(model):
 def test_visible_tokens_of_padding_and_of_segments():
     seen = visible_tokens(inputs_of([[1, 2]], length=3)).numpy()[0].astype(int)
     assert seen.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 0]]
-    packed = {"token_ids": tf.zeros([1, 4], tf.int32), "segment_ids": tf.constant([[1, 1, 2, 0]])}
+    packed = Inputs(token_ids=tf.zeros([1, 4]), segment_ids=tf.constant([[1, 1, 2, 0]]))
     seen = visible_tokens(packed).numpy()[0].astype(int)
     assert seen.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
@@ -135,7 +137,7 @@ def test_cached_states_equal_the_full_pass(model, chunks):
     cache, start, parts = model.empty_cache(2, 16), 0, []
     for size in chunks:
         part = inputs_of([row[start : start + size] for row in rows])
-        states, cache = model(part, cache=cache)
+        states, cache = model.extend(part, cache)
         parts.append(states.numpy())
         start += size
     np.testing.assert_allclose(np.concatenate(parts, axis=1), full, atol=1e-5)
@@ -146,7 +148,8 @@ def test_left_padding_changes_nothing_with_a_cache(model):
     long, short = random_rows([9, 4])
     ids = tf.constant([long, [0] * 5 + short])
     mask = tf.constant([[1] * 9, [0] * 5 + [1] * 4])
-    states, _ = model({"token_ids": ids, "attention_mask": mask}, cache=model.empty_cache(2, 10))
+    inputs = {"token_ids": ids, "attention_mask": mask}
+    states, _ = model.extend(inputs, model.empty_cache(2, 10))
     np.testing.assert_allclose(states[1, 5:], model(inputs_of([short]))[0], atol=1e-5)
 
 
@@ -179,13 +182,13 @@ def test_states_at_some_places_are_those_of_the_full_pass(small_config, training
 def test_a_classifiers_last_block_computes_one_place_a_row(small_config, monkeypatch):
     """All others of its states are dropped anyway."""
     seen = []
-    real = gpt2_model.GPT2MLP.call
+    real = block.MLP.call
 
     def spy(self, x, *rest):
         seen.append(x.shape)
         return real(self, x, *rest)
 
-    monkeypatch.setattr(gpt2_model.GPT2MLP, "call", spy)
+    monkeypatch.setattr(block.MLP, "call", spy)
     GPT2Classifier(small_config, 3)(inputs_of(random_rows([9, 5])))
     assert [shape[1] for shape in seen] == [9] * (small_config.n_layer - 1) + [1]
 
@@ -196,7 +199,7 @@ RATES = {"embd_pdrop": 0.2, "attn_pdrop": 0.5, "resid_pdrop": 0.3}
 @pytest.fixture
 def dropping(small_config, monkeypatch):
     """A config with a rate of its own for every kind of dropout, and LayerNorms that do nothing."""
-    monkeypatch.setattr(gpt2_model.LayerNorm, "call", lambda self, x, compiled=False: x)
+    monkeypatch.setattr(norm.LayerNorm, "call", lambda self, x, compiled=False: x)
     return dataclasses.replace(small_config, n_layer=1, **RATES)
 
 
@@ -206,11 +209,11 @@ def test_each_dropout_of_a_block_has_its_own_rate(dropping):
     for weight in model.weights:
         weight.assign(tf.zeros_like(weight))
     width = dropping.n_embd
-    block = model.h[0]
-    model.wte.embeddings.assign(tf.ones_like(model.wte.embeddings))
-    block.attn.c_attn.bias.assign([0.0] * 2 * width + [10.0] * width)
-    block.attn.c_proj.kernel.assign(tf.eye(width))
-    block.mlp.c_proj.bias.assign([100.0] * width)
+    first, tokens = model.transformer.blocks[0], model.transformer.tokens
+    tokens.embeddings.assign(tf.ones_like(tokens.embeddings))
+    first.attention.qkv.bias.assign([0.0] * 2 * width + [10.0] * width)
+    first.attention.out.kernel.assign(tf.eye(width))
+    first.mlp.down.bias.assign([100.0] * width)
     # Of the first token, which sees itself alone: its weight in attention is there or not.
     stream = model(inputs_of([[1, 2]] * 1000), training=True).numpy()[:, 0]
     embeddings = 1 / (1 - RATES["embd_pdrop"])
@@ -241,7 +244,8 @@ def test_the_classifiers_dropout_has_the_rate_of_the_residual_ones(dropping):
     model = GPT2Classifier(config, config.n_embd).built_now()
     for weight in model.weights:
         weight.assign(tf.zeros_like(weight))
-    model.base.wte.embeddings.assign(tf.ones_like(model.base.wte.embeddings))
+    tokens = model.transformer.tokens
+    tokens.embeddings.assign(tf.ones_like(tokens.embeddings))
     model.score.kernel.assign(tf.eye(config.n_embd))
     scores = model(inputs_of([[1, 2]] * 1000), training=True).numpy()
     assert (scores == 0).mean() == pytest.approx(RATES["resid_pdrop"], abs=0.02)
@@ -275,10 +279,10 @@ def test_rematerialized_gradients_are_the_same(small_config):
     config = dataclasses.replace(small_config, attn_pdrop=0.2, resid_pdrop=0.2, embd_pdrop=0.2)
     model = randomize(GPT2Model(config, lora={"rank": 2, "dropout": 0.3}).built_now())
     inputs = inputs_of(random_rows([9, 5], config.vocab_size))
-    state = model.seeds.state.numpy()
+    state = model.transformer.seeds.state.numpy()
 
     def gradients():
-        model.seeds.state.assign(state)
+        model.transformer.seeds.state.assign(state)
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.square(model(inputs, training=True)))
         return tape.gradient(loss, model.trainable_variables)

@@ -37,7 +37,7 @@ def make(model_class, lora, config=CONFIG, **arguments):
     if lora:
         model.freeze_all_but_lora()
     else:
-        model.base.wpe.trainable = False
+        model.transformer.places.trainable = False
     return model
 
 
@@ -58,7 +58,7 @@ def same_weights(model, other):
 def test_a_loaded_model_is_the_one_saved_down_to_what_is_frozen(tmp_path, model_class, lora):
     model = make(model_class, lora)
     model.pretrained_name = "openai-community/gpt2"
-    model.base.rematerialize = True
+    model.rematerialize = True
     again = saved_and_loaded(model, tmp_path)
     assert type(again) is model_class
     assert same_weights(again, model)
@@ -66,7 +66,7 @@ def test_a_loaded_model_is_the_one_saved_down_to_what_is_frozen(tmp_path, model_
     assert frozen(again) == frozen(model) != []
     assert (again.lora, again.config) == (model.lora, model.config)
     assert again.pretrained_name == "openai-community/gpt2"
-    assert again.base.rematerialize
+    assert again.rematerialize
 
 
 @ALL
@@ -121,7 +121,7 @@ def test_a_merged_model_is_loaded_merged_and_unmerges_to_the_same_bits(tmp_path)
     assert again.merge() == model.merge()  # already merged: the difference that merging made
     again.unmerge()
     assert unchanged(again, before)
-    assert again.base.switch.on
+    assert again.gate.on
 
 
 def test_weights_of_an_unmerged_model_unmerge_the_one_that_takes_them(tmp_path):

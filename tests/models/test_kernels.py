@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models import kernels
-from gpt2_tuning.models.gpt2_model import DropoutSeeds, GPT2Model
+from gpt2_tuning.models.block import DropoutSeeds
+from gpt2_tuning.models.gpt2_model import GPT2Model
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 

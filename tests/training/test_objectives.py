@@ -8,6 +8,7 @@ import tensorflow as tf
 from gpt2_tuning.data.datasets import classification_dataset, instruction_dataset
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.objectives import Accuracy, CrossEntropy, Perplexity
 from gpt2_tuning.training.steps import add, means
 
@@ -43,7 +44,7 @@ def instructions(layout):
 def scripts_sums(model, inputs, targets, weights=None):
     """The sums by which the scripts train and evaluate, of one batch."""
     weights = np.ones(targets.shape, np.float32) if weights is None else weights
-    loss, hits = model.loss_sums(inputs, targets, weights)
+    loss, hits = objective_of(model).sums(inputs, targets, weights, training=False)
     return {"loss": float(loss), "hits": float(hits), "weight": float(np.sum(weights))}
 
 
@@ -79,7 +80,9 @@ def test_a_step_of_fit_is_that_of_the_scripts_loss(classifier):
     inputs, targets, weights = min(batches, key=lambda batch: float(tf.reduce_sum(batch[2])))
     assert 0 < np.sum(weights) < weights.numpy().size
     with tf.GradientTape() as tape:
-        loss = classifier.loss_sums(inputs, targets, weights)[0] / tf.reduce_sum(weights)
+        loss = objective_of(classifier).sums(inputs, targets, weights, training=False)[
+            0
+        ] / tf.reduce_sum(weights)
     gradient = tape.gradient(loss, classifier.score.kernel.value)
     before = classifier.score.kernel.numpy()
     classifier.compile(keras.optimizers.SGD(1.0), CrossEntropy())

@@ -17,6 +17,7 @@ from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.training import steps as steps_module
+from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import OfSummedGradients
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import make_strategy
@@ -51,7 +52,7 @@ def steps_of(model_class, config, strategy="one", lora=None, accumulation=1):
             model.freeze_all_but_lora()
         optimizer = Descent(0.1)
         optimizer.build(model.trainable_variables)
-    return StepFunctions(model, strategy, optimizer, 0.5, accumulation)
+    return StepFunctions(objective_of(model), strategy, optimizer, 0.5, accumulation)
 
 
 def trained(steps, batches):
@@ -183,10 +184,10 @@ def test_a_compiled_module_is_smaller_where_the_sizes_are_known(one_block, recor
 def test_places_without_an_example_change_nothing(text_config, records):
     batch = next(PackedExamples(records, BATCH_SIZE).epoch(0, 0))
     added = [(0, 2), (0, 3)]
-    inputs = {
-        name: np.pad(array, [added[0], added[1] if name == "last_positions" else (0, 0)])
-        for name, array in batch.inputs.items()
-    }
+    inputs = batch.inputs.copy()
+    for name, value in batch.inputs.items():
+        more = [added[0], added[1] if name == "last_positions" else (0, 0)]
+        inputs |= {name: np.pad(np.asarray(value), more)}  # type: ignore[misc]
     wider = Batch(inputs, np.pad(batch.targets, added), np.pad(batch.weights, added))
     one, other = (
         trained(steps_of(GPT2Classifier, text_config), [which]) for which in (batch, wider)

@@ -14,6 +14,7 @@ from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import steps as steps_module
 from gpt2_tuning.training.loss_scale import FIRST, GROWS_AFTER, LossScale
+from gpt2_tuning.training.objective import RightClass
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
@@ -45,7 +46,7 @@ def steps_of(
             model.freeze_all_but_lora()
         optimizer = make_optimizer(optimizer, 1e-3, 0.01, 10, 0.1)
         optimizer.build(model.trainable_variables)
-    return StepFunctions(model, strategy, optimizer, max_grad_norm, accumulation)
+    return StepFunctions(RightClass(model), strategy, optimizer, max_grad_norm, accumulation)
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])

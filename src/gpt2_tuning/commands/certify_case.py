@@ -32,6 +32,7 @@ from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.base_model import learning_rate_of
+from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
 
@@ -121,7 +122,7 @@ def run_case(
 ) -> None:
     """Trains, evaluates, and writes what can be compared.
 
-    `make_steps` takes the model, the strategy and the optimizer.
+    `make_steps` takes the objective, the strategy and the optimizer.
 
     The file holds the trained weights by path, and float32 arrays:
         train: [steps, 4], what each step returned.
@@ -140,7 +141,7 @@ def run_case(
         )
         optimizer.build(model.trainable_variables)
     before = [variable.numpy() for variable in model.trainable_variables]
-    steps = make_steps(model, strategy, optimizer)
+    steps = make_steps(objective_of(model), strategy, optimizer)
     train = [steps.train(batch).numpy() for batch in batches]
     # Where LoRA is evaluated, so is its base: once is enough for a task.
     evaluated = [steps.evaluate(batch).numpy() for batch in batches if kind == "lora"]

@@ -15,7 +15,7 @@ from rich.table import Table
 from gpt2_tuning import cli
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.known import config_of_size
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.training import Precision
@@ -115,7 +115,7 @@ class Options:
             raise UserError(f"--devices {self.devices} cannot share a batch of {self.batch_size}")
         if self.memory is not None and self.card is not None:
             raise UserError("--memory and --card exclude each other: a card has its own")
-        if self.seq_len > GPT2Config.from_size(self.model_size).n_positions:
+        if self.seq_len > config_of_size(self.model_size).decoder.positions:
             raise UserError(f"--seq_len must be at most 1024, not {self.seq_len}")
 
 
@@ -143,7 +143,7 @@ def plan(options: Options) -> int:
 
     device = device_of(options)
     chosen, _ = of_devices([Gpu(device.name, device.capability)] if device.gpu else [])
-    config = GPT2Config.from_size(options.model_size)
+    config = config_of_size(options.model_size)
     lora = (
         LoRAConfig(options.lora_rank, targets=options.lora_targets) if options.lora_rank else None
     )

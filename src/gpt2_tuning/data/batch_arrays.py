@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
@@ -47,7 +48,7 @@ class Batch:
     weight is 0 where a row has fewer than K targets.
     """
 
-    inputs: dict[str, np.ndarray]
+    inputs: Inputs
     targets: np.ndarray
     weights: np.ndarray
     rows: np.ndarray | None = None
@@ -56,8 +57,9 @@ class Batch:
     @property
     def real_tokens(self) -> int:
         """Tokens that are not padding."""
-        name = "segment_ids" if "segment_ids" in self.inputs else "attention_mask"
-        return int(np.count_nonzero(self.inputs[name]))
+        segments = self.inputs.get("segment_ids")
+        real = self.inputs["attention_mask"] if segments is None else segments
+        return int(np.count_nonzero(real))
 
     @property
     def computed_tokens(self) -> int:
@@ -65,7 +67,7 @@ class Batch:
         return self.inputs["token_ids"].size
 
 
-def padded(records: Records, planned: PlannedBatch, batch_size: int) -> dict[str, np.ndarray]:
+def padded(records: Records, planned: PlannedBatch, batch_size: int) -> Inputs:
     """`token_ids` and `attention_mask`, int32 [batch_size, planned.length], padded on the right.
 
     The mask comes from the lengths alone, so a 50256 inside a text stays visible.
@@ -117,7 +119,8 @@ def language_model_batch(records: Records, planned: PlannedBatch, batch_size: in
     weights[where] = 1
     if planned.row_of is None:
         inputs["attention_mask"] = inputs.pop("segment_ids")
-    return Batch({**inputs, "target_positions": positions}, targets, weights, rows)
+    inputs["target_positions"] = positions
+    return Batch(inputs, targets, weights, rows)
 
 
 def packed_classification_batch(records: Records, planned: PlannedBatch, rows: int) -> Batch:
@@ -136,12 +139,13 @@ def packed_classification_batch(records: Records, planned: PlannedBatch, rows: i
     positions[where] = starts + lengths_of(records, planned.rows) - 1
     targets[where] = records.columns["label"][planned.rows]
     weights[where] = 1
-    return Batch({**inputs, "last_positions": positions}, targets, weights, planned.rows)
+    inputs["last_positions"] = positions
+    return Batch(inputs, targets, weights, planned.rows)
 
 
 def packed(
     records: Records, planned: PlannedBatch, row_of: np.ndarray, rows: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+) -> tuple[Inputs, np.ndarray]:
     """The examples one after another in their rows.
 
     Returns:

@@ -1,6 +1,8 @@
 """What a family says of itself, so that nothing else in the library lists its names."""
 
 import dataclasses
+import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -58,10 +60,16 @@ class Family:
     """Other names of sizes."""
     hub_names: Mapping[str, str]
     """Where sizes are published."""
+    unseen_fields: tuple[str, ...]
+    """Fields of its config that change the computation, but no weight's shape."""
     architectures: Heads
     """transformers' names of the classes that load such a directory."""
     base_prefix: str
     """Before a base's names in the files of models with heads."""
+    block_prefix: str
+    """Before the number of a block in names."""
+    fan_in_fan_out: bool
+    """PEFT's word for whether its kernels are (in, out)."""
     lora_targets: Mapping[str, str]
     """PEFT's suffixes of the layers that LoRA can adapt, and their places in a block."""
     embedding: str
@@ -71,9 +79,17 @@ class Family:
     tokenizer_ids: int
     """How many ids its tokenizer has; a base may have rows for more, which no text leads to."""
 
-    def block_name(self, block: int) -> str:
-        """What stands before the names of a block's weights."""
-        return f"h.{block}"
+    def lora_name(self, name: str) -> re.Match[str] | None:
+        """The `block`, the `target` and the `factor` of a name as adapters have it.
+
+        "h.3.attn.c_attn.lora_A.weight" gives "3", "attn.c_attn" and "A"; other names None.
+        """
+        targets = "|".join(map(re.escape, self.lora_targets))
+        return re.fullmatch(
+            rf"{re.escape(self.block_prefix)}(?P<block>[0-9]{{1,4}})\.(?P<target>{targets})"
+            r"\.lora_(?P<factor>[AB])\.weight",
+            name,
+        )
 
     def place_of(self, target: str) -> str:
         """The place in a block of a LoRA target. Raises UserError where the family has none."""
@@ -83,3 +99,12 @@ class Family:
                 f"{', '.join(self.lora_targets)}"
             )
         return self.lora_targets[target]
+
+
+def follow(root: Any, path: str) -> Any:
+    """The object at an attribute path such as "blocks.0.attention.qkv.kernel"."""
+    return functools.reduce(
+        lambda at, part: at[int(part)] if part.isdigit() else getattr(at, part),
+        path.split("."),
+        root,
+    )

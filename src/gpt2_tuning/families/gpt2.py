@@ -212,8 +212,11 @@ FAMILY = Family(
     sizes={size: GPT2Config(**shape) for size, shape in SIZES.items()},
     aliases=ALIASES,
     hub_names=HUB_NAMES,
+    unseen_fields=("n_head", "layer_norm_epsilon"),
     architectures=Heads("GPT2Model", "GPT2LMHeadModel", "GPT2ForSequenceClassification"),
     base_prefix="transformer.",
+    block_prefix="h.",
+    fan_in_fan_out=True,
     lora_targets={
         "attn.c_attn": "attention.qkv",
         "attn.c_proj": "attention.out",

@@ -22,16 +22,25 @@ def family_of(config: FamilyConfig) -> Family:
     return FAMILIES[config.decoder.family]
 
 
+def family_of_fields(fields: Mapping[str, Any]) -> Family:
+    """The family that config.json, or a config's `to_dict`, is of; GPT-2 where it does not say.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    name = fields.get("model_type", gpt2.NAME)
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise UserError(f"config.json has model_type={name!r}; only {', '.join(FAMILIES)} works")
+    return FAMILIES[name]
+
+
 def config_of(fields: Mapping[str, Any]) -> FamilyConfig:
     """The config that config.json, or a config's `to_dict`, describes.
 
     Raises:
-        UserError: the family is none of these, or no code computes what it describes.
+        UserError: the family is not known, or no code computes what it describes.
     """
-    name = fields.get("model_type", gpt2.FAMILY.name)
-    if not isinstance(name, str) or name not in FAMILIES:
-        raise UserError(f"config.json has model_type={name!r}; only {', '.join(FAMILIES)} works")
-    return FAMILIES[name].config_of(fields)
+    return family_of_fields(fields).config_of(fields)
 
 
 def config_of_size(size: str) -> FamilyConfig:

@@ -6,12 +6,11 @@ the classes' names) is in the metadata of `adapter_model.safetensors`, which PEF
 
 import json
 import math
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,15 +18,14 @@ import numpy as np
 from gpt2_tuning import arrays
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import LORA_TARGETS
+from gpt2_tuning.families.family import Family
+from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
 from gpt2_tuning.formats.classifier_head import HEAD, unnamed
 from gpt2_tuning.formats.directory import read_json
+from gpt2_tuning.formats.holder import Holder
 from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
-
-if TYPE_CHECKING:
-    from gpt2_tuning.models.tunable import TunableModel
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -38,8 +36,6 @@ METADATA_KEY = "gpt2_tuning"
 with `base_sha256` and, for a classifier, `label_names`."""
 
 FLOATS = ("F32", "F16", "BF16")
-TARGET = "|".join(re.escape(target) for target in LORA_TARGETS)
-LORA_NAME = re.compile(rf"h\.[0-9]{{1,4}}\.({TARGET})\.lora_[AB]\.weight")
 
 
 class AdapterExtra(NamedTuple):
@@ -59,7 +55,8 @@ class Header(NamedTuple):
     """What the weights' file holds, before any weight is read."""
 
     path: Path
-    prefix: str  # before every name: PEFT_PREFIX, and "transformer." where the base has a head
+    family: Family
+    prefix: str  # before every name: PEFT_PREFIX, and the family's where the base has a head
     shapes: dict[str, tuple[int, ...]]  # by name without prefix; as in the file, (out, in)
     recorded: dict[str, Any]  # the metadata under METADATA_KEY
 
@@ -67,13 +64,13 @@ class Header(NamedTuple):
 # --- writing ---------------------------------------------------------------------------------
 
 
-def save_adapter(model: "TunableModel", directory: Path) -> None:
+def save_adapter(model: Holder, directory: Path) -> None:
     """Writes a model's LoRA weights, and its head, whole or not at all.
 
     Raises:
         UserError: the directory holds other files.
     """
-    inner = "" if model.base is model else "transformer."
+    inner = model.family.base_prefix if model.used_heads() else ""
     weights = {}
     for name, variable in adapter_variables(model).items():
         stored = PEFT_PREFIX + (name if name == HEAD else inner + name)
@@ -88,21 +85,17 @@ def save_adapter(model: "TunableModel", directory: Path) -> None:
         arrays.save_arrays(partial / WEIGHTS_FILE, weights, metadata)
 
 
-def adapter_variables(model: "TunableModel") -> dict[str, keras.Variable]:
+def adapter_variables(model: Holder) -> dict[str, keras.Variable]:
     """The variables of an adapter by their names in the file; all are transposed there."""
-    variables = {}
-    for name, layer in model.lora_layers().items():
-        variables[f"{name}.lora_A.weight"] = layer.lora_A
-        variables[f"{name}.lora_B.weight"] = layer.lora_B
-    return {**variables, **model.head_weights()}
+    return {**model.lora_weights(), **model.head_weights()}
 
 
-def base_fingerprint(model: "TunableModel") -> str:
+def base_fingerprint(model: Holder) -> str:
     """sha256 of the base's weights: which model an adapter belongs to.
 
-    It is that of `huggingface.sha256_of_weights` over the base's weights, as `name_table` lists
-    them. LoRA weights and heads are not part of it, nor are updates that are merged into the
-    kernels; of a base that is held rounded, it is that of the weights as they were read.
+    It is that of `huggingface.sha256_of_weights` over the base's weights, in the order of its
+    family's table. LoRA weights and heads are not part of it, nor are updates that are merged into
+    the kernels; of a base that is held rounded, it is that of the weights as they were read.
     """
     if model.exact_base_sha256 is not None:
         return model.exact_base_sha256
@@ -127,7 +120,7 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
     }
     prefix = header.prefix.removeprefix(PEFT_PREFIX)
     try:
-        lora = peft_config.from_fields(fields, ranks, prefix)
+        lora = peft_config.from_fields(fields, ranks, prefix, header.family)
     except UserError as error:
         raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
     num_classes = header.shapes[HEAD][0] if HEAD in header.shapes else None
@@ -170,13 +163,12 @@ def read_header(directory: Path) -> Header:
         recorded = json.loads(metadata.get(METADATA_KEY, "{}"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata {METADATA_KEY} is not JSON") from error
-    inner = PEFT_PREFIX + "transformer."
-    prefix = inner if any(stored.startswith(inner) for stored in stored_shapes) else PEFT_PREFIX
+    family, prefix = family_of_names(stored_shapes)
     shapes: dict[str, tuple[int, ...]] = {}
     for stored, shape in stored_shapes.items():
         name = HEAD if stored == PEFT_PREFIX + HEAD else stored.removeprefix(prefix)
-        if name == stored or not (name == HEAD or LORA_NAME.fullmatch(name)):
-            raise UserError(f"{path}: {stored!r} is unexpected in a GPT-2 adapter")
+        if name == stored or not (name == HEAD or family.lora_name(name)):
+            raise UserError(f"{path}: {stored!r} is unexpected in an adapter of {family.name}")
         if dtypes[stored] not in FLOATS:
             raise UserError(f"{path}: {name} is of type {dtypes[stored]}, not {', '.join(FLOATS)}")
         if len(shape) != 2 or 0 in shape:
@@ -184,13 +176,26 @@ def read_header(directory: Path) -> Header:
         shapes[name] = shape
     if not isinstance(recorded, dict):
         raise UserError(f"{path}: its metadata {METADATA_KEY} is no JSON object")
-    return Header(path, prefix, shapes, recorded)
+    return Header(path, family, prefix, shapes, recorded)
+
+
+def family_of_names(stored: Iterable[str]) -> tuple[Family, str]:
+    """The family whose names most of these are, and what stands before them."""
+    best: tuple[int, Family, str] | None = None
+    for family in FAMILIES.values():
+        inner = PEFT_PREFIX + family.base_prefix
+        prefix = inner if any(name.startswith(inner) for name in stored) else PEFT_PREFIX
+        known = sum(bool(family.lora_name(name.removeprefix(prefix))) for name in stored)
+        if best is None or known > best[0]:
+            best = known, family, prefix
+    assert best is not None
+    return best[1:]
 
 
 # --- loading ---------------------------------------------------------------------------------
 
 
-def load_adapter(model: "TunableModel", directory: Path) -> None:
+def load_adapter(model: Holder, directory: Path) -> None:
     """Takes the weights of an adapter, float32, all or none of them.
 
     A classifier whose classes have no names of their own takes the adapter's. Fields of
@@ -223,7 +228,7 @@ def load_adapter(model: "TunableModel", directory: Path) -> None:
         warnings.warn(f"{directory / CONFIG_FILE}: unknown fields kept: {names}", stacklevel=3)
 
 
-def check_lora(model: "TunableModel", lora: LoRAConfig) -> None:
+def check_lora(model: Holder, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
@@ -248,16 +253,16 @@ def check_lora(model: "TunableModel", lora: LoRAConfig) -> None:
 
 
 def check_shapes(
-    model: "TunableModel",
+    model: Holder,
     shapes: Mapping[str, tuple[int, ...]],
     variables: Mapping[str, keras.Variable],
 ) -> None:
     """Raises UserError for a base of another size, and for any weight missing or unexpected."""
-    blocks = len({name.split(".")[1] for name in shapes if name != HEAD})
-    if blocks != model.config.n_layer:
-        raise UserError(
-            f"the adapter is for a base of {blocks} blocks; the model has {model.config.n_layer}"
-        )
+    matches = map(model.family.lora_name, shapes)
+    blocks = len({match["block"] for match in matches if match})
+    mine = model.config.decoder.layers
+    if blocks != mine:
+        raise UserError(f"the adapter is for a base of {blocks} blocks; the model has {mine}")
     for name, variable in variables.items():
         if name not in shapes:
             raise UserError(f"{name} is missing")
@@ -270,13 +275,13 @@ def check_shapes(
             raise UserError(f"{name} is unexpected: the model has no such weight")
 
 
-def agreed_labels(model: "TunableModel", names: list[str] | None) -> list[str] | None:
+def agreed_labels(model: Holder, names: list[str] | None) -> list[str] | None:
     """The classes' names that the model must take over, None where it keeps its own.
 
     Raises:
         UserError: both have names of their own, and they differ.
     """
-    mine = list(getattr(model, "label_names", []))
+    mine = list(model.label_names)
     generic = unnamed(len(mine))
     if names is None or names in (mine, generic):
         return None

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.formats.directory import CONFIG_FILE, Checkpoint, is_text
 
-ARCHITECTURE = "GPT2ForSequenceClassification"
 HEAD = "score.weight"
 SHOWN = 6
 """Names of classes in a message; others are left out."""
@@ -63,7 +63,8 @@ def listed(names: Sequence[str]) -> str:
 def is_classifier(fields: dict[str, Any]) -> bool:
     """Whether config.json promises a classifier's head."""
     found = fields.get("architectures")
-    return isinstance(found, list) and ARCHITECTURE in found
+    classifiers = {family.architectures.classifier for family in FAMILIES.values()}
+    return isinstance(found, list) and any(name in classifiers for name in found if is_text(name))
 
 
 def label_names(checkpoint: Checkpoint) -> list[str] | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gpt2_tuning import arrays
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families import known
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -54,11 +55,12 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             have one name.
     """
     fields = read_json(directory / CONFIG_FILE)
+    prefix = known.family_of_fields(fields).base_prefix
     weights: dict[str, Stored] = {}
     for path in weight_files(directory):
         with arrays.opened(path) as file:
             for stored in file.keys():  # noqa: SIM118 - the file is not a mapping
-                name = stored.removeprefix("transformer.")
+                name = stored.removeprefix(prefix)
                 if name.endswith(MASK_BUFFERS):
                     continue
                 part = file.get_slice(stored)

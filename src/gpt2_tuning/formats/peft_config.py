@@ -6,21 +6,12 @@ of every block. What cannot be said that way is refused, never approximated.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import LORA_TARGETS
-
-if TYPE_CHECKING:
-    from gpt2_tuning.models.tunable import TunableModel
-
-TASK_TYPES = {
-    "GPT2Model": "FEATURE_EXTRACTION",
-    "GPT2LMHeadModel": "CAUSAL_LM",
-    "GPT2ForSequenceClassification": "SEQ_CLS",
-}
-"""PEFT's word for a model's task, by its architecture in config.json."""
+from gpt2_tuning.families.family import Family
+from gpt2_tuning.formats.holder import Holder
 
 OFF_FIELDS = (
     "alora_invocation_tokens",
@@ -78,18 +69,17 @@ IDLE_FIELDS = (
 """Fields that change nothing once the weights are there and every field of OFF_FIELDS is off."""
 
 
-def to_fields(model: "TunableModel") -> dict[str, Any]:
+def to_fields(model: Holder) -> dict[str, Any]:
     """What adapter_config.json says of a model's adapter, in fields that old PEFTs know too."""
     lora = model.lora
     assert lora is not None
-    architecture = model.hf_config()["architectures"][0]
     heads = sorted(name.removesuffix(".weight") for name in model.head_weights())
     return {
         **model.kept_adapter_fields,
         "alpha_pattern": dict(lora.alpha_pattern),
         "base_model_name_or_path": model.pretrained_name,
         "bias": "none",
-        "fan_in_fan_out": True,  # GPT-2's kernels are (in, out)
+        "fan_in_fan_out": model.family.fan_in_fan_out,
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": lora.alpha,
@@ -99,28 +89,32 @@ def to_fields(model: "TunableModel") -> dict[str, Any]:
         "r": lora.rank,
         "rank_pattern": dict(lora.rank_pattern),
         "target_modules": list(lora.targets),
-        "task_type": TASK_TYPES.get(architecture),
+        "task_type": model.task_type,
         "use_rslora": lora.use_rslora,
     }
 
 
-def from_fields(fields: Mapping[str, Any], ranks: Mapping[str, int], prefix: str) -> LoRAConfig:
+def from_fields(
+    fields: Mapping[str, Any], ranks: Mapping[str, int], prefix: str, family: Family
+) -> LoRAConfig:
     """The LoRAConfig that a model needs for an adapter.
 
     Args:
         fields: of adapter_config.json.
         ranks: the rank of every layer in the weights' file, such as {"h.0.attn.c_attn": 8}.
         prefix: what stands before those names in PEFT's model: "transformer." or nothing.
+        family: that the names are of.
 
     Raises:
         UserError: it is no LoRA adapter, is one of a kind that LoRADense does not compute, or
             does not agree with the weights.
     """
     refuse_other_kinds(fields)
-    blocks = 1 + max((int(name.split(".")[1]) for name in ranks), default=-1)
+    numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in ranks)
+    blocks = 1 + max(map(int, numbers), default=-1)
     targets, target_ranks, alphas = [], {}, {}
-    for target in LORA_TARGETS:
-        names = [f"h.{block}.{target}" for block in range(blocks)]
+    for target in family.lora_targets:
+        names = [f"{family.block_prefix}{block}.{target}" for block in range(blocks)]
         for name in names:
             if is_target(fields, prefix + name) != (name in ranks):
                 raise UserError(f"target_modules and the weights disagree about {name}")

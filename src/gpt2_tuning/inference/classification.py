@@ -11,7 +11,7 @@ from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.classifier import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Prediction:
 
 
 def classify_text(
-    model: GPT2Classifier,
+    model: Classifier,
     texts: Sequence[str],
     batch_size: int = 32,
     seq_len: int | None = None,
@@ -43,7 +43,7 @@ def classify_text(
 
 
 def classify_pairs(
-    model: GPT2Classifier,
+    model: Classifier,
     pairs: Sequence[tuple[str, str]],
     batch_size: int = 32,
     seq_len: int | None = None,
@@ -64,7 +64,7 @@ def classify_pairs(
 
 
 def classify(
-    model: GPT2Classifier,
+    model: Classifier,
     examples: Sequence[tuple[str, ...]],
     batch_size: int = 32,
     seq_len: int | None = None,
@@ -80,7 +80,7 @@ def classify(
     for number, texts in enumerate(examples, start=1):
         if not all(text.strip() for text in texts):
             raise UserError(f"{'text' if len(texts) == 1 else 'a text of pair'} {number} is empty")
-    limit = seq_len or model.config.n_positions
+    limit = seq_len or model.config.decoder.positions
     encoded = [GPT2Tokenizer().encode_batch(texts) for texts in zip(*examples, strict=True)]
     rows = [joined(ids, limit) for ids in zip(*encoded, strict=True)]
     probabilities = predict_probabilities(model, Records.of(rows), batch_size, first_row)
@@ -95,7 +95,7 @@ def joined(ids: Sequence[list[int]], limit: int) -> list[int]:
     return joined_pair(premise, hypothesis, limit)
 
 
-def as_predictions(model: GPT2Classifier, probabilities: np.ndarray) -> list[Prediction]:
+def as_predictions(model: Classifier, probabilities: np.ndarray) -> list[Prediction]:
     """Probabilities [N, classes] with their names."""
     return [
         Prediction(
@@ -107,7 +107,7 @@ def as_predictions(model: GPT2Classifier, probabilities: np.ndarray) -> list[Pre
 
 
 def predict_probabilities(
-    model: GPT2Classifier, records: Records, batch_size: int = 32, first_row: int = 0
+    model: Classifier, records: Records, batch_size: int = 32, first_row: int = 0
 ) -> np.ndarray:
     """The classes' probabilities for every row, float32 [N, classes], in the rows' order.
 

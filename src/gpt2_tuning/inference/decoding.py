@@ -17,8 +17,8 @@ import tensorflow as tf
 from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
 from gpt2_tuning.inference.sampling import Sampler
 from gpt2_tuning.models.attention import cache_type
-from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
-from gpt2_tuning.models.gpt2_model import Cache
+from gpt2_tuning.models.cache import Cache
+from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.models.lora import project
 from gpt2_tuning.models.products import product_type
 
@@ -47,7 +47,7 @@ class State(NamedTuple):
 class Decoder:
     """The compiled functions of one model; get it from `decoder_of`."""
 
-    def __init__(self, model: GPT2LanguageModel):
+    def __init__(self, model: LanguageModel):
         self.traces = 0
         # Not the model itself: decoders are kept for as long as their model is alive.
         self._reference = weakref.ref(model)
@@ -57,7 +57,7 @@ class Decoder:
         self._loops: dict[Sampler, tf.function] = {}
 
     @property
-    def _model(self) -> GPT2LanguageModel:
+    def _model(self) -> LanguageModel:
         model = self._reference()
         assert model is not None
         return model
@@ -120,7 +120,7 @@ class Decoder:
     def _prepare_weights(self) -> Weights:
         model = self._model
         dtype = model.compute_dtype
-        table = model.transformer.wte.embeddings.value[: vocabulary(model)]
+        table = model.transformer.tokens.embeddings.value[: vocabulary(model)]
         head = tf.transpose(tf.cast(table, dtype))
         head = tf.cast(head, product_type(dtype))
         if dtype == model.variable_dtype:
@@ -163,7 +163,7 @@ class Decoder:
             if weights.matrices:
                 for variable, value in zip(matrices(model), weights.matrices, strict=True):
                     scope.add_update((variable, value))
-            hidden, cache = model.transformer(inputs, cache=cache, training=False)
+            hidden, cache = model.extend(inputs, cache)
         return tf.cast(project(hidden[:, -1], weights.head), tf.float32), cache
 
 
@@ -179,18 +179,18 @@ def choose(sampler: Sampler, logits, state: State) -> State:
     )
 
 
-def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
+def signatures(model: LanguageModel) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
     """What the compiled functions take: weights, inputs and state of any batch and any length."""
-    config, dtype = model.config, tf.as_dtype(model.compute_dtype)
+    config, dtype = model.config.decoder, tf.as_dtype(model.compute_dtype)
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
     weights = Weights(
-        spec([config.n_embd, vocabulary(model)], product_type(dtype)),
+        spec([config.width, vocabulary(model)], product_type(dtype)),
         tuple(spec(shape, dtype) for shape in shapes),
     )
     ids = spec([None, None], tf.int32)
-    slot_shape, slot_type = [None, config.n_head, None, config.head_size], cache_type(dtype)
-    slots = (spec(slot_shape, slot_type),) * config.n_layer
+    slot_shape, slot_type = [None, config.kv_heads, None, config.head_size], cache_type(dtype)
+    slots = (spec(slot_shape, slot_type),) * config.layers
     state = State(
         cache=Cache(slots, slots, ids, spec([], tf.int32)),
         tokens=spec([None], tf.int32),
@@ -202,21 +202,27 @@ def signatures(model: GPT2LanguageModel) -> tuple[Weights, dict[str, tf.TensorSp
     return weights, {"token_ids": ids, "attention_mask": ids}, state
 
 
-def vocabulary(model: GPT2LanguageModel) -> int:
+def vocabulary(model: LanguageModel) -> int:
     """How many ids may be chosen, V: the model's, but for those that the tokenizer has not."""
-    return min(model.config.vocab_size, TOKENIZER_IDS)
+    return min(model.config.decoder.vocabulary, TOKENIZER_IDS)
 
 
-def matrices(model: GPT2LanguageModel) -> list[keras.Variable]:
+def matrices(model: LanguageModel) -> list[keras.Variable]:
     """The model's weights of two dimensions: all but the few that are small."""
     return [variable for variable in model.weights if len(variable.shape) == 2]
 
 
-_DECODERS: weakref.WeakKeyDictionary[GPT2LanguageModel, Decoder] = weakref.WeakKeyDictionary()
+_DECODERS: weakref.WeakKeyDictionary[LanguageModel, dict[bool, Decoder]]
+_DECODERS = weakref.WeakKeyDictionary()
 
 
-def decoder_of(model: GPT2LanguageModel) -> Decoder:
-    """The model's decoder, made at the first use and kept as long as the model."""
-    if model not in _DECODERS:
-        _DECODERS[model] = Decoder(model.built_now())
-    return _DECODERS[model]
+def decoder_of(model: LanguageModel) -> Decoder:
+    """The model's decoder, made at the first use and kept as long as the model.
+
+    A model has one for itself and one for when its updates are merged, which computes none.
+    """
+    decoders = _DECODERS.setdefault(model, {})
+    merged = bool(model.kept_kernels)
+    if merged not in decoders:
+        decoders[merged] = Decoder(model.built_now())
+    return decoders[merged]

@@ -16,7 +16,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.inference.decoding import decoder_of
 from gpt2_tuning.inference.sampling import Greedy, Sampler
-from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.models.language_model import LanguageModel
 
 Prompt = str | Sequence[int]
 """A text, or token ids."""
@@ -43,7 +43,7 @@ class Continuation:
 
 
 def generate_text(
-    model: GPT2LanguageModel,
+    model: LanguageModel,
     prompts: Sequence[Prompt],
     max_new_tokens: int = 64,
     sampler: Sampler = GREEDY,
@@ -55,7 +55,7 @@ def generate_text(
     """Continues every prompt: the new text only, in the prompts' order. `generate` says more.
 
     Args:
-        model: any GPT2LanguageModel; its weights and LoRA switch count as they are at the call.
+        model: any LanguageModel; its weights and LoRA switch count as they are at the call.
         prompts: texts or token ids, none empty.
         max_new_tokens: together with the longest prompt at most n_positions (1,024).
         sampler: Greedy(), Temperature(t), TopK(k, t), TopP(p, t), or one of your own.
@@ -73,7 +73,7 @@ def generate_text(
 
 
 def generate(
-    model: GPT2LanguageModel,
+    model: LanguageModel,
     prompts: Sequence[Prompt],
     max_new_tokens: int = 64,
     sampler: Sampler = GREEDY,
@@ -105,7 +105,7 @@ def generate(
 
 
 def stream_text(
-    model: GPT2LanguageModel,
+    model: LanguageModel,
     prompt: Prompt,
     max_new_tokens: int = 64,
     sampler: Sampler = GREEDY,
@@ -194,7 +194,7 @@ def length_of_begun_stop(text: str, stop: Sequence[str]) -> int:
 
 
 def decode(
-    model: GPT2LanguageModel,
+    model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     numbers: Sequence[int],
     rows: Sequence[Row],
@@ -221,7 +221,7 @@ def decode(
 
 
 def prompt_ids(
-    model: GPT2LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int
+    model: LanguageModel, prompts: Sequence[Prompt], max_new_tokens: int
 ) -> list[list[int]]:
     """The prompts as token ids.
 
@@ -232,19 +232,19 @@ def prompt_ids(
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     tokenizer = GPT2Tokenizer()
-    config, result = model.config, []
+    config, result = model.config.decoder, []
     for number, prompt in enumerate(prompts, start=1):
         ids = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(id) for id in prompt]
         if not ids:
             raise UserError(f"prompt {number} is empty")
-        if len(ids) + max_new_tokens > config.n_positions:
+        if len(ids) + max_new_tokens > config.positions:
             raise UserError(
                 f"prompt {number} has {len(ids):,} tokens and {max_new_tokens:,} new ones are asked"
                 f" for: {len(ids) + max_new_tokens:,} are more than the model's"
-                f" {config.n_positions:,} positions"
+                f" {config.positions:,} positions"
             )
-        if not 0 <= min(ids) <= max(ids) < config.vocab_size:
-            raise UserError(f"prompt {number} holds a token id outside 0..{config.vocab_size - 1}")
+        if not 0 <= min(ids) <= max(ids) < config.vocabulary:
+            raise UserError(f"prompt {number} holds a token id outside 0..{config.vocabulary - 1}")
         result.append(ids)
     return result
 

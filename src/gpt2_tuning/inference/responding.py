@@ -13,7 +13,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, FileToAnswer
 from gpt2_tuning.inference.generation import Prompt, generate_text, prompt_ids, stream_text
 from gpt2_tuning.inference.sampling import make_sampler
-from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.testing import GenerationOptions
 
 ADDED = ("generated",)
@@ -26,7 +26,7 @@ BATCHES_AT_ONCE = 4
 class Responder:
     """A model with the template it was tuned on, and the flags that say how it writes."""
 
-    model: GPT2LanguageModel
+    model: LanguageModel
     template: Template | None
     """None for a model of plain text: a prompt is continued as it is."""
     options: GenerationOptions
@@ -94,9 +94,7 @@ def print_responses(responder: Responder, examples: Sequence[Fields]) -> None:
         print(f"> {' | '.join(filter(None, fields))}\n{response}\n")
 
 
-def print_compared(
-    responder: Responder, base: GPT2LanguageModel, examples: Sequence[Fields]
-) -> None:
+def print_compared(responder: Responder, base: LanguageModel, examples: Sequence[Fields]) -> None:
     """Prints the base's and the tuned model's responses side by side.
 
     Args:

@@ -20,8 +20,8 @@ HALVED_FROM = 128
 time, and costs some: XLA takes seconds to compile a softmax over 20 to 38 scores."""
 
 
-def attention(query, key, value, visible, seed, rate: float, compiled: bool):
-    """Each query's mean of the values it sees, weighted by softmax(query key / sqrt(head_size)).
+def attention(query, key, value, visible, seed, *, scale: float, rate: float, compiled: bool):
+    """Each query's mean of the values it sees, weighted by softmax(scale x query x key).
 
     Args:
         query: [B, heads, T, head_size].
@@ -29,6 +29,7 @@ def attention(query, key, value, visible, seed, rate: float, compiled: bool):
         value: as `key`.
         visible: bool [B, T, S].
         seed: int32 [2], of the weights' dropout; None is inference.
+        scale: such as 1 / sqrt(head_size).
         rate: the share of weights that are dropped.
         compiled: whether XLA is to compile it, as far as it is the faster for it. Needs a seed,
             S = T, and that no query sees a later key.
@@ -38,8 +39,8 @@ def attention(query, key, value, visible, seed, rate: float, compiled: bool):
     """
     tensors = (query, key, value, visible, seed)
     if compiled and small_products_apart(query.dtype):
-        return attend_by_onednn(*tensors, rate=rate)
-    mixed = attend_by_xla(*tensors, rate=rate, halved=compiled, compiled=compiled)
+        return attend_by_onednn(*tensors, scale=scale, rate=rate)
+    mixed = attend_by_xla(*tensors, scale=scale, rate=rate, halved=compiled, compiled=compiled)
     return by_token(mixed)
 
 
@@ -48,9 +49,9 @@ def by_token(x):
     return tf.transpose(x, [0, 2, 1, 3])
 
 
-def attend_by_onednn(query, key, value, visible, seed, rate: float):
+def attend_by_onednn(query, key, value, visible, seed, scale: float, rate: float):
     """As `attention`, with a gradient that keeps its arguments, its result and each row's sums."""
-    weights_and_sums, gradients = compiled_softmax(query.shape[-1] ** -0.5, rate)
+    weights_and_sums, gradients = compiled_softmax(scale, rate)
 
     @tf.custom_gradient
     def call(query, key, value):
@@ -112,17 +113,17 @@ def compiled_softmax(scale: float, rate: float):
 
 
 @functools.partial(Island, jointly=True)
-def attend_by_xla(query, key, value, visible, seed, rate: float, halved: bool):
+def attend_by_xla(query, key, value, visible, seed, scale: float, rate: float, halved: bool):
     """As `attention`, all of it compiled; [B, heads, T, head_size].
 
     Args:
-        query, key, value, visible, seed, rate: as there.
+        query, key, value, visible, seed, scale, rate: as there.
         halved: computes the first half of the queries of a long row apart, against the first half
             of the keys; so a quarter of the work is left out. Needs S = T, and that no query sees
             a later key.
     """
     if not halved:
-        return attend(query, key, value, visible, seed, rate)
+        return attend(query, key, value, visible, seed, scale, rate)
     tokens = tf.shape(query)[2]
     half = tf.where(tokens < HALVED_FROM, 0, tokens // 2)
     earlier = attend(
@@ -131,21 +132,22 @@ def attend_by_xla(query, key, value, visible, seed, rate: float, halved: bool):
         value[:, :, :half],
         visible[:, :half, :half],
         seed,
+        scale,
         rate,
     )
     # Far from the seeds of all other steps, which count up.
     seed = None if seed is None else seed + tf.constant([0, 2**30])
-    later = attend(query[:, :, half:], key, value, visible[:, half:], seed, rate)
+    later = attend(query[:, :, half:], key, value, visible[:, half:], seed, scale, rate)
     return tf.concat([earlier, later], axis=2)
 
 
-def attend(query, key, value, visible, seed, rate: float):
+def attend(query, key, value, visible, seed, scale: float, rate: float):
     """As `attention`, all at once; [B, heads, T, head_size].
 
     Keys and values from a cache may be in its `cache_type`.
     """
     dtype = query.dtype
-    query = tf.cast(query * tf.cast(query.shape[-1] ** -0.5, dtype), key.dtype)
+    query = tf.cast(query * tf.cast(scale, dtype), key.dtype)
     if query.shape[2] == 1 and seed is None and taken_at_once(dtype):
         return tf.cast(attend_once(query, key, value, visible), dtype)
     weights = tf.nn.softmax(masked(tf.matmul(query, key, transpose_b=True), visible))

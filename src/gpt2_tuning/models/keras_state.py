@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.adapters import adapter_variables
-from gpt2_tuning.formats.huggingface import base_weights
-from gpt2_tuning.models.lora import MergedKernels
+from gpt2_tuning.models.gate import MergedKernels
+from gpt2_tuning.models.keras_types import Model
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel
 
-SAVED_APART = ("base", "layers", "transformer", "dropout", "score", "wte", "wpe", "h", "ln_f")
+SAVED_APART = ("layers", "transformer", "dropout", "score")
 """Attributes of models that lead to what is saved here."""
 
 KEPT = "unmerged."
@@ -35,7 +35,7 @@ KNOWN = ("pretrained_name", "exact_base_sha256")
 
 def named_weights(model: "TunableModel") -> dict[str, keras.Variable]:
     """All weights by their names in files, the head's and LoRA's among them; none is transposed."""
-    return {**base_weights(model), **adapter_variables(model)}
+    return {**model.base_weights(), **adapter_variables(model)}
 
 
 def seed_states(model: "TunableModel") -> dict[str, keras.Variable]:
@@ -52,8 +52,8 @@ def save(model: "TunableModel", store: Any) -> None:
     """
     arrays = {**named_weights(model), **seed_states(model)}
     arrays |= {KEPT + name: kernel for name, kernel in model.kept_kernels.items()}
-    if model.kept_kernels:
-        arrays[DIFFERENCE] = np.array(model.base.switch.merged.difference)
+    if model.gate and model.gate.merged:
+        arrays[DIFFERENCE] = np.array(model.gate.merged.difference)
     for name, array in arrays.items():
         store[name] = array
 
@@ -77,17 +77,18 @@ def load(model: "TunableModel", store: Any) -> None:
             "with the same head and the same LoRA"
         )
     kept = {name: store[KEPT + name] for name in weights if KEPT + name in store}
-    switch = model.base.switch
-    if kept and not switch.on and switch.merged is None:
+    gate = model.gate
+    if kept and gate and not gate.on and gate.merged is None:
         raise UserError("merged weights are loaded inside disable_lora(): leave that block first")
     for name, variable in weights.items():
         variable.assign(store[name])
     for name, state in seed_states(model).items():
         if name in store:
             state.assign(store[name])
-    if kept or model.kept_kernels:
-        switch.merged = MergedKernels(kept, float(store[DIFFERENCE])) if kept else None
-        switch.set(not kept)
+    if gate and (kept or gate.merged):
+        gate.merged = MergedKernels(kept, float(store[DIFFERENCE])) if kept else None
+        gate.set(not kept)
+        model.forget_traces()
 
 
 def build_config(model: "TunableModel") -> dict[str, Any]:
@@ -95,7 +96,7 @@ def build_config(model: "TunableModel") -> dict[str, Any]:
     frozen = [name for name, weight in named_weights(model).items() if not weight.trainable]
     return {
         "frozen": frozen,
-        "rematerialize": model.base.rematerialize,
+        "rematerialize": model.rematerialize,
         "kept_adapter_fields": dict(model.kept_adapter_fields),
         **{name: getattr(model, name) for name in KNOWN},
     }
@@ -106,13 +107,13 @@ def build(model: "TunableModel", config: dict[str, Any]) -> None:
     weights = named_weights(model.built_now())
     for name in config.get("frozen", []):
         weights[name].trainable = False
-    model.base.rematerialize = config.get("rematerialize", False)
+    model.rematerialize = config.get("rematerialize", False)
     model.kept_adapter_fields = MappingProxyType(config.get("kept_adapter_fields", {}))
     for name in KNOWN:
         setattr(model, name, config.get(name))
 
 
-class SavedByName(keras.Model):
+class SavedByName(Model):
     """A Keras model whose files, copies and exports are as this module says."""
 
     def __init__(self, **kwargs):

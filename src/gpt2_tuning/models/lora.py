@@ -1,54 +1,26 @@
-"""A dense layer whose low-rank update can be switched while its weights keep their names.
+"""A dense layer whose low-rank update comes through a gate, while its weights keep their names.
 
 With or without LoRA the layer holds `kernel` and `bias`, so a base checkpoint always fits; LoRA
 only adds `lora_A` and `lora_B` beside them.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.config import LoRAUpdate
-from gpt2_tuning.errors import UserError
 from gpt2_tuning.models import kernels
+from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.products import differentiable_product
 
-
-class MergedKernels(NamedTuple):
-    """What a model remembers while its updates are merged into its kernels."""
-
-    kept: dict[str, np.ndarray]
-    """The kernels from before, by their names in Hugging Face's files."""
-    difference: float
-    """The largest difference of the outputs on the probe batch."""
+Updates = Mapping[str, LoRAUpdate]
+"""The low-rank updates of a decoder's dense layers, by their place in a block."""
 
 
-class LoRASwitch:
-    """One number, 1 or 0: whether the low-rank updates of a model are computed.
-
-    It is a variable, because a Python flag would be frozen into functions traced before it
-    changed; and it is held in this plain object, because Keras would otherwise count it as a
-    weight of the model.
-    """
-
-    def __init__(self) -> None:
-        self.variable = keras.Variable(1.0, trainable=False, dtype="float32", name="lora_switch")
-        self.merged: MergedKernels | None = None
-
-    @property
-    def on(self) -> bool:
-        """Whether the updates are computed."""
-        return bool(self.variable.numpy())
-
-    def set(self, on: bool) -> None:
-        """Turns every update on or off, in functions that are already traced too."""
-        self.variable.assign(1.0 if on else 0.0)
-
-
-class LoRADense(keras.layers.Layer):
-    """x W + b + scaling * dropout(x) A B over the last axis of x; without A B when switched off.
+class LoRADense(Layer):
+    """x W + b + gate * scaling * dropout(x) A B over the last axis of x.
 
     A is (inputs, rank) and random, B is (rank, units) and zero: training starts at the base model.
     Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685.
@@ -57,7 +29,6 @@ class LoRADense(keras.layers.Layer):
         units: size of the output's last axis.
         kernel_initializer: of W; b starts at zero.
         update: rank, scaling and dropout of the low-rank update; None leaves A and B out.
-        switch: shared by the layers of a model; needed where there is an update.
     """
 
     def __init__(
@@ -65,16 +36,13 @@ class LoRADense(keras.layers.Layer):
         units: int,
         kernel_initializer="glorot_uniform",
         update: LoRAUpdate | None = None,
-        switch: LoRASwitch | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # A gate keeps its own type.
+        super().__init__(autocast=False, **kwargs)
         self.units = units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.update = update
-        self._switch = switch
-        if update is not None:
-            self._switch = switch or LoRASwitch()
 
     def build(self, input_shape):
         """Adds the weights for inputs whose last axis is `input_shape[-1]`."""
@@ -86,10 +54,6 @@ class LoRADense(keras.layers.Layer):
         if self.update is None:
             return
         rank = self.update.rank
-        if rank > min(inputs, self.units):
-            raise UserError(
-                f"LoRA rank {rank} is above the size of {self.name}, {inputs} x {self.units}"
-            )
         # Kaiming uniform with a = sqrt(5), as PEFT initialises A: +-1/sqrt(inputs).
         bound = inputs**-0.5
         self.lora_A = self.add_weight(
@@ -105,19 +69,37 @@ class LoRADense(keras.layers.Layer):
             dtype=trained_policy(self.dtype_policy).variable_dtype,
         )
 
-    def call(self, inputs, seed=None):
-        """[..., inputs] to [..., units]; `seed`, int32 [2], is the dropout's, None in inference."""
-        outputs = project(inputs, self.kernel, self.bias)
-        if self.update is None or self._switch is None:
+    def call(self, inputs, seed=None, gate=None):
+        """[..., inputs] to [..., units].
+
+        Args:
+            inputs: [..., inputs].
+            seed: int32 [2], of the update's dropout; None in inference.
+            gate: float32, what the update is multiplied by: one number, or [B, 1, 1] for inputs of
+                [B, T, inputs]. Where it is 0 the result is the base's, even if A or B is not
+                finite. None leaves the update's products out.
+        """
+        inputs, kernel, bias = map(self._computed, (inputs, self.kernel, self.bias))
+        outputs = project(inputs, kernel, bias)
+        if self.update is None or gate is None:
             return outputs
-        a, b = (tf.cast(factor, self.compute_dtype) for factor in (self.lora_A, self.lora_B))
-        scaling = tf.cast(tf.constant(self.update.scaling, tf.float32), b.dtype)
+        a, b = self._computed(self.lora_A), self._computed(self.lora_B)
+        scaling = tf.constant(self.update.scaling, tf.float32)
+        by_row = gate.shape.rank > 0
         # Chosen, not multiplied by 0, which would leave NaN and infinity as NaN.
-        on = self._switch.variable.value > 0
-        a, b = tf.where(on, a, tf.zeros_like(a)), tf.where(on, scaling * b, tf.zeros_like(b))
+        on = tf.reduce_any(gate != 0)
+        factor = tf.cast(scaling if by_row else gate * scaling, b.dtype)
+        a, b = tf.where(on, a, tf.zeros_like(a)), tf.where(on, factor * b, tf.zeros_like(b))
         if seed is not None and self.update.dropout:
             inputs = kernels.dropout(inputs, seed, rate=self.update.dropout, compiled=True)
-        return outputs + project(project(inputs, a), b)
+        update = project(project(inputs, a), b)
+        if by_row:
+            update = tf.where(gate != 0, tf.cast(gate, update.dtype) * update, 0)
+        return outputs + update
+
+    def _computed(self, value):
+        """A tensor or a variable as a tensor of the compute type."""
+        return tf.cast(tf.convert_to_tensor(value), self.compute_dtype)
 
     def lora_delta(self):
         """What the update adds to the kernel when it is on: float32 [inputs, units].

@@ -1,7 +1,7 @@
 """LoRA updates added into the kernels and taken out again, and exported that way.
 
-A merged model computes through its kernels alone: the updates' switch is off. The kernels from
-before are kept, since subtracting an update again would not give back the same bits.
+A merged model computes through its kernels alone: its passes have no gate. The kernels from before
+are kept, since subtracting an update again would not give back the same bits.
 """
 
 import contextlib
@@ -15,31 +15,31 @@ import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.huggingface import as_float32, save_directory
-from gpt2_tuning.models.lora import MergedKernels
+from gpt2_tuning.models.gate import Gate, MergedKernels
 
 if TYPE_CHECKING:
     from gpt2_tuning.models.tunable import TunableModel
 
-TOLERANCE = 1e-3
-"""The largest difference that merging may make to an output (logits, or hidden states)."""
+TOLERANCE = 1e-4
+"""The largest difference that merging may make to an output, as a share of the largest output:
+rounding grows with the numbers of a model."""
 
 
-def merge(model: "TunableModel") -> float:
+def merge(model: "TunableModel", gate: Gate) -> float:
     """Adds every update to its kernel, in float32, and turns the updates off.
 
     Merging a merged model changes nothing.
 
     Returns:
-        The largest absolute difference of the outputs on the probe batch.
+        The largest difference of the outputs on the probe batch, as a share of the largest.
 
     Raises:
         UserError: that difference is above TOLERANCE, or the updates are switched off; the model
             is as it was before.
     """
-    switch = model.base.switch
-    if switch.merged is not None:
-        return switch.merged.difference
-    if not switch.on:
+    if gate.merged is not None:
+        return gate.merged.difference
+    if not gate.on:
         raise UserError("merge() inside disable_lora(): leave that block first")
     before = probe(model)
     kernels = lora_kernels(model)
@@ -48,34 +48,33 @@ def merge(model: "TunableModel") -> float:
     try:
         for name, variable in kernels.items():
             variable.assign(merged[name])
-        switch.set(False)
-        difference = float(np.max(np.abs(probe(model) - before)))
+        gate.set(False)
+        difference = float(np.max(np.abs(probe(model) - before)) / np.max(np.abs(before)))
         # Written so that a difference of NaN is refused too.
         if not difference <= TOLERANCE:
             raise UserError(
-                f"merging changes the outputs by {difference:.2g}, more than {TOLERANCE:g} "
-                f"(computed in {model.compute_dtype}): the model stays unmerged"
+                f"merging changes the outputs by {difference:.2g} of the largest, more than "
+                f"{TOLERANCE:g} (computed in {model.compute_dtype}): the model stays unmerged"
             )
     except BaseException:
-        restore(model, kept)
+        restore(model, gate, kept)
         raise
-    switch.merged = MergedKernels(kept, difference)
+    gate.merged = MergedKernels(kept, difference)
     return difference
 
 
-def unmerge(model: "TunableModel") -> None:
+def unmerge(model: "TunableModel", gate: Gate) -> None:
     """Puts back the kernels from before `merge`, bit for bit; nothing where nothing is merged."""
-    switch = model.base.switch
-    if switch.merged is not None:
-        restore(model, switch.merged.kept)
-        switch.merged = None
+    if gate.merged is not None:
+        restore(model, gate, gate.merged.kept)
+        gate.merged = None
 
 
-def restore(model: "TunableModel", kept: dict[str, np.ndarray]) -> None:
+def restore(model: "TunableModel", gate: Gate, kept: dict[str, np.ndarray]) -> None:
     """Assigns the kept kernels and turns the updates on."""
     for name, variable in lora_kernels(model).items():
         variable.assign(kept[name])
-    model.base.switch.set(True)
+    gate.set(True)
 
 
 def merge_and_export(model: "TunableModel", directory: Path) -> None:
@@ -105,8 +104,9 @@ def merged_kernels(model: "TunableModel") -> dict[str, np.ndarray]:
 
 def probe(model: "TunableModel") -> np.ndarray:
     """The model's outputs for a fixed batch of two rows of random tokens."""
-    length = min(16, model.config.n_positions)
-    ids = np.random.default_rng(0).integers(model.config.vocab_size, size=(2, length))
+    config = model.transformer.config
+    length = min(16, config.positions)
+    ids = np.random.default_rng(0).integers(config.vocabulary, size=(2, length))
     inputs = {
         "token_ids": tf.constant(ids, tf.int32),
         "attention_mask": tf.ones([2, length], tf.int32),

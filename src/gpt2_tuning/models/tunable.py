@@ -1,22 +1,28 @@
-"""What the base and the models with heads have in common: weights from elsewhere, and LoRA."""
+"""What models with and without a head have in common: weights from elsewhere, and LoRA."""
 
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.formats import adapters, hub, huggingface
+from gpt2_tuning.families import known
+from gpt2_tuning.families.family import Family, FamilyConfig, follow
+from gpt2_tuning.formats import adapters, hub, huggingface, tf_gpt2
 from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
 from gpt2_tuning.models import merging, parameters
+from gpt2_tuning.models.cache import Cache
+from gpt2_tuning.models.decoder import Decoder
+from gpt2_tuning.models.gate import Gate
 from gpt2_tuning.models.initial import random_values_left_out
 from gpt2_tuning.models.keras_state import SavedByName
 from gpt2_tuning.models.lora import LoRADense
@@ -24,24 +30,46 @@ from gpt2_tuning.models.parameters import ParameterCount
 
 
 class TunableModel(SavedByName):
-    """A Keras model around GPT-2: it compiles, fits and predicts as any other.
+    """A Keras model around a decoder: it compiles, fits and predicts as any other.
 
     Args:
-        config: a GPT2Config, or its fields as a dict.
+        config: a config such as GPT2Config, or its fields as a dict.
         lora: a LoRAConfig, a dict of its fields, or None for a model without LoRA weights.
         kwargs: `name`, and `dtype` (a Keras dtype policy such as "mixed_bfloat16").
+
+    Raises:
+        UserError: the config is of a family that this class is not for.
     """
+
+    only_family: ClassVar[str | None] = None
+    """The family that a class is for; None is all of them."""
+    task_type: ClassVar[str] = "FEATURE_EXTRACTION"
+    """PEFT's word for what the model does."""
 
     def __init__(
         self,
-        config: GPT2Config | Mapping[str, Any],
+        config: FamilyConfig | Mapping[str, Any],
         lora: LoRAConfig | Mapping[str, Any] | None = None,
         **kwargs,
     ):
         # The layers inside cast by themselves; a cache may be in a type of its own.
         super().__init__(autocast=False, **kwargs)
-        self.config = config if isinstance(config, GPT2Config) else GPT2Config.from_dict(config)
+        self.config = known.config_of(config) if isinstance(config, Mapping) else config
         self.lora = LoRAConfig.of(lora)
+        self.family: Family = known.family_of(self.config)
+        if self.only_family not in (None, self.family.name):
+            raise UserError(
+                f"{type(self).__name__} is for {self.only_family}, not for {self.family.name}"
+            )
+        self.gate = Gate() if self.lora else None
+        self.transformer = Decoder(
+            self.config.decoder,
+            self.lora.updates_in(self.config) if self.lora else {},
+            dtype=self.dtype_policy,
+            name="transformer",
+        )
+        self.label_names: list[str] = []
+        """A classifier's classes, in the order of its scores."""
         self.pretrained_name: str | None = None  # where the base came from, for adapters to record
         self.exact_base_sha256: str | None = None  # of weights that were rounded when loaded
         self.kept_adapter_fields: Mapping[str, Any] = MappingProxyType({})
@@ -49,9 +77,43 @@ class TunableModel(SavedByName):
         """What a user should know of how the last checkpoint was taken, a line each."""
 
     @property
-    def base(self) -> "TunableModel":
-        """The GPT2Model inside; the model itself where it has no head."""
-        return cast(TunableModel, getattr(self, "transformer", self))
+    def rematerialize(self) -> bool:
+        """Whether training computes each block again for its gradient, which saves memory."""
+        return self.transformer.rematerialize
+
+    @rematerialize.setter
+    def rematerialize(self, value: bool) -> None:
+        self.transformer.rematerialize = value
+
+    def gate_of_pass(self, gate: tf.Tensor | None = None) -> tf.Tensor | None:
+        """What a pass multiplies the updates by: what it is given, or the model's own.
+
+        Args:
+            gate: float32, one number or [B, 1, 1], a number a row.
+
+        Returns:
+            The same, or None for a pass without updates.
+        """
+        if self.gate is None:
+            return None
+        own = self.gate.value()
+        if own is None or gate is None:
+            return own
+        return tf.convert_to_tensor(gate, tf.float32)
+
+    def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
+        """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.
+
+        Args:
+            inputs: the tokens, with their mask; the cache must have room for them.
+            cache: from `empty_cache`, or what came of an earlier call.
+            gate: see `gate_of_pass`.
+        """
+        return self.transformer.extend(inputs, cache, self.gate_of_pass(gate))
+
+    def empty_cache(self, batch_size: int, slots: int) -> Cache:
+        """A cache with room for `slots` tokens a row."""
+        return self.transformer.empty_cache(batch_size, slots)
 
     @classmethod
     def from_pretrained(cls, pretrained: str | Path, **kwargs) -> Self:
@@ -76,7 +138,7 @@ class TunableModel(SavedByName):
         """As `from_pretrained`; what there is to say is in `loading_notes` only."""
         checkpoint = read_checkpoint(hub.find_checkpoint(str(pretrained)))
         arguments = {**kwargs, **cls.head_arguments(checkpoint, kwargs)}
-        model = cls(GPT2Config.from_dict(checkpoint.fields), **arguments)
+        model = cls(known.config_of(checkpoint.fields), **arguments)
         with random_values_left_out():
             model.built_now()
         huggingface.load(model, checkpoint)
@@ -108,7 +170,7 @@ class TunableModel(SavedByName):
             UserError: a weight is missing or has another shape; nothing is changed then.
         """
         self._require_unmerged("loading weights")
-        huggingface.load_tf_gpt2(self.built_now(), tf_model)
+        tf_gpt2.load_tf_gpt2(self.built_now(), tf_model)
         self.pretrained_name = getattr(tf_model, "name_or_path", "") or None
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -120,6 +182,14 @@ class TunableModel(SavedByName):
             UserError: the directory holds other files, which would be removed.
         """
         huggingface.save_directory(self, Path(directory))
+
+    def save_base(self, directory: str | Path) -> None:
+        """As `save_pretrained`, without the head.
+
+        Raises:
+            UserError: the directory holds other files, which would be removed.
+        """
+        huggingface.save_base(self, Path(directory))
 
     def built_now(self) -> Self:
         """The model itself, its weights created if they were not."""
@@ -142,7 +212,12 @@ class TunableModel(SavedByName):
 
     def hf_config(self) -> dict[str, Any]:
         """What config.json says of this model beyond the base's shape."""
-        return {"architectures": ["GPT2Model"]}
+        return {"architectures": [self.family.architectures.base]}
+
+    def base_weights(self) -> dict[str, keras.Variable]:
+        """The base's variables by their names in files, without prefix."""
+        table = self.family.weights(self.transformer.config)
+        return {stored.name: follow(self.transformer, stored.path) for stored in table}
 
     def head_weights(self) -> dict[str, keras.Variable]:
         """The head's weights by their Hugging Face names; those are (out, in), ours (in, out)."""
@@ -151,16 +226,20 @@ class TunableModel(SavedByName):
     def lora_layers(self) -> dict[str, LoRADense]:
         """The adapted layers by their name in the base, such as "h.0.attn.c_attn"."""
         adapted = {}
-        for index, block in enumerate(self.base.h):
-            for part, layer in (
-                ("attn.c_attn", block.attn.c_attn),
-                ("attn.c_proj", block.attn.c_proj),
-                ("mlp.c_fc", block.mlp.c_fc),
-                ("mlp.c_proj", block.mlp.c_proj),
-            ):
+        for number, block in enumerate(self.transformer.blocks):
+            for target, place in self.family.lora_targets.items():
+                layer = follow(block, place)
                 if layer.update is not None:
-                    adapted[f"h.{index}.{part}"] = layer
+                    adapted[f"{self.family.block_prefix}{number}.{target}"] = layer
         return adapted
+
+    def lora_weights(self) -> dict[str, keras.Variable]:
+        """The updates' variables by their names in adapters, which hold them transposed."""
+        variables = {}
+        for name, layer in self.lora_layers().items():
+            variables[f"{name}.lora_A.weight"] = layer.lora_A
+            variables[f"{name}.lora_B.weight"] = layer.lora_B
+        return variables
 
     def freeze_all_but_lora(self) -> None:
         """From the next `fit` on, only LoRA weights and the classifier's `score` head change.
@@ -170,9 +249,7 @@ class TunableModel(SavedByName):
         """
         self._require_lora("freeze_all_but_lora()")
         self.built_now()
-        kept = {id(variable) for variable in self.head_weights().values()}
-        for layer in self.lora_layers().values():
-            kept |= {id(layer.lora_A), id(layer.lora_B)}
+        kept = {id(variable) for variable in adapters.adapter_variables(self).values()}
         for variable in self.weights:
             if id(variable) not in kept:
                 variable.trainable = False
@@ -186,34 +263,47 @@ class TunableModel(SavedByName):
         Raises:
             UserError: the model was made without LoRA, or is merged.
         """
-        self._require_lora("disable_lora()")
+        gate = self._require_lora("disable_lora()")
         self._require_unmerged("disable_lora()")
-        switch = self.base.switch
-        before = switch.on
-        switch.set(False)
+        before = gate.on
+        gate.set(False)
         try:
             yield
         finally:
-            switch.set(before)
+            gate.set(before)
 
     def merge(self) -> float:
         """Adds the LoRA updates to the kernels, which then compute alone; twice equals once.
 
+        `predict`, `evaluate`, `fit` and generation are traced anew, without the updates' products.
+        A function of your own that was traced before goes on with them, and computes the same.
+
         Returns:
-            The largest difference of the outputs on a probe batch, at most 1e-3.
+            The largest difference of the outputs on a probe batch, as a share of the largest
+            output; at most 1e-4.
 
         Raises:
             UserError: the difference is larger, or the base is held rounded; the model is as it
                 was before.
         """
-        self._require_lora("merge()")
+        gate = self._require_lora("merge()")
         self._require_exact("merge()")
-        return merging.merge(self.built_now())
+        difference = merging.merge(self.built_now(), gate)
+        self.forget_traces()
+        return difference
 
     def unmerge(self) -> None:
-        """Takes the updates out of the kernels again, bit for bit."""
-        self._require_lora("unmerge()")
-        merging.unmerge(self)
+        """Takes the updates out of the kernels again, bit for bit.
+
+        A function of your own that was traced while they were merged must be made anew: it raises
+        an error (but not where XLA compiles it).
+        """
+        merging.unmerge(self, self._require_lora("unmerge()"))
+        self.forget_traces()
+
+    def forget_traces(self) -> None:
+        """Has what Keras traced of this model traced anew when it is next called."""
+        self.train_function = self.test_function = self.predict_function = None
 
     def merge_and_export(self, directory: str | Path) -> None:
         """Writes base + updates as a plain Hugging Face GPT-2, float32; the model stays as it is.
@@ -229,8 +319,12 @@ class TunableModel(SavedByName):
     @property
     def kept_kernels(self) -> dict[str, np.ndarray]:
         """The base's kernels, by their names in files, while updates are merged into them."""
-        switch = self.base.switch
-        return switch.merged.kept if switch and switch.merged else {}
+        return self.gate.merged.kept if self.gate and self.gate.merged else {}
+
+    @property
+    def holds_rounded(self) -> bool:
+        """Whether the base is held in a type that rounds float32 weights."""
+        return self.transformer.variable_dtype not in ("float32", "float64")
 
     def save_adapter(self, directory: str | Path) -> None:
         """Writes the LoRA weights and the classifier's head as PEFT reads them."""
@@ -260,19 +354,20 @@ class TunableModel(SavedByName):
         self._require_unmerged("training")
         return super().make_train_function(force)
 
-    def _require_lora(self, what: str) -> None:
-        if self.lora is None:
+    def _require_lora(self, what: str) -> Gate:
+        if self.gate is None:
             raise UserError(f'{what} needs a model with LoRA: pass lora={{"rank": 8, "alpha": 16}}')
+        return self.gate
 
     def _require_unmerged(self, what: str) -> None:
         if self.kept_kernels:
             raise UserError(f"{what} on a merged model: call unmerge() first")
 
     def _require_exact(self, what: str) -> None:
-        if huggingface.holds_rounded(self):
+        if self.holds_rounded:
             raise UserError(
-                f"{what} on a base held in {self.base.variable_dtype}: load the adapter into a "
-                "float32 model first"
+                f"{what} on a base held in {self.transformer.variable_dtype}: load the adapter "
+                "into a float32 model first"
             )
 
     def get_config(self) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.families.known import LORA_TARGETS
+from gpt2_tuning.families.known import LORA_TARGETS, config_of_size
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import SEEDS, require
@@ -119,7 +118,7 @@ class TrainOptions:
     def check_model(self) -> None:
         """Raises UserError when there is no such size, or LoRA cannot be so."""
         try:
-            GPT2Config.from_size(self.model_size)
+            config_of_size(self.model_size)
         except UserError as error:
             raise UserError(f"--model_size: {error}") from error
         require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)

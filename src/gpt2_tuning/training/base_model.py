@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families import known
 from gpt2_tuning.formats import adapters, classifier_head
 from gpt2_tuning.formats.directory import CONFIG_FILE, read_checkpoint
 from gpt2_tuning.models.tunable import TunableModel
@@ -67,16 +67,17 @@ def make_model(
     lora = lora_of(options)
     arguments |= {"lora": lora, "dtype": dtype_policy(options.precision, lora)}
     if options.pretrained == "none":
-        model = model_class(GPT2Config.from_size(options.model_size), **arguments).built_now()
+        model = model_class(known.config_of_size(options.model_size), **arguments).built_now()
     else:
         model = model_class.from_pretrained(options.pretrained or options.model_size, **arguments)
-    if metadata.seq_len > model.config.n_positions:
+    decoder = model.config.decoder
+    if metadata.seq_len > decoder.positions:
         raise UserError(
-            f"the data's seq_len {metadata.seq_len} is above the model's {model.config.n_positions}"
+            f"the data's seq_len {metadata.seq_len} is above the model's {decoder.positions}"
         )
-    if model.config.vocab_size <= metadata.pad_token_id:
-        raise UserError(f"the model knows only {model.config.vocab_size} tokens: not GPT-2's")
-    model.base.rematerialize = options.rematerialize
+    if decoder.vocabulary <= metadata.pad_token_id:
+        raise UserError(f"the model knows only {decoder.vocabulary} tokens: not GPT-2's")
+    model.rematerialize = options.rematerialize
     if lora:
         model.freeze_all_but_lora()
     return model
@@ -91,7 +92,7 @@ def keep_random_base(model: TunableModel, options: TrainOptions, run_dir: Path) 
     if not model.lora or options.pretrained != "none":
         return
     if not weights_record.is_recorded(run_dir, BASE):
-        model.base.save_pretrained(run_dir / BASE)
+        model.save_base(run_dir / BASE)
         weights_record.record(run_dir, BASE)
 
 

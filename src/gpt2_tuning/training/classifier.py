@@ -19,7 +19,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import labelling
 from gpt2_tuning.inference.answering import InputColumns, file_to_answer, readable
 from gpt2_tuning.inference.classification import classify
-from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.options.testing import LabelOptions
 from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.training import base_model, evaluation, run_directory, seeds
@@ -27,6 +27,7 @@ from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import classifier_batches
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
+from gpt2_tuning.training.objective import RightClass
 from gpt2_tuning.training.precision import round_as_in_training
 from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
@@ -81,7 +82,8 @@ def train_run(
     """One run with one seed, from base weights to model card, in the directory returned."""
     metadata, replicas = data.metadata, strategy.num_replicas_in_sync
     with tuned(
-        GPT2Classifier,
+        Classifier,
+        RightClass,
         options,
         metadata,
         run_dir,
@@ -101,7 +103,7 @@ def train_run(
 def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None:
     """Saves what was tuned, scores it on the validation split, and writes the model card."""
     model, options, run_dir, metadata = tuner.model, tuner.options, tuner.run_dir, data.metadata
-    assert isinstance(model, GPT2Classifier)
+    assert isinstance(model, Classifier)
     base_model.save_tuned(model, run_dir)
     found = evaluation.evaluate_classifier(
         model, data.validation, metadata, run_dir, "validation", options.batch_size
@@ -143,7 +145,7 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     in_file, added = InputColumns(tuple(columns)), (labelling.ADDED, labelling.BATCHES_AT_ONCE)
     with file_to_answer(options, run_dir, metadata, in_file, *added) as file:
         with make_strategy(options.strategy).scope():
-            model = base_model.load_tuned(GPT2Classifier, run_dir, label_names=metadata.label_names)
+            model = base_model.load_tuned(Classifier, run_dir, label_names=metadata.label_names)
         predict = functools.partial(
             classify, model, batch_size=options.batch_size, seq_len=metadata.seq_len
         )

@@ -20,7 +20,7 @@ from gpt2_tuning.metrics import (
     scores_as_json,
     shown_interval,
 )
-from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
+from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.plots import plot_calibration, plot_confusion
 from gpt2_tuning.training.mistakes import Mistake, mistakes_table, surest_mistakes
 
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def evaluate_classifier(
-    model: GPT2Classifier,
+    model: Classifier,
     records: Records,
     metadata: Metadata,
     run_dir: Path,

@@ -28,7 +28,7 @@ from gpt2_tuning.inference.answering import (
 from gpt2_tuning.inference.responding import Responder
 from gpt2_tuning.markdown import table
 from gpt2_tuning.metrics import scores_as_json, shown_interval
-from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.testing import GenerationOptions
 from gpt2_tuning.options.training import LanguageModelOptions
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
@@ -37,6 +37,7 @@ from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.finished_run import metadata_of_run
 from gpt2_tuning.training.layout import evaluation_batches, language_model_batches
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
+from gpt2_tuning.training.objective import NextTokens
 from gpt2_tuning.training.precision import round_as_in_training
 from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.samples import sample_responses
@@ -72,7 +73,7 @@ def train_language_model(
     )
     sources = (train, validation)
     arguments = (options, metadata, run_dir, strategy, sources)
-    with tuned(GPT2LanguageModel, *arguments) as tuner:
+    with tuned(LanguageModel, NextTokens, *arguments) as tuner:
         means = tuner.evaluate(validation)
         if is_chief(options.strategy):
             report(tuner, metadata, means, title, example)
@@ -84,7 +85,7 @@ def report(
 ) -> None:
     """Saves what was tuned, and writes what it comes to on the validation split and its card."""
     model, run_dir, scores = tuner.model, tuner.run_dir, language_model_scores(means)
-    assert isinstance(model, GPT2LanguageModel)
+    assert isinstance(model, LanguageModel)
     base_model.save_tuned(model, run_dir)
     train, validation = (
         learnt_token_counts(source.records) for source in (tuner.train, tuner.validation)
@@ -130,7 +131,7 @@ def try_language_model(
     with file_to_answer(options, run_dir, metadata, columns, *added) as file:
         strategy = make_strategy(options.strategy)
         with strategy.scope():
-            model = base_model.load_tuned(GPT2LanguageModel, run_dir)
+            model = base_model.load_tuned(LanguageModel, run_dir)
             base = base_of(model, run_dir) if options.compare_base else None
         template = Template.from_metadata(metadata.template) if metadata.template else None
         responder = responding.Responder(model, template, options)
@@ -148,7 +149,7 @@ def try_language_model(
             responding.print_stream(responder, fields)
 
 
-def base_of(model: GPT2LanguageModel, run_dir: Path) -> GPT2LanguageModel:
+def base_of(model: LanguageModel, run_dir: Path) -> LanguageModel:
     """The model before tuning: the same one where its LoRA can be switched off.
 
     Raises:
@@ -159,7 +160,7 @@ def base_of(model: GPT2LanguageModel, run_dir: Path) -> GPT2LanguageModel:
     settings = run_directory.read_settings(run_dir)
     if settings["pretrained"] == "none":
         raise UserError("--compare_base: the base was random, and a full run does not keep it")
-    return GPT2LanguageModel.from_pretrained(settings["pretrained"] or settings["model_size"])
+    return LanguageModel.from_pretrained(settings["pretrained"] or settings["model_size"])
 
 
 def train_token_counts(
@@ -189,7 +190,7 @@ def evaluate_run(
     """
     options, baseline = responder.options, None
     source = evaluation_batches(records, options.batch_size, seq_len)
-    means = evaluate(StepFunctions(responder.model, strategy), source)
+    means = evaluate(StepFunctions(NextTokens(responder.model), strategy), source)
     scores = language_model_scores(means)
     if train_counts is not None:
         unigram = frequency_figures(train_counts, learnt_token_counts(records))
@@ -225,7 +226,7 @@ def rouge_scores(responder: Responder, records: Records, wanted: int) -> dict[st
     """ROUGE-L of the model's responses to so many rows against those of the data."""
     options, tokenizer = responder.options, GPT2Tokenizer()
     prompt_lengths = records.columns["prompt_length"]
-    room = responder.model.config.n_positions - options.max_new_tokens
+    room = responder.model.config.decoder.positions - options.max_new_tokens
     fitting = np.flatnonzero(prompt_lengths <= room)
     count = min(wanted, len(fitting))
     if not count:

@@ -163,7 +163,8 @@ def shape_of(model: TunableModel) -> str:
     config, counts = model.config, model.count_parameters().values()
     tuned = sum(count.trainable for count in counts)
     total = tuned + sum(count.frozen for count in counts)
-    layers = f"{config.n_layer} layer{'s' * (config.n_layer != 1)} of width {config.n_embd}"
+    decoder = config.decoder
+    layers = f"{decoder.layers} layer{'s' * (decoder.layers != 1)} of width {decoder.width}"
     size = f" (size {config.size})" if config.size else ""
     share = "all" if tuned == total else f"{tuned:,}"
     return f"It has {layers}{size} and {total:,} parameters, of which {share} were tuned."

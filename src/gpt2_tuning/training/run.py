@@ -1,7 +1,7 @@
 """What every train.py's run is made of, whatever the model's head."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,11 +17,13 @@ from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.finishing import finish
 from gpt2_tuning.training.layout import with_layout
 from gpt2_tuning.training.model_card import ModelCard, shape_of
+from gpt2_tuning.training.objective import Objective
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.summary import summary
 from gpt2_tuning.training.tuner import Tuner
 
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)
+ModelT = TypeVar("ModelT", bound=TunableModel)
 
 
 def set_up(
@@ -43,7 +45,8 @@ def set_up(
 
 @contextlib.contextmanager
 def tuned(
-    model_class: type[TunableModel],
+    model_class: type[ModelT],
+    objective: Callable[[ModelT], Objective],
     options: TrainOptions,
     metadata: Metadata,
     run_dir: Path,
@@ -58,6 +61,7 @@ def tuned(
 
     Args:
         model_class: the model to make.
+        objective: what the model is to learn.
         options: the flags.
         metadata: the data.
         run_dir: from `check_run_dir`; the chief makes it.
@@ -76,7 +80,7 @@ def tuned(
         if is_chief(options.strategy):
             base_model.keep_random_base(model, options, run_dir)
         rate = base_model.learning_rate_of(options)
-        tuner = Tuner(model, *sources, options, rate, run_dir, strategy)
+        tuner = Tuner(objective(model), *sources, options, rate, run_dir, strategy)
         if is_chief(options.strategy):
             for line in summary(model, options, sources[0], tuner.validations.updates, strategy):
                 print(line)

@@ -9,7 +9,7 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.inference.generation import generate_text
-from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.models.language_model import LanguageModel
 
 COUNT = 3
 NEW_TOKENS = 32
@@ -17,7 +17,7 @@ BEGINNING = 16
 """Tokens of a plain text that are continued, or half of it where it is shorter."""
 
 
-def sample_responses(model: GPT2LanguageModel, records: Records, metadata: Metadata) -> str:
+def sample_responses(model: LanguageModel, records: Records, metadata: Metadata) -> str:
     """Greedy responses to prompts spread evenly over a split, in Markdown.
 
     Args:
@@ -31,7 +31,7 @@ def sample_responses(model: GPT2LanguageModel, records: Records, metadata: Metad
     lengths = np.minimum(BEGINNING, (records.lengths + 1) // 2)
     if metadata.template:
         lengths = records.columns["prompt_length"]
-    fitting = np.flatnonzero(lengths <= model.config.n_positions - NEW_TOKENS)
+    fitting = np.flatnonzero(lengths <= model.config.decoder.positions - NEW_TOKENS)
     if not len(fitting):
         return ""
     rows = np.unique(fitting[np.linspace(0, len(fitting) - 1, COUNT).astype(int)])

@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from gpt2_tuning.data.batch_arrays import Batch, up_to_multiple
 from gpt2_tuning.data.batches import BatchSource
-from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.training.loss_scale import LossScale
+from gpt2_tuning.training.objective import Objective
 from gpt2_tuning.training.strategy import uses_gpu
 
 SUMS = ("loss", "hits", "weight")
@@ -36,7 +36,7 @@ class StepFunctions:
     predictions and the weights; a training step adds the gradients' norm before clipping.
 
     Args:
-        model: built in the strategy's scope.
+        objective: of a model that was built in the strategy's scope.
         strategy: the devices.
         optimizer: needed to train.
         max_grad_norm: gradients are scaled down to this global norm.
@@ -45,13 +45,14 @@ class StepFunctions:
 
     def __init__(
         self,
-        model: TunableModel,
+        objective: Objective,
         strategy: tf.distribute.Strategy,
         optimizer: keras.optimizers.Optimizer | None = None,
         max_grad_norm: float = 1.0,
         accumulation: int = 1,
     ):
-        self.model = model
+        self.objective = objective
+        self.model = objective.model
         self.strategy = strategy
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
@@ -64,7 +65,7 @@ class StepFunctions:
         self._sums_only = wrap(functools.partial(self._sums, training=False))
 
         with strategy.scope():
-            self.loss_scale = LossScale() if model.compute_dtype == "float16" else None
+            self.loss_scale = LossScale() if self.model.compute_dtype == "float16" else None
 
         def train(batch):
             gradients, results = strategy.run(self._gradients_of_replica, args=(batch,))
@@ -135,7 +136,7 @@ class StepFunctions:
             added = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
             return tf.constant(np.pad(array, added) if missing else array)
 
-        inputs = {name: tensor(array) for name, array in batch.inputs.items()}
+        inputs = tf.nest.map_structure(tensor, batch.inputs)
         return inputs, tensor(batch.targets), tensor(batch.weights)
 
     def _rows_of_replica(self, batch):
@@ -150,7 +151,7 @@ class StepFunctions:
     def _sums(self, batch, training: bool) -> tf.Tensor:
         """Weighted sums of one replica, float32 [3]."""
         inputs, targets, weights = batch
-        loss, hits = self.model.loss_sums(inputs, targets, weights, training=training)
+        loss, hits = self.objective.sums(inputs, targets, weights, training)
         return tf.stack([loss, hits, tf.reduce_sum(weights)])
 
     def _plain_sums_and_gradients(self, batch, total_weight):

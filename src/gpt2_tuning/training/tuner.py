@@ -18,11 +18,11 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.huggingface import as_float32, sha256_of_weights
 from gpt2_tuning.interrupts import Stopped, StopRequest
-from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training import checkpoint, out_of_memory, run_directory, run_files
 from gpt2_tuning.training.checkpoint import Checkpoints
 from gpt2_tuning.training.cluster import is_chief
+from gpt2_tuning.training.objective import Objective
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.progress import Progress
 from gpt2_tuning.training.steps import SUMS, TRAINING, StepFunctions, evaluate
@@ -46,8 +46,8 @@ class Tuner:
     """Tunes a model on batches, in a run directory.
 
     Args:
-        model: built, with its trainable variables as they are to be tuned; made in the strategy's
-            scope.
+        objective: of a model that is built, with its trainable variables as they are to be tuned;
+            made in the strategy's scope.
         train: batches to train on.
         validation: batches that decide when to stop and which weights to keep.
         options: the flags.
@@ -59,7 +59,7 @@ class Tuner:
 
     def __init__(
         self,
-        model: TunableModel,
+        objective: Objective,
         train: BatchSource,
         validation: BatchSource,
         options: TrainOptions,
@@ -67,7 +67,8 @@ class Tuner:
         run_dir: Path,
         strategy: tf.distribute.Strategy,
     ):
-        self.model, self.train, self.validation = model, train, validation
+        self.model = model = objective.model
+        self.train, self.validation = train, validation
         self.options, self.run_dir = options, run_dir
         self.strategy, self.chief = strategy, is_chief(options.strategy)
         self.validations = Validations(options, train.steps)
@@ -81,7 +82,11 @@ class Tuner:
             )
             self.optimizer.build(model.trainable_variables)
         self.steps = StepFunctions(
-            model, strategy, self.optimizer, options.max_grad_norm, options.gradient_accumulation
+            objective,
+            strategy,
+            self.optimizer,
+            options.max_grad_norm,
+            options.gradient_accumulation,
         )
         self.variables = changing_variables(model, self.optimizer)
         if self.steps.loss_scale is not None:

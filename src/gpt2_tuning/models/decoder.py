@@ -1,0 +1,141 @@
+"""A decoder from token ids to hidden states: embeddings, blocks, a last normalisation.
+
+Which family it is of says its config; no family's name or word is in it.
+"""
+
+import keras
+import tensorflow as tf
+
+from gpt2_tuning.data.inputs import Inputs
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.decoder_config import DecoderConfig
+from gpt2_tuning.models import kernels
+from gpt2_tuning.models.attention import cache_type
+from gpt2_tuning.models.block import Block, DropoutSeeds
+from gpt2_tuning.models.cache import Cache, visible_slots, write_mask
+from gpt2_tuning.models.initial import BaseNormal
+from gpt2_tuning.models.inputs import positions_of, visible_tokens
+from gpt2_tuning.models.keras_types import Layer
+from gpt2_tuning.models.lora import Updates
+from gpt2_tuning.models.norm import LayerNorm
+
+
+class Decoder(Layer):
+    """Token ids to hidden states.
+
+    Args:
+        config: what it computes.
+        updates: the low-rank updates of its blocks' dense layers, by their place in a block.
+    """
+
+    rematerialize: bool = False
+    """Whether training keeps the input of each block alone and computes the block again for its
+    gradient (Chen et al. 2016, https://arxiv.org/abs/1604.06174)."""
+
+    def __init__(self, config: DecoderConfig, updates: Updates, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.config = config
+        dtype = self.dtype_policy
+        self.tokens = embedding(config.vocabulary, config, dtype, "tokens")
+        self.places = embedding(config.positions, config, dtype, "places")
+        self.seeds = keras.random.SeedGenerator()
+        self.blocks = [
+            Block(config, updates, dtype=dtype, name=f"block_{number}")
+            for number in range(config.layers)
+        ]
+        self.norm = LayerNorm(config.norm_epsilon, dtype=dtype, name="norm")
+
+    def build(self, input_shape=None):
+        """Creates every weight; no data or shape is needed."""
+        hidden = (None, None, self.config.width)
+        self.tokens.build((None, None))
+        self.places.build((None, None))
+        for block in self.blocks:
+            block.build(hidden)
+        self.norm.build(hidden)
+
+    def compute_output_shape(self, input_shape):
+        """[B, T] of the token ids, or a dict that has it, to [B, T, width]."""
+        rows = input_shape["token_ids"] if isinstance(input_shape, dict) else input_shape
+        return (*rows, self.config.width)
+
+    def call(self, inputs: Inputs, training=None, at=None, gate=None):
+        """Hidden states [B, T, width] in the compute type.
+
+        Args:
+            inputs: what is computed.
+            training: whether dropout is on.
+            at: int32 [B, K], the places whose hidden states are wanted, which are then [B, K,
+                width]: the last block computes no others. None is all of them.
+            gate: of the low-rank updates, as LoRADense's; None computes none of them.
+
+        Raises:
+            UserError: T is above `positions`. Packed rows may be longer: positions restart in each
+                segment.
+        """
+        tokens = inputs["token_ids"].shape[1] or 0
+        if "segment_ids" not in inputs and tokens > self.config.positions:
+            raise UserError(f"{tokens} tokens are more than the model's {self.config.positions}")
+        visible = visible_tokens(inputs)
+        seed = tf.cast(self.seeds.next(), tf.int32) if training else None
+        x = self._embedded(inputs, visible, seed)
+        for number, block in enumerate(self.blocks):
+            # The embeddings' dropout has the seed itself, so blocks begin with the next.
+            seeds = DropoutSeeds.of_block(seed, number + 1)
+            wanted = at if block is self.blocks[-1] else None
+            if training and self.rematerialize:
+                x = computed_again(block, visible, seeds, gate, wanted)(x)
+            else:
+                x = block(x, visible, seeds, gate, at=wanted)
+        return self.norm(x, compiled=bool(training))
+
+    def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
+        """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.
+
+        Args:
+            inputs: the tokens, with their mask; the cache must have room for them.
+            cache: what was computed before.
+            gate: as for `call`.
+        """
+        count = tf.shape(inputs["token_ids"])[1]
+        mask = write_mask(cache.mask, inputs["attention_mask"], cache.filled)
+        visible = visible_slots(mask, cache.filled, count)
+        x = self._embedded(inputs, visible, None)
+        presents = []
+        for block, *past in zip(self.blocks, cache.keys, cache.values, strict=True):
+            x, present = block.extend(x, visible, past, cache.filled, gate)
+            presents.append(present)
+        keys, values = zip(*presents, strict=True)
+        return self.norm(x), Cache(keys, values, mask, cache.filled + count)
+
+    def _embedded(self, inputs: Inputs, visible, seed):
+        """What the first block reads."""
+        x = self.tokens(inputs["token_ids"]) + self.places(positions_of(visible))
+        rate = self.config.dropouts.embedding
+        return kernels.dropout(x, seed, rate=rate, compiled=seed is not None)
+
+    def empty_cache(self, batch_size: int, slots: int) -> Cache:
+        """A cache with room for `slots` tokens a row."""
+        shape = [batch_size, self.config.kv_heads, slots, self.config.head_size]
+        dtype = cache_type(tf.as_dtype(self.compute_dtype))
+        nothing = tuple(tf.zeros(shape, dtype) for _ in self.blocks)
+        return Cache(nothing, nothing, tf.zeros([batch_size, slots], tf.int32), tf.constant(0))
+
+
+def computed_again(block: Block, visible, seeds: DropoutSeeds, gate, at=None):
+    """The block as a function of its input that keeps nothing else for its gradient.
+
+    The seeds are given from outside, so the second pass drops what the first did.
+    """
+    return tf.recompute_grad(lambda x: block(x, visible, seeds, gate, at=at))
+
+
+def embedding(rows: int, config: DecoderConfig, dtype, name: str) -> keras.layers.Embedding:
+    """A table of `rows` vectors."""
+    return keras.layers.Embedding(
+        rows,
+        config.width,
+        embeddings_initializer=BaseNormal(stddev=config.initial_spread),
+        dtype=dtype,
+        name=name,
+    )
