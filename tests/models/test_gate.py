@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from lora_models import SMALL, batch, outputs, small_model
 
+from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.generation import generate
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
@@ -91,3 +92,10 @@ def test_a_merged_model_generates_the_same_tokens():
     assert [row.token_ids for row in generate(model, prompts, max_new_tokens=6)] == expected
     model.unmerge()
     assert [row.token_ids for row in generate(model, prompts, max_new_tokens=6)] == expected
+
+
+def test_a_gate_is_refused_while_the_updates_are_merged():
+    model, inputs = small_model(GPT2Model, SMALL, LORA), batch(SMALL)
+    model.merge()
+    with pytest.raises(UserError, match=r"a gate on a merged model: call unmerge\(\) first"):
+        model(inputs, gate=0.0)

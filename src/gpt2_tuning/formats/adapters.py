@@ -23,7 +23,7 @@ from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
 from gpt2_tuning.formats.classifier_head import HEAD, unnamed
-from gpt2_tuning.formats.directory import read_json
+from gpt2_tuning.formats.directory import are_names, read_json
 from gpt2_tuning.formats.holder import Holder
 from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
 
@@ -133,15 +133,6 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
         fields.get("base_model_name_or_path"),
         header.recorded.get("base_sha256"),
         MappingProxyType(peft_config.unknown_fields(fields)),
-    )
-
-
-def are_names(value: Any, number: int | None) -> bool:
-    """Whether a value from a file is a list of `number` strings."""
-    return (
-        isinstance(value, list)
-        and len(value) == number
-        and all(isinstance(name, str) for name in value)
     )
 
 

@@ -100,6 +100,15 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def are_names(value: Any, number: int | None) -> bool:
+    """Whether a value from a file is a list of `number` strings."""
+    return (
+        isinstance(value, list)
+        and len(value) == number
+        and all(isinstance(name, str) for name in value)
+    )
+
+
 def read_json(path: Path, kind: str = "a Hugging Face model") -> dict[str, Any]:
     """A JSON object. Raises UserError when the file is missing or is something else."""
     try:

@@ -1,1 +1,1 @@
-"""GPT-2 in Keras: the base model, its heads, LoRA."""
+"""Decoders in Keras: the blocks, the heads, LoRA."""

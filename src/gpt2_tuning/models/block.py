@@ -2,7 +2,7 @@
 
 What a block computes follows from its weights and its arguments alone; what differs between the
 blocks of a decoder is among these. So identical blocks can be compiled once, in a loop over their
-stacked weights (`variables.standing_for`).
+stacked weights: inside keras.StatelessScope the code of one block runs on the weights of any.
 """
 
 from typing import NamedTuple

@@ -78,7 +78,7 @@ def restore(model: "TunableModel", gate: Gate, kept: dict[str, np.ndarray]) -> N
 
 
 def merge_and_export(model: "TunableModel", directory: Path) -> None:
-    """Writes base + updates, summed in float32, as a plain Hugging Face GPT-2 with its head.
+    """Writes base + updates, summed in float32, as a plain Hugging Face model with its head.
 
     The model stays as it is.
 

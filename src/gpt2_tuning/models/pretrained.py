@@ -1,0 +1,266 @@
+"""What models with and without a head have in common: a decoder, with weights from elsewhere."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.data.inputs import Inputs
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.families import known
+from gpt2_tuning.families.family import Family, FamilyConfig, follow
+from gpt2_tuning.formats import hub, huggingface, tf_gpt2
+from gpt2_tuning.formats.classifier_head import Match
+from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
+from gpt2_tuning.models.cache import Cache
+from gpt2_tuning.models.decoder import Decoder
+from gpt2_tuning.models.gate import Gate
+from gpt2_tuning.models.initial import random_values_left_out
+from gpt2_tuning.models.keras_state import SavedByName
+from gpt2_tuning.models.lora import LoRADense
+
+
+class PretrainedModel(SavedByName):
+    """A Keras model around a decoder, whose weights come from files and go into them.
+
+    Args:
+        config: a config such as GPT2Config, or its fields as a dict.
+        lora: a LoRAConfig, a dict of its fields, or None for a model without LoRA weights.
+        kwargs: `name`, and `dtype` (a Keras dtype policy such as "mixed_bfloat16").
+
+    Raises:
+        UserError: the config is of a family that this class is not for.
+    """
+
+    only_family: ClassVar[str | None] = None
+    """The family that a class is for; None is all of them."""
+    task_type: ClassVar[str] = "FEATURE_EXTRACTION"
+    """PEFT's word for what the model does."""
+
+    def __init__(
+        self,
+        config: FamilyConfig | Mapping[str, Any],
+        lora: LoRAConfig | Mapping[str, Any] | None = None,
+        **kwargs,
+    ):
+        # The layers inside cast by themselves; a cache may be in a type of its own.
+        super().__init__(autocast=False, **kwargs)
+        self.config = known.config_of(config) if isinstance(config, Mapping) else config
+        self.lora = LoRAConfig.of(lora)
+        self.family: Family = known.family_of(self.config)
+        if self.only_family not in (None, self.family.name):
+            raise UserError(
+                f"{type(self).__name__} is for {self.only_family}, not for {self.family.name}"
+            )
+        self.gate = Gate() if self.lora else None
+        self.transformer = Decoder(
+            self.config.decoder,
+            self.lora.updates_in(self.config) if self.lora else {},
+            dtype=self.dtype_policy,
+            name="transformer",
+        )
+        self.label_names: list[str] = []
+        """A classifier's classes, in the order of its scores."""
+        self.pretrained_name: str | None = None  # where the base came from, for adapters to record
+        self.exact_base_sha256: str | None = None  # of weights that were rounded when loaded
+        self.kept_adapter_fields: Mapping[str, Any] = MappingProxyType({})
+        self.loading_notes: list[str] = []
+        """What a user should know of how the last checkpoint was taken, a line each."""
+
+    @property
+    def rematerialize(self) -> bool:
+        """Whether training computes each block again for its gradient, which saves memory."""
+        return self.transformer.rematerialize
+
+    @rematerialize.setter
+    def rematerialize(self, value: bool) -> None:
+        self.transformer.rematerialize = value
+
+    def gate_of_pass(self, gate: tf.Tensor | None = None) -> tf.Tensor | None:
+        """What a pass multiplies the updates by: what it is given, or the model's own.
+
+        Args:
+            gate: float32, one number or [B, 1, 1], a number a row.
+
+        Returns:
+            The same, or None for a pass without updates.
+
+        Raises:
+            UserError: a gate is given, and the updates are merged.
+        """
+        if self.gate is None:
+            return None
+        own = self.gate.value()
+        if gate is None:
+            return own
+        self._require_unmerged("a gate")
+        return tf.convert_to_tensor(gate, tf.float32)
+
+    def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
+        """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.
+
+        Args:
+            inputs: the tokens, with their mask; the cache must have room for them.
+            cache: from `empty_cache`, or what came of an earlier call.
+            gate: see `gate_of_pass`.
+        """
+        return self.transformer.extend(inputs, cache, self.gate_of_pass(gate))
+
+    def empty_cache(self, batch_size: int, slots: int) -> Cache:
+        """A cache with room for `slots` tokens a row."""
+        return self.transformer.empty_cache(batch_size, slots)
+
+    @classmethod
+    def from_pretrained(cls, pretrained: str | Path, **kwargs) -> Self:
+        """A built model with weights from a size, a Hub name or a local directory.
+
+        What of the checkpoint is not taken as it is, is said on standard error.
+
+        Args:
+            pretrained: "124M", "openai-community/gpt2", or a directory with config.json and
+                model.safetensors. Only Hub names and sizes use the network, unless cached.
+            kwargs: the constructor's other arguments, such as `lora`.
+
+        Raises:
+            UserError: the weights cannot be had, or do not fit; random ones never stand in.
+        """
+        model = cls.from_pretrained_silently(pretrained, **kwargs)
+        model.say_loading_notes()
+        return model
+
+    @classmethod
+    def from_pretrained_silently(cls, pretrained: str | Path, **kwargs) -> Self:
+        """As `from_pretrained`; what there is to say is in `loading_notes` only."""
+        checkpoint = read_checkpoint(hub.find_checkpoint(str(pretrained)))
+        arguments = {**kwargs, **cls.head_arguments(checkpoint, kwargs)}
+        model = cls(known.config_of(checkpoint.fields), **arguments)
+        with random_values_left_out():
+            model.built_now()
+        huggingface.load(model, checkpoint)
+        model.pretrained_name = hub.public_name(str(pretrained))
+        return model
+
+    def load_weights_from(self, directory: str | Path) -> None:
+        """Takes the weights of a Hugging Face directory (safetensors), all or none of them.
+
+        What of it is not taken as it is, is said on standard error.
+
+        Raises:
+            UserError: the weights cannot be had, or do not fit.
+        """
+        self._require_unmerged("loading weights")
+        huggingface.load(self.built_now(), read_checkpoint(Path(directory)))
+        self.pretrained_name = str(directory)
+        self.say_loading_notes()
+
+    def say_loading_notes(self) -> None:
+        """Prints `loading_notes` on standard error."""
+        for note in self.loading_notes:
+            print(f"note: {note}", file=sys.stderr)
+
+    def load_tf_gpt2(self, tf_model) -> None:
+        """Takes the weights of a live transformers TFGPT2Model or TFGPT2LMHeadModel.
+
+        Raises:
+            UserError: a weight is missing or has another shape; nothing is changed then.
+        """
+        self._require_unmerged("loading weights")
+        tf_gpt2.load_tf_gpt2(self.built_now(), tf_model)
+        self.pretrained_name = getattr(tf_model, "name_or_path", "") or None
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes config.json and model.safetensors as Hugging Face's transformers reads them.
+
+        LoRA updates are not among them: see `merge_and_export` and `save_adapter`.
+
+        Raises:
+            UserError: the directory holds other files, which would be removed.
+        """
+        huggingface.save_directory(self, Path(directory))
+
+    def save_base(self, directory: str | Path) -> None:
+        """As `save_pretrained`, without the head.
+
+        Raises:
+            UserError: the directory holds other files, which would be removed.
+        """
+        huggingface.save_base(self, Path(directory))
+
+    def built_now(self) -> Self:
+        """The model itself, its weights created if they were not."""
+        if not self.built:
+            self.build()
+        return self
+
+    @classmethod
+    def head_arguments(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a checkpoint says of its head that is not given: arguments of the constructor."""
+        return {}
+
+    def match_head(self, checkpoint: Checkpoint) -> Match | None:
+        """How the model takes a checkpoint's classifier head; None where either has none."""
+        return None
+
+    def used_heads(self) -> set[str]:
+        """The heads, by their Hugging Face names, that the model computes with."""
+        return set(self.head_weights())
+
+    def hf_config(self) -> dict[str, Any]:
+        """What config.json says of this model beyond the base's shape."""
+        return {"architectures": [self.family.architectures.base]}
+
+    def base_weights(self) -> dict[str, keras.Variable]:
+        """The base's variables by their names in files, without prefix."""
+        table = self.family.weights(self.transformer.config)
+        return {stored.name: follow(self.transformer, stored.path) for stored in table}
+
+    def head_weights(self) -> dict[str, keras.Variable]:
+        """The head's weights by their Hugging Face names; those are (out, in), ours (in, out)."""
+        return {}
+
+    def lora_layers(self) -> dict[str, LoRADense]:
+        """The adapted layers by their name in the base, such as "h.0.attn.c_attn"."""
+        adapted = {}
+        for number, block in enumerate(self.transformer.blocks):
+            for target, place in self.family.lora_targets.items():
+                layer = follow(block, place)
+                if layer.update is not None:
+                    adapted[f"{self.family.block_prefix}{number}.{target}"] = layer
+        return adapted
+
+    def lora_weights(self) -> dict[str, keras.Variable]:
+        """The updates' variables by their names in adapters, which hold them transposed."""
+        variables = {}
+        for name, layer in self.lora_layers().items():
+            variables[f"{name}.lora_A.weight"] = layer.lora_A
+            variables[f"{name}.lora_B.weight"] = layer.lora_B
+        return variables
+
+    @property
+    def kept_kernels(self) -> dict[str, np.ndarray]:
+        """The base's kernels, by their names in files, while updates are merged into them."""
+        return self.gate.merged.kept if self.gate and self.gate.merged else {}
+
+    @property
+    def holds_rounded(self) -> bool:
+        """Whether the base is held in a type that rounds float32 weights."""
+        return self.transformer.variable_dtype not in ("float32", "float64")
+
+    def _require_unmerged(self, what: str) -> None:
+        if self.kept_kernels:
+            raise UserError(f"{what} on a merged model: call unmerge() first")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "config": self.config.to_dict(),
+            "lora": self.lora.to_dict() if self.lora else None,
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
