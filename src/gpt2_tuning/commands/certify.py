@@ -83,9 +83,9 @@ class Agreement:
         return [fault for fault, present in found.items() if present]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns its exit code: 1 when something disagrees."""
-    return cli.run(Options, certify, argv, tensorflow=False)
+    return cli.run(Options, certify, argv, program, tensorflow=False)
 
 
 def certify(options: Options) -> int:

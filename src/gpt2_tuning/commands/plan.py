@@ -192,9 +192,9 @@ def as_table(title: str, shown: "Mapping[str, Memory]") -> Table:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns the exit code."""
-    return cli.run(Options, plan, argv)
+    return cli.run(Options, plan, argv, program)
 
 
 if __name__ == "__main__":

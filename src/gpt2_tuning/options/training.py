@@ -21,9 +21,11 @@ class TrainOptions:
 
     CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "buckets"
     NEEDS: ClassVar[Needs] = effects.TRAIN
+    PLACES: ClassVar = ("dataset_dir", "output_dir")
 
     dataset_dir: Path | None = None
-    """Prepared data. Default: tfrecords/<task> at the repository's top."""
+    """Prepared data. Default: tfrecords/<task> at the repository's top, or else in the working
+    directory."""
     output_dir: Path | None = None
     """The run directory. Default: experiments/runs/<task>/<size>-<date and time>."""
     model_size: str = "124M"

@@ -67,7 +67,7 @@ def train_classifier(options: ClassifierOptions, task: str, *, title: str, examp
         with run_directory.begun(run_dir, options, metadata) as parent:
             run_dir = seeds.train_seeds(run, options, parent, metadata, title)
     if is_chief(options.strategy):
-        print(f"next: python {task}_tuning/test.py --run_dir {run_dir} --evaluate")
+        print(f"next: {paths.step_command('test', task)} --run_dir {run_dir} --evaluate")
 
 
 def train_run(

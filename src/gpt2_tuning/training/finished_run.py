@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gpt2_tuning.data.metadata import Metadata, read_content, read_metadata, train_command
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.paths import step_command
 from gpt2_tuning.training.run_files import OPTIONS_FILE
 
 
@@ -31,6 +32,6 @@ def metadata_of_run(run_dir: Path, task: str) -> Metadata:
     if content is not None and content["task"] != task:
         raise UserError(
             f"--run_dir {run_dir} is a run of {content['task']}, not of {task}: try it with "
-            f"`python {content['task']}_tuning/test.py --run_dir {run_dir}`"
+            f"`{step_command('test', content['task'])} --run_dir {run_dir}`"
         )
     return read_metadata(run_dir, task)

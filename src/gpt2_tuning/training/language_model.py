@@ -99,7 +99,7 @@ def report(
     tuner.samples["responses"] = sample_responses(model, tuner.validation.records, metadata)
     print_scores("\nvalidation", scores, baseline)
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
-    print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")
+    print(f"next: {paths.step_command('test', metadata.task)} --run_dir {run_dir} {example}")
 
 
 def try_language_model(
