@@ -31,7 +31,9 @@ def test_outside_a_repository_the_working_directory_serves(installed):
 
 
 def test_another_projects_directory_is_no_checkout_of_ours(installed):
-    (installed / "a" / "pyproject.toml").touch()
+    top = Path(paths.__file__).parents[2]
+    top.mkdir(parents=True)
+    (top / "pyproject.toml").touch()
     assert not paths.in_checkout()
     assert paths.repository_top() == installed
 
