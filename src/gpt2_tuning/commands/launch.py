@@ -24,10 +24,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gpt2_tuning import cli, flags
+from gpt2_tuning.cluster import VARIABLE, Cluster
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.ranges import require
 from gpt2_tuning.paths import PROGRAM
-from gpt2_tuning.training.cluster import VARIABLE, Cluster
 
 POLL_SECONDS = 0.1
 FAILED = 1

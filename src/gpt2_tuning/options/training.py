@@ -5,12 +5,12 @@ import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.config import LORA_TARGETS, GPT2Config
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import SEEDS, require
-from gpt2_tuning.training.cluster import Cluster
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

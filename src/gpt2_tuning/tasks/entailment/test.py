@@ -31,7 +31,7 @@ class Options(LabelOptions):
 
 def test(options: Options) -> None:
     """Rebuilds the run's model and does what the flags ask for."""
-    from gpt2_tuning.training.classifier import try_classifier
+    from gpt2_tuning.tasks.try_classifier import try_classifier
 
     try_classifier(options, TASK, columns=[options.premise_column, options.hypothesis_column])
 

@@ -36,7 +36,7 @@ class Options(GenerationOptions):
 def test(options: Options) -> None:
     """Rebuilds the run's model and does what the flags ask for."""
     from gpt2_tuning.inference.answering import InputColumns
-    from gpt2_tuning.training.language_model import try_language_model
+    from gpt2_tuning.tasks.try_language_model import try_language_model
 
     contexts = options.context or ("",) * len(options.prompt)
     examples = list(zip(options.prompt, contexts, strict=True))

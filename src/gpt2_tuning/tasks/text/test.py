@@ -30,7 +30,7 @@ class Options(GenerationOptions):
 def test(options: Options) -> None:
     """Rebuilds the run's model and does what the flags ask for."""
     from gpt2_tuning.inference.answering import InputColumns
-    from gpt2_tuning.training.language_model import try_language_model
+    from gpt2_tuning.tasks.try_language_model import try_language_model
 
     examples = [(prompt,) for prompt in options.prompt]
     try_language_model(options, TASK, examples, InputColumns((options.prompt_column,)))
