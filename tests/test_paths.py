@@ -55,7 +55,7 @@ def test_the_working_directory_is_named_where_it_is_the_default(
 ):
     cli.checked_options(script.Options, flags)
     said = capsys.readouterr().err
-    assert said.startswith(f"note: without {left_out} tfrecords/" if left_out else "")
+    assert said.startswith(f"note: without {left_out}, tfrecords " if left_out else "")
     assert bool(said) == bool(left_out)
     assert not left_out or said.endswith(f"{installed}\n")
 

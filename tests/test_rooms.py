@@ -49,7 +49,8 @@ NOT_YET = {
     ("models.merging", "models.tunable"),
     ("models.parameters", "models.tunable"),
 }
-"""Types alone, and to go: formats know arrays, not models, and a part of TunableModel not it."""
+"""Imports for types alone that are to go: formats know arrays, not models, and what TunableModel is
+made of does not know it."""
 
 
 @functools.cache

@@ -79,7 +79,7 @@ def test_the_installed_command_prepares_tunes_and_tests_below_the_working_direct
     said, noted = step("prepare", "classification", "--dataset", "sample", "--limit", "60")
     data = tmp_path / "tfrecords" / "classification"
     assert listing(data) == DATASET_FILES
-    assert "note: without --output_dir tfrecords/ and experiments/runs/ are those of" in noted
+    assert "note: without --output_dir, tfrecords and experiments/runs are those below" in noted
     assert f"{data} is ready. Next: gpt2-tuning train classification\n" in said
 
     said, noted = step("train", "classification", *SMALL)

@@ -48,7 +48,7 @@ def note_on_places(options: object) -> str:
     if not left_out:
         return ""
     return (
-        f"without {' and '.join(left_out)} tfrecords/ and experiments/runs/ are those of the "
+        f"without {' and '.join(left_out)}, tfrecords and experiments/runs are those below the "
         f"working directory, {Path.cwd()}"
     )
 

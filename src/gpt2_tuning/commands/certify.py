@@ -1,6 +1,6 @@
 """Certifies that however a batch is spread over devices, processes and time, training is the same.
 
-    python -m gpt2_tuning.commands.certify
+    gpt2-tuning certify
 
 The same global batches are trained on one device, on logical devices, by several processes, with
 gradient accumulation and packed into fewer rows; the weights they end with must agree.

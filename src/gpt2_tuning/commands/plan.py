@@ -1,6 +1,6 @@
 """Says what fits into a device's memory, before anything is tried.
 
-python -m gpt2_tuning.commands.plan --model_size 355M --card T4
+gpt2-tuning plan --model_size 355M --card T4
 """
 
 import dataclasses
