@@ -19,6 +19,7 @@ FACADE = "public names"
 ROOMS = (
     SMALL,
     "command line",
+    "config",
     "options",
     "data",
     "formats",
@@ -36,6 +37,7 @@ ROOMS = (
 MODULES = {
     "": FACADE,
     "__main__": "installed command",
+    "config": "config",
     **dict.fromkeys(("flags", "needs", "config_file", "cli"), "command line"),
     **dict.fromkeys(("memory", "fitting"), "memory"),
     "baselines": "data",

@@ -1,6 +1,5 @@
 """Where things are kept unless a flag says otherwise, and how the tasks' steps are called there."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -16,7 +15,7 @@ SCRIPTS = {"prepare": "prep_dataset.py", "train": "train.py", "test": "test.py"}
 class WithPlaces(Protocol):
     """Options with flags of directories that have a default place."""
 
-    PLACES: ClassVar[Sequence[str]]
+    PLACES: ClassVar[tuple[str, ...]]
 
 
 def in_checkout() -> bool:

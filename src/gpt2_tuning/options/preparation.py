@@ -13,7 +13,7 @@ class DatasetOptions:
     """Flags that every prep_dataset.py shares; `train_file` and its like are each task's own."""
 
     NEEDS: ClassVar[Needs] = effects.PREPARE
-    PLACES: ClassVar = ("output_dir",)
+    PLACES: ClassVar[tuple[str, ...]] = ("output_dir",)
 
     dataset: str | None = None
     """Name on the Hugging Face Hub, or `sample` for the small synthetic set in the package."""

@@ -21,7 +21,7 @@ class TrainOptions:
 
     CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "buckets"
     NEEDS: ClassVar[Needs] = effects.TRAIN
-    PLACES: ClassVar = ("dataset_dir", "output_dir")
+    PLACES: ClassVar[tuple[str, ...]] = ("dataset_dir", "output_dir")
 
     dataset_dir: Path | None = None
     """Prepared data. Default: tfrecords/<task> at the repository's top, or else in the working
