@@ -25,7 +25,7 @@ from benchmarks.processes import ENVIRONMENT, ROOT
 from gpt2_tuning import cli
 from gpt2_tuning.compiled_cache import ENTRIES
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.run_files import METRICS_FILE
+from gpt2_tuning.runs.run_files import METRICS_FILE
 
 COMPILED = re.compile(r"compiling the (\w+) step… ([\d.]+) s")
 """What training says of each step that it compiles; here no terminal can show a moving line."""

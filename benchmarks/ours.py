@@ -139,17 +139,16 @@ def epoch(spec: Spec) -> Ready:
 
 def prepare(spec: Spec) -> Ready:
     """From the raw file to TFRecords, as prep_dataset.py does it."""
-    from classification_tuning import prep_dataset
+    from gpt2_tuning.tasks.classification.prepare import Options
+    from gpt2_tuning.tasks.classification.prepare import prepare as prepare_rows
 
     assert spec.data
     file, output = Path(spec.data), spec.work / "prepared-ours"
     rows = len(file.read_text(encoding="utf-8").splitlines())
 
     def run() -> None:
-        options = prep_dataset.Options(
-            train_file=file, output_dir=output, seq_len=spec.settings["length"]
-        )
-        prep_dataset.prepare(options)
+        length = spec.settings["length"]
+        prepare_rows(Options(train_file=file, output_dir=output, seq_len=length))
 
     return worker.preparations(run, rows)
 

@@ -9,7 +9,7 @@ import classification_tuning.prep_dataset
 import classification_tuning.test
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.training import weights_record
+from gpt2_tuning.runs import weights_record
 
 LABELS = ["anger", "fear", "joy", "love", "sadness", "surprise"]
 TEXTS = [f"i feel {'very ' * (number * 7 % 5)}fine number {number}" for number in range(10)]

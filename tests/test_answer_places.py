@@ -20,7 +20,8 @@ from script_runs import names, refused, snapshot
 
 import classification_tuning.test
 from gpt2_tuning.inference import answer_file, labelling
-from gpt2_tuning.training import base_model, classifier
+from gpt2_tuning.runs import tuned_model
+from gpt2_tuning.tasks import try_classifier
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def source(tmp_path):
 @pytest.fixture
 def without_model(monkeypatch):
     """Nothing may make a model."""
-    monkeypatch.setattr(base_model, "load_tuned", no_model)
+    monkeypatch.setattr(tuned_model, "load_tuned", no_model)
 
 
 # --- where answers may go --------------------------------------------------------------------
@@ -191,7 +192,7 @@ def test_an_interrupted_file_is_gone_on_with_to_the_same_bytes(
     monkeypatch.setattr(labelling, "BATCHES_AT_ONCE", 2)
     whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     assert label(run_dir, source, whole) == 0
-    classify = classifier.classify
+    classify = try_classifier.classify
 
     def interrupted(*arguments, **keywords):
         if keywords["first_row"] == 8:
@@ -199,7 +200,7 @@ def test_an_interrupted_file_is_gone_on_with_to_the_same_bytes(
         return classify(*arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "classify", interrupted)
+        patch.setattr(try_classifier, "classify", interrupted)
         assert label(run_dir, source, output) == 128 + number
     line = "8 of 10 rows are answered; the same flags and --resume go on from there"
     assert line in capsys.readouterr().err
@@ -212,7 +213,7 @@ def test_an_interrupted_file_is_gone_on_with_to_the_same_bytes(
         flags[flags.index(other[0]) + 1] = other[1]
         line = refused(classification_tuning.test.main, capsys, *flags)
         assert "was begun with other flags, another input or another run" in line
-    monkeypatch.setattr(classifier, "classify", counted := Counted(classify))
+    monkeypatch.setattr(try_classifier, "classify", counted := Counted(classify))
     assert label(run_dir, source, output, "--resume") == 0
     assert counted.rows == [8]
     assert output.read_bytes() == whole.read_bytes()

@@ -30,7 +30,7 @@ from gpt2_tuning.inference.generation import generate_text
 from gpt2_tuning.inference.sampling import Temperature
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
-from gpt2_tuning.training import base_model
+from gpt2_tuning.runs import tuned_model
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def source(tmp_path):
 @pytest.fixture
 def without_model(monkeypatch):
     """Nothing may make a model."""
-    monkeypatch.setattr(base_model, "load_tuned", no_model)
+    monkeypatch.setattr(tuned_model, "load_tuned", no_model)
 
 
 @pytest.fixture(scope="module")

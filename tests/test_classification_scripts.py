@@ -26,7 +26,7 @@ from classification_tuning import test, train
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.inference.classification import classify_text
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.training.base_model import load_tuned
+from gpt2_tuning.runs.tuned_model import load_tuned
 
 SRC = Path(train.__file__).parents[1]
 TEXTS = ["i feel so lonely tonight", "i am delighted", "<|endoftext|> is text here"]

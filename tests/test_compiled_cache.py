@@ -19,7 +19,7 @@ from gpt2_tuning import compiled_cache, nvidia, startup
 from gpt2_tuning.compiled_cache import FLAG, FLAGS
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.nvidia import Card, Driver
-from gpt2_tuning.training import classifier
+from gpt2_tuning.tasks import try_classifier
 
 SRC = Path(__file__).parents[1] / "src"
 CODE = """
@@ -138,7 +138,7 @@ def test_whatever_tensorflow_says_of_the_cache_is_a_line_that_does_without(
     def fail(*arguments, **keywords):
         raise error
 
-    monkeypatch.setattr(classifier, "try_classifier", fail)
+    monkeypatch.setattr(try_classifier, "try_classifier", fail)
     line = refused(classification_test.main, capsys, "--text", "hello")
     assert re.search(rf"(No space left|not a directory)\): \S+{FLAG}= before the command", line)
     assert "Graph" not in line

@@ -19,8 +19,9 @@ from gpt2_tuning.inference.classification import classify_pairs
 from gpt2_tuning.metrics import shown_interval
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
-from gpt2_tuning.training import base_model
-from gpt2_tuning.training.base_model import load_tuned
+from gpt2_tuning.runs import tuned_model
+from gpt2_tuning.runs.tuned_model import load_tuned
+from gpt2_tuning.tasks.entailment.prepare import SAMPLE_FILE
 from gpt2_tuning.training.evaluation import evaluate_classifier
 
 PAIRS = [("A cat sleeps.", "An animal rests."), ("It rained all day.", "It was dry.")]
@@ -198,13 +199,13 @@ def test_probabilities_are_identical_after_reloading(home, tmp_path, monkeypatch
     ours.save_pretrained(tmp_path / "base")
 
     trained = []
-    save = base_model.save_tuned
+    save = tuned_model.save_tuned
 
     def save_and_keep(model, run_dir):
         trained.append(model)
         return save(model, run_dir)
 
-    monkeypatch.setattr(base_model, "save_tuned", save_and_keep)
+    monkeypatch.setattr(tuned_model, "save_tuned", save_and_keep)
     assert run(home, tmp_path / "run", "--pretrained", tmp_path / "base", "--epochs", 1) == 0
     before = classify_pairs(trained[0], PAIRS)
     label_names = read_metadata(tmp_path / "run", "entailment").label_names
@@ -216,7 +217,7 @@ def test_probabilities_are_identical_after_reloading(home, tmp_path, monkeypatch
 
 def test_64_pairs_are_learnt_by_heart(home, tmp_path):
     """Training pairs that also validate: without dropout's noise, every one must come out right."""
-    rows = prep_dataset.SAMPLE_FILE.read_text("utf-8").splitlines()[:64]
+    rows = SAMPLE_FILE.read_text("utf-8").splitlines()[:64]
     file = tmp_path / "pairs.jsonl"
     file.write_text("\n".join(rows) + "\n")
     files = ["--train_file", file, "--validation_file", file, "--test_file", file]

@@ -87,7 +87,7 @@ gpt2_tuning.commands.plan --card T5
 gpt2_tuning.commands.plan --devices 9
     --devices 9 cannot share a batch of 8
 gpt2_tuning.commands.launch --workers 2 train.py
-    nothing to launch: launch --workers 2 -- class
+    nothing to launch: launch --workers 2 -- gpt2-tuning
 gpt2_tuning.commands.certify --cases 3-devices
     --cases must be one of 2-devices,
 

@@ -11,6 +11,7 @@ from script_runs import listing, read, refused
 
 from classification_tuning import prep_dataset
 from gpt2_tuning import paths
+from gpt2_tuning.tasks.classification.prepare import SAMPLE_FILE
 
 TOP = Path(__file__).parents[1]
 
@@ -52,7 +53,7 @@ def test_sample_is_prepared_whole_and_reported(tmp_path, capsys):
     assert [split["duplicates_across"] for split in metadata["splits"].values()] == [0, 0, 0]
     sample = {
         (row["text"], row["label"])
-        for row in map(json.loads, prep_dataset.SAMPLE_FILE.read_text("utf-8").splitlines())
+        for row in map(json.loads, SAMPLE_FILE.read_text("utf-8").splitlines())
     }
     assert set(train_rows(tmp_path / "set")) <= sample
     shown = capsys.readouterr()

@@ -9,6 +9,7 @@ from entailment_tuning import prep_dataset
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.tasks.entailment.prepare import SAMPLE_FILE
 
 FILES = {"metadata.json", "test.tfrecord.gz", "train.tfrecord.gz", "validation.tfrecord.gz"}
 RTE_NAMES = ["entailment", "not_entailment"]
@@ -148,7 +149,7 @@ def test_columns_given_by_flag_go_before_glues_own(hub, tmp_path):
 def test_sample_is_prepared_whole(tmp_path):
     assert prepare(tmp_path / "set", "--dataset", "sample") == 0
     splits = splits_of(tmp_path / "set")
-    rows = prep_dataset.SAMPLE_FILE.read_text("utf-8").splitlines()
+    rows = SAMPLE_FILE.read_text("utf-8").splitlines()
     assert sum(split["examples"] for split in splits.values()) == len(rows) == 400
     assert all(split["dropped"] == split["truncated"] == 0 for split in splits.values())
     premises = [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2_tuning import __main__ as command
 from gpt2_tuning import cli, flags, paths
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -75,8 +76,20 @@ def inline(page):
     return re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL))
 
 
+def as_script(words):
+    """Our installed command as the script that it is the same as; another one as it stands."""
+    if words[0] != paths.PROGRAM:
+        return words
+    if words[1] in command.COMMANDS:
+        return ["python", "-m", f"gpt2_tuning.commands.{words[1]}", *words[2:]]
+    return ["python", f"{words[2]}_tuning/{paths.SCRIPTS[words[1]]}", *words[3:]]
+
+
 COMMANDS = [
-    words for text in TEXTS.values() for block in blocks(text, "sh") for words in commands(block)
+    as_script(words)
+    for text in TEXTS.values()
+    for block in blocks(text, "sh")
+    for words in commands(block)
 ]
 SCRIPTS = [words for words in COMMANDS if words[0] == "python"]
 LINES = {" ".join(words): words for words in SCRIPTS}
@@ -151,7 +164,9 @@ def test_the_flags_of_a_command_exist(words):
     module, flags = module_and_flags(words)
     if "--" in flags:  # launch: what follows is a command of its own
         split = flags.index("--")
-        test_the_flags_of_a_command_exist(["python", *flags[split + 1 :]])
+        launched = flags[split + 1 :]
+        ours = launched[0] == paths.PROGRAM
+        test_the_flags_of_a_command_exist(as_script(launched) if ours else ["python", *launched])
         flags = flags[:split]
     cli.parse_options(module.Options, flags)
 
@@ -166,12 +181,12 @@ def test_flags_named_in_the_text_exist(page):
         for name in ("prep_dataset", "train", "test")
     ]
     scripts += [
-        importlib.import_module(f"gpt2_tuning.commands.{name}")
-        for name in ("certify", "launch", "plan")
+        importlib.import_module(f"gpt2_tuning.commands.{name}") for name in command.COMMANDS
     ]
     known = {name for script in scripts for name in script.Options.__dataclass_fields__}
-    named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z0-9_]+)", code)}
-    assert {flags.flag_name(name) for name in named} - known - {"help"} == set()
+    named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z0-9_-]+)", code)}
+    own = {flags.flag_name(flag) for flag in (*flags.HELP, command.VERSION, command.COMPLETION)}
+    assert {flags.flag_name(name) for name in named} - known - own == set()
 
 
 def test_other_commands_are_known():

@@ -1,55 +1,10 @@
-"""Prepares a data set of single texts with a class each: rows in, TFRecords out.
+"""`gpt2-tuning prepare classification` as a script of a checkout."""
 
-python classification_tuning/prep_dataset.py
-python classification_tuning/prep_dataset.py --train_file rows.csv --label_column topic
-"""
-
-import dataclasses
 import sys
-from collections.abc import Sequence
 
-from gpt2_tuning import cli, paths
-from gpt2_tuning.options.preparation import PrepareOptions
+from gpt2_tuning.tasks.classification.prepare import Options, main
 
-TASK = "classification"
-DEFAULT_DATASET = "dair-ai/emotion"
-SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(PrepareOptions):
-    """Prepare texts for classification: by default dair-ai/emotion from the Hugging Face Hub."""
-
-    seq_len: int = 128
-    """Longest example, in tokens: longer ones are cut. At most 1024."""
-    text_column: str = "text"
-    """Column that holds the text."""
-    label_column: str = "label"
-    """Column that holds the class, as a name or an integer."""
-
-
-def prepare(options: Options) -> None:
-    """Reads, tokenises and writes the data set, then says what was found."""
-    from gpt2_tuning.data.examples import text_example
-    from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
-    from gpt2_tuning.data.sources import load_source
-
-    checked_output_dir(TASK, options)
-    source = load_source(
-        options,
-        default_dataset=DEFAULT_DATASET,
-        sample_file=SAMPLE_FILE,
-        text_columns=[options.text_column],
-        label_column=options.label_column,
-    )
-    columns = [options.text_column]
-    prepare_labelled(TASK, options, source, columns, options.label_column, text_example)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script and returns its exit code."""
-    return cli.run(Options, prepare, argv, tensorflow=False)
-
+__all__ = ["Options", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

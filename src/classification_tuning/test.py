@@ -1,42 +1,10 @@
-"""Tries a tuned classifier: `python classification_tuning/test.py --text "i feel great"`."""
+"""`gpt2-tuning test classification` as a script of a checkout."""
 
-import dataclasses
 import sys
-from collections.abc import Sequence
 
-import tyro
+from gpt2_tuning.tasks.classification.test import Options, main
 
-from gpt2_tuning import cli
-from gpt2_tuning.options.testing import LabelOptions
-
-TASK = "classification"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(LabelOptions):
-    """Labels texts with a tuned classifier, or scores it on its test split."""
-
-    text: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A text to label; may be given several times."""
-    text_column: str = "text"
-    """Column of --input that holds the text."""
-
-    def texts(self) -> dict[str, tuple[str, ...]]:
-        """What is to be labelled."""
-        return {"text": self.text}
-
-
-def test(options: Options) -> None:
-    """Rebuilds the run's model and does what the flags ask for."""
-    from gpt2_tuning.training.classifier import try_classifier
-
-    try_classifier(options, TASK, columns=[options.text_column])
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
-    return cli.run(Options, test, argv)
-
+__all__ = ["Options", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,42 +1,10 @@
-"""Tunes a GPT-2 to classify texts: `python classification_tuning/train.py --model_size 124M`.
+"""`gpt2-tuning train classification` as a script of a checkout."""
 
-Full tuning is the default here: a classifier of short texts learns more from it than from LoRA,
-and costs little. `--lora_rank 8` tunes adapters and the head instead.
-"""
-
-import dataclasses
 import sys
-from collections.abc import Sequence
 
-from gpt2_tuning import cli
-from gpt2_tuning.options.training import ClassifierOptions
+from gpt2_tuning.tasks.classification.train import Options, main
 
-TASK = "classification"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(ClassifierOptions):
-    """Tunes a GPT-2 on texts and their labels, as prepared by prep_dataset.py."""
-
-    lora_rank: int = 0
-    """Rank of the LoRA update; 0 tunes every weight."""
-    epochs: int = 4
-    """Passes over the training rows."""
-    batch_size: int = 16
-    """Examples in one update, over all devices."""
-
-
-def train(options: Options) -> None:
-    """Trains on the train split, keeps what does best on validation, and reports."""
-    from gpt2_tuning.training.classifier import train_classifier
-
-    train_classifier(options, TASK, title="Text classifier", example='--text "..."')
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
-    return cli.run(Options, train, argv)
-
+__all__ = ["Options", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,74 +1,10 @@
-"""Prepares a data set of pairs of texts with a class each: rows in, TFRecords out.
+"""`gpt2-tuning prepare entailment` as a script of a checkout."""
 
-python entailment_tuning/prep_dataset.py
-python entailment_tuning/prep_dataset.py --dataset_config mrpc
-python entailment_tuning/prep_dataset.py --train_file pairs.tsv --premise_column sentence1
-"""
-
-import dataclasses
 import sys
-from collections.abc import Sequence
 
-from gpt2_tuning import cli, paths
-from gpt2_tuning.data import glue
-from gpt2_tuning.options.preparation import PrepareOptions
+from gpt2_tuning.tasks.entailment.prepare import Options, main
 
-TASK = "entailment"
-DEFAULT_CONFIG = "rte"
-COLUMNS = ("premise", "hypothesis")
-SAMPLE_FILE = paths.ASSETS / "entailment_sample.jsonl"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(PrepareOptions):
-    """Prepare pairs of texts: by default GLUE's RTE from the Hugging Face Hub."""
-
-    dataset_config: str | None = None
-    """Configuration on the Hub. Of nyu-mll/glue: rte (default), mrpc, qnli, qqp, wnli or mnli."""
-    seq_len: int = 384
-    """Longest pair, in tokens: the longer text of longer pairs is cut. At most 1024."""
-    premise_column: str | None = None
-    """Column that holds the first text. Default: that of the GLUE task, else premise."""
-    hypothesis_column: str | None = None
-    """Column that holds the second text. Default: that of the GLUE task, else hypothesis."""
-    label_column: str = "label"
-    """Column that holds the class, as a name or an integer; -1 is no class."""
-
-
-def prepare(options: Options) -> None:
-    """Reads, tokenises and writes the data set, then says what was found."""
-    from gpt2_tuning.data.examples import pair_example
-    from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
-    from gpt2_tuning.data.sources import open_rows, read_source
-
-    checked_output_dir(TASK, options, shortest=3)  # a token, the separator, a token
-    defaults, split_names = COLUMNS, None
-    if not options.train_file and options.dataset in (None, glue.HUB_NAME):
-        config = options.dataset_config or DEFAULT_CONFIG
-        options = dataclasses.replace(options, dataset_config=config)
-        task = glue.pair_task(config)
-        defaults, split_names = task.text_columns, task.split_names
-    premise = options.premise_column or defaults[0]
-    hypothesis = options.hypothesis_column or defaults[1]
-    options = dataclasses.replace(options, premise_column=premise, hypothesis_column=hypothesis)
-
-    opened = open_rows(options, glue.HUB_NAME, SAMPLE_FILE, split_names)
-    source = read_source(
-        opened,
-        options,
-        [premise, hypothesis],
-        options.label_column,
-        group_columns=[premise],  # a premise that trained must not come back to validate
-        signed_labels=False,
-    )
-    columns = [premise, hypothesis]
-    prepare_labelled(TASK, options, source, columns, options.label_column, pair_example)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script and returns its exit code."""
-    return cli.run(Options, prepare, argv, tensorflow=False)
-
+__all__ = ["Options", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

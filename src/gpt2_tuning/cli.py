@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import tyro
 
-from gpt2_tuning import compiled_cache, interrupts, needs
+from gpt2_tuning import compiled_cache, interrupts, needs, paths
 from gpt2_tuning.config_file import in_config
 from gpt2_tuning.errors import UserError, is_out_of_memory
 from gpt2_tuning.flags import HELP, Form, Given, forms_of, on_the_line
@@ -42,19 +42,22 @@ def run(
     options_class: type[OptionsT],
     action: Callable[[OptionsT], int | None],
     argv: Sequence[str] | None = None,
+    program: str | None = None,
     tensorflow: bool = True,
 ) -> int:
     """Reads the flags, runs `action(options)` and returns the process's exit code.
 
     That is 0, or what the action returned. TensorFlow is imported, quietly, before the action,
-    unless the action does not need it, and set to keep what it compiles.
+    unless the action does not need it, and set to keep what it compiles. `program` is what
+    `--help` calls what is run; without it that is the script's name.
 
     A UserError, too little memory, or an operating-system error such as a full disk, becomes one
     line on standard error and exit code 2; Ctrl-C becomes 130 and SIGTERM 143. Any other exception
     is a defect and keeps its traceback.
     """
     try:
-        options = checked_options(options_class, sys.argv[1:] if argv is None else argv)
+        argv = sys.argv[1:] if argv is None else argv
+        options = checked_options(options_class, argv, program)
         with contextlib.ExitStack() as stack:
             if tensorflow:
                 without_triton()  # part of what the cache goes by
@@ -63,8 +66,7 @@ def run(
             stack.enter_context(interrupts.terminable())
             return action(options) or 0
     except (UserError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return USAGE_ERROR
+        return refused(error)
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return stop.code if isinstance(stop, interrupts.Stopped) else INTERRUPTED
@@ -75,17 +77,27 @@ def run(
         return USAGE_ERROR
 
 
-def checked_options(options_class: type[OptionsT], argv: Sequence[str]) -> OptionsT:
+def refused(error: Exception) -> int:
+    """Says in one line what is a user's to mend; returns the exit code."""
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    return USAGE_ERROR
+
+
+def checked_options(
+    options_class: type[OptionsT], argv: Sequence[str], program: str | None = None
+) -> OptionsT:
     """What `parse_options` gives, once all values are in range and no flag is without effect.
 
     Raises:
         UserError: one is not.
     """
-    options, given = read_flags(options_class, argv)
+    options, given = read_flags(options_class, argv, program)
     options, notes = needs.with_implied(options, given)
     if isinstance(options, Checked):
         options.check()
     needs.check_effect(options, given)
+    if note := paths.note_on_places(options):
+        notes.append(note)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return options
@@ -101,14 +113,16 @@ def parse_options(options_class: type[OptionsT], argv: Sequence[str]) -> Options
     return options
 
 
-def read_flags(options_class: type[OptionsT], argv: Sequence[str]) -> tuple[OptionsT, list[Given]]:
+def read_flags(
+    options_class: type[OptionsT], argv: Sequence[str], program: str | None = None
+) -> tuple[OptionsT, list[Given]]:
     """An instance of the dataclass, and the flags that were given, on the line or in `--config`.
 
     Raises:
         UserError: a name or a value is wrong. `--help` prints and raises SystemExit(0).
     """
     if any(argument in HELP for argument in argv):
-        tyro.cli(options_class, args=HELP[:1], use_underscores=True)
+        tyro.cli(options_class, prog=program, args=HELP[:1], use_underscores=True)
     forms = forms_of(options_class)
     found = on_the_line(argv, forms)
     named = {flag.name: flag for flag in found}

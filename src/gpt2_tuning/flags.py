@@ -215,13 +215,13 @@ def check_form(flag: Given, form: Form) -> None:
         )
 
 
-def advice(name: str, known: Iterable[str], dashes: str = "") -> str:
+def advice(name: str, known: Iterable[str], dashes: str = "", cutoff: float = 0.75) -> str:
     """Which options may be meant by a name that is none, as a question; empty if none comes near.
 
-    `lr` is `: did you mean learning_rate?`.
+    `lr` is `: did you mean learning_rate?`. `cutoff` is how alike others must be, from 0 to 1.
     """
     meant = [option for option in ALIASES.get(name, ()) if option in set(known)]
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.75)
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=cutoff)
     part = [option for option in known if name in option.split("_")]
     found = meant or near or part[:3]
     return f": did you mean {' or '.join(dashes + option for option in found)}?" if found else ""

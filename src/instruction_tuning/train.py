@@ -1,35 +1,10 @@
-"""Tunes a GPT-2 to follow instructions: `python instruction_tuning/train.py --model_size 124M`.
+"""`gpt2-tuning train instruction` as a script of a checkout."""
 
-LoRA is the default: a pretrained GPT-2 knows the language, and adapters teach it the form.
-`--lora_rank 0` tunes every weight.
-"""
-
-import dataclasses
 import sys
-from collections.abc import Sequence
 
-from gpt2_tuning import cli
-from gpt2_tuning.options.training import LanguageModelOptions
+from gpt2_tuning.tasks.instruction.train import Options, main
 
-TASK = "instruction"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(LanguageModelOptions):
-    """Tunes a GPT-2 on instructions and their responses, as prepared by prep_dataset.py."""
-
-
-def train(options: Options) -> None:
-    """Trains on the train split, keeps what does best on validation, and reports."""
-    from gpt2_tuning.training.language_model import train_language_model
-
-    train_language_model(options, TASK, title="Instruction follower", example='--prompt "..."')
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
-    return cli.run(Options, train, argv)
-
+__all__ = ["Options", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

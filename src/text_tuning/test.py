@@ -1,46 +1,10 @@
-"""Lets a tuned model write on: `python text_tuning/test.py --prompt "The harbour was"`."""
+"""`gpt2-tuning test text` as a script of a checkout."""
 
-import dataclasses
 import sys
-from collections.abc import Sequence
-from typing import ClassVar
 
-from gpt2_tuning import cli
-from gpt2_tuning.needs import Needs
-from gpt2_tuning.options import effects
-from gpt2_tuning.options.testing import GenerationOptions
+from gpt2_tuning.tasks.text.test import Options, main
 
-TASK = "text"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(GenerationOptions):
-    """Continues texts with a tuned model, or scores it on its test split."""
-
-    NEEDS: ClassVar[Needs] = effects.CONTINUATION
-
-    prompt_column: str = "prompt"
-    """Column of --input that holds the beginning of a text."""
-
-    @property
-    def writes(self) -> bool:
-        """Whether anything is generated; scoring plain text does not."""
-        return bool(self.prompt or self.input or self.interactive)
-
-
-def test(options: Options) -> None:
-    """Rebuilds the run's model and does what the flags ask for."""
-    from gpt2_tuning.inference.answering import InputColumns
-    from gpt2_tuning.training.language_model import try_language_model
-
-    examples = [(prompt,) for prompt in options.prompt]
-    try_language_model(options, TASK, examples, InputColumns((options.prompt_column,)))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
-    return cli.run(Options, test, argv)
-
+__all__ = ["Options", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,40 +1,10 @@
-"""Tunes a GPT-2 on plain text: `python text_tuning/train.py --model_size 124M`.
+"""`gpt2-tuning train text` as a script of a checkout."""
 
-This is how a base learns a domain before it is instructed: every token is learnt, and every weight
-is tuned unless `--lora_rank` says otherwise.
-"""
-
-import dataclasses
 import sys
-from collections.abc import Sequence
 
-from gpt2_tuning import cli
-from gpt2_tuning.options.training import LanguageModelOptions
+from gpt2_tuning.tasks.text.train import Options, main
 
-TASK = "text"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(LanguageModelOptions):
-    """Tunes a GPT-2 on plain text, as prepared by prep_dataset.py."""
-
-    lora_rank: int = 0
-    """Rank of the LoRA update; 0 tunes every weight."""
-
-
-def train(options: Options) -> None:
-    """Trains on the train split, keeps what does best on validation, and reports."""
-    from gpt2_tuning.training.language_model import train_language_model
-
-    train_language_model(
-        options, TASK, title="Language model of a domain", example='--prompt "..."'
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
-    return cli.run(Options, train, argv)
-
+__all__ = ["Options", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,6 +8,7 @@ import yaml
 from prepared_sets import ROWS, header
 
 from gpt2_tuning.options.training import ClassifierOptions
+from gpt2_tuning.runs import tuned_model
 from gpt2_tuning.training import precision, run, run_directory
 
 METADATA = header(splits={name: {"files": []} for name in ROWS})
@@ -123,7 +124,7 @@ def test_a_run_is_tested_with_the_products_of_its_training(tmp_path, settings, r
     (tmp_path / "options.yaml").write_text(settings)
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     try:
-        precision.round_as_in_training(tmp_path)
+        tuned_model.round_as_in_training(tmp_path)
         assert tf.config.experimental.tensor_float_32_execution_enabled() == rounded
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)

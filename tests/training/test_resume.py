@@ -28,7 +28,8 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
 from gpt2_tuning.options.training import ClassifierOptions, LanguageModelOptions, TrainOptions
-from gpt2_tuning.training import checkpoint, finishing, loss_scale, run_directory, run_files
+from gpt2_tuning.runs import run_files
+from gpt2_tuning.training import checkpoint, finishing, loss_scale, run_directory
 from gpt2_tuning.training import tuner as loop
 
 METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {})

@@ -14,7 +14,8 @@ from prepared_sets import ROWS, header
 from gpt2_tuning import paths
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.training import ClassifierOptions
-from gpt2_tuning.training import run_directory, run_files
+from gpt2_tuning.runs import run_files
+from gpt2_tuning.training import run_directory
 
 METADATA = header(splits={name: {"files": []} for name in ROWS})
 OLD = {

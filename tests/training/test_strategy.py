@@ -6,8 +6,8 @@ import pytest
 from script_runs import refused
 
 from classification_tuning import train
+from gpt2_tuning.cluster import VARIABLE, Cluster, is_chief
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training.cluster import VARIABLE, Cluster, is_chief
 from gpt2_tuning.training.strategy import make_strategy
 
 ADDRESSES = ["10.0.0.1:2222", "10.0.0.2:2222"]

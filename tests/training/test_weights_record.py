@@ -9,7 +9,8 @@ from lora_models import SMALL, small_model, unchanged, values
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.options.training import TrainOptions
-from gpt2_tuning.training.base_model import keep_random_base, load_tuned, save_tuned
+from gpt2_tuning.runs.tuned_model import load_tuned, save_tuned
+from gpt2_tuning.training.base_model import keep_random_base
 
 NAMES = ["no", "maybe", "yes"]
 LORA = {"rank": 2, "alpha": 4}

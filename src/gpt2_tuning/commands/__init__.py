@@ -1,1 +1,1 @@
-"""Commands of the library itself: `python -m gpt2_tuning.commands.<name>`."""
+"""What belongs to no task: `gpt2-tuning <name>`, or `python -m gpt2_tuning.commands.<name>`."""

@@ -1,6 +1,6 @@
 """Certifies that however a batch is spread over devices, processes and time, training is the same.
 
-    python -m gpt2_tuning.commands.certify
+    gpt2-tuning certify
 
 The same global batches are trained on one device, on logical devices, by several processes, with
 gradient accumulation and packed into fewer rows; the weights they end with must agree.
@@ -30,6 +30,8 @@ MOVED = 10
 """Training must move some weight by this many times the bound, or agreement means nothing."""
 WIDTH = 125
 """Characters that the table needs."""
+RUN = ("-m", "gpt2_tuning.commands.certify_run")
+"""What Python runs for a layout."""
 AT_ONCE = 2
 """Layouts that are trained at the same time."""
 FIGURES = {"train", "evaluate", "moved", "spread"}
@@ -83,9 +85,9 @@ class Agreement:
         return [fault for fault, present in found.items() if present]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns its exit code: 1 when something disagrees."""
-    return cli.run(Options, certify, argv, tensorflow=False)
+    return cli.run(Options, certify, argv, program, tensorflow=False)
 
 
 def certify(options: Options) -> int:
@@ -139,11 +141,10 @@ def run_layout(options: Options, output: Path, flags: list[str]) -> None:
         UserError: it failed.
     """
     output.mkdir()
-    module = ["-m", "gpt2_tuning.commands.certify_run"]
-    if "multi_worker" in flags:
-        module = ["-m", "gpt2_tuning.commands.launch", "--workers", "2", "--", *module]
+    workers = ("-m", "gpt2_tuning.commands.launch", "--workers", "2", "--")
+    program = [*(workers if "multi_worker" in flags else ()), *RUN]
     wanted = ["--tasks", *options.tasks, "--kinds", *options.kinds]
-    command = [sys.executable, *module, "--output", str(output), *flags, *wanted]
+    command = [sys.executable, *program, "--output", str(output), *flags, *wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr)

@@ -47,14 +47,6 @@ WORD = 50_000
 """Ids below this are drawn at random."""
 
 
-class LocalMeans(StepFunctions):
-    """The usual mistake: means of each part are averaged, however much each part has to say."""
-
-    def _part(self, batch, total_weight):
-        parts = self.strategy.num_replicas_in_sync * self.accumulation
-        return super()._part(batch, parts * tf.maximum(tf.reduce_sum(batch[2]), 1.0))
-
-
 def batches_of(task: str, packed: bool = False) -> list[Batch]:
     """Rows of very different length and number of supervised tokens, the same in every process.
 

@@ -5,7 +5,6 @@
 
 import dataclasses
 import functools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,6 @@ from gpt2_tuning import cli
 
 Task = Literal["classification", "entailment", "instruction"]
 Kind = Literal["lora", "full"]
-
-BROKEN = "GPT2_TUNING_CERTIFY_LOCAL_MEANS"
-"""Set, each replica and micro-batch divides by its own weight: the certificate must then fail."""
 
 MAX_GRAD_NORM = 0.2
 """Below the norm of every gradient here, so that every step is clipped; and low, so that a gradient
@@ -48,22 +44,22 @@ def train(options: Options) -> None:
     """Trains every case and writes a file for each."""
     import tensorflow as tf
 
+    from gpt2_tuning.cluster import Cluster
     from gpt2_tuning.commands import certify_case
-    from gpt2_tuning.training.cluster import Cluster
+    from gpt2_tuning.training import steps
     from gpt2_tuning.training.strategy import make_strategy, wait_for_all
 
     # The bound is for float32, which a GPU would round to TensorFloat-32.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     strategy = make_strategy(options.strategy, options.logical_devices)
     worker = Cluster.from_environment().index if options.strategy == "multi_worker" else 0
-    steps_class = certify_case.LocalMeans if BROKEN in os.environ else certify_case.StepFunctions
     for task in options.tasks:
         for kind in options.kinds:
             for accumulation in options.accumulations:
                 path = options.output / f"{task}-{kind}-{accumulation}-{worker}.safetensors"
                 batches = certify_case.batches_of(task, options.packed)
                 steps_of = functools.partial(
-                    steps_class, max_grad_norm=MAX_GRAD_NORM, accumulation=accumulation
+                    steps.StepFunctions, max_grad_norm=MAX_GRAD_NORM, accumulation=accumulation
                 )
                 certify_case.run_case(task, kind, batches, strategy, steps_of, path)
     wait_for_all(strategy)

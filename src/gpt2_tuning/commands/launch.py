@@ -1,9 +1,11 @@
 """Starts several workers of one training run on this machine, and ends them together.
 
+    gpt2-tuning launch --workers 2 -- gpt2-tuning train classification ...
     python -m gpt2_tuning.commands.launch --workers 2 -- classification_tuning/train.py ...
 
-What follows `--` is run by Python once a worker, with a TF_CONFIG that names all of them. The
-chief, worker 0, speaks through this command; the others write to log files.
+What follows `--`, our own command or a script for Python, is run once a worker, with a TF_CONFIG
+that names all of them. The chief, worker 0, speaks through this command; the others write to log
+files.
 """
 
 import ctypes
@@ -22,9 +24,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gpt2_tuning import cli, flags
+from gpt2_tuning.cluster import VARIABLE, Cluster
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.ranges import require
-from gpt2_tuning.training.cluster import VARIABLE, Cluster
+from gpt2_tuning.paths import PROGRAM
 
 POLL_SECONDS = 0.1
 FAILED = 1
@@ -32,12 +35,12 @@ STOPPED = (signal.SIGINT, signal.SIGTERM)
 LEAVING_SECONDS = 20.0
 """Workers leave together: once one has ended, the others follow it or wait for it in vain."""
 DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
-USAGE = "launch --workers 2 -- classification_tuning/train.py ..."
+USAGE = "launch --workers 2 -- gpt2-tuning train TASK ..."
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Starts workers of one training run on this machine: launch [flags] -- SCRIPT [its flags]."""
+    """Starts workers of one training run on this machine: launch [flags] -- COMMAND [its flags]."""
 
     workers: int = 2
     """How many processes take part."""
@@ -54,14 +57,14 @@ class Options:
         require(self.grace >= 0, "grace", "0 or more", self)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns its exit code: 0 when all workers succeeded."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--" not in argv and not {*flags.HELP} & {*argv}:
         argv = ["--"]  # which says how it is used
     split = argv.index("--") if "--" in argv else len(argv)
     action = functools.partial(launch, command=argv[split + 1 :])
-    return cli.run(Options, action, argv[:split], tensorflow=False)
+    return cli.run(Options, action, argv[:split], program, tensorflow=False)
 
 
 def launch(options: Options, command: Sequence[str]) -> int:
@@ -74,6 +77,8 @@ def launch(options: Options, command: Sequence[str]) -> int:
         raise UserError("launch ends its workers as a group, which Windows has not: use Linux")
     if not command:
         raise UserError(f"nothing to launch: {USAGE}")
+    if command[0] == PROGRAM:
+        command = ["-m", "gpt2_tuning", *command[1:]]
     if not command[0].startswith("-") and not Path(command[0]).is_file():
         raise UserError(f"no script {command[0]}: {USAGE}")
     if not any(part.split("=")[0] == "--strategy" for part in command):

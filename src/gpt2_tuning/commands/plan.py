@@ -1,6 +1,6 @@
 """Says what fits into a device's memory, before anything is tried.
 
-python -m gpt2_tuning.commands.plan --model_size 355M --card T4
+gpt2-tuning plan --model_size 355M --card T4
 """
 
 import dataclasses
@@ -193,9 +193,9 @@ def as_table(title: str, shown: "Mapping[str, Memory]") -> Table:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns the exit code."""
-    return cli.run(Options, plan, argv)
+    return cli.run(Options, plan, argv, program)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.files import Tree, foreign_entry
+from gpt2_tuning.paths import step_command
 
 METADATA_FILE = "metadata.json"
 SCHEMA_VERSION = 1
@@ -61,7 +62,7 @@ def read_metadata(directory: Path, task: str) -> Metadata:
     remedy = prepare_command(task)
     if directory.is_file():
         raise UserError(
-            f"{directory} is a file, not a prepared data set: `python {task}_tuning/prep_dataset.py"
+            f"{directory} is a file, not a prepared data set: `{step_command('prepare', task)}"
             f" --train_file {directory}` makes one of it"
         )
     if not directory.is_dir():
@@ -134,9 +135,9 @@ def names_own_files(split: object) -> bool:
 
 def train_command(content: Mapping[str, Any], directory: Path) -> str:
     """What trains on a data set, by the content of its metadata.json."""
-    return f"`python {content['task']}_tuning/train.py --dataset_dir {directory}`"
+    return f"`{step_command('train', content['task'])} --dataset_dir {directory}`"
 
 
 def prepare_command(task: str) -> str:
     """What to do about a data set that cannot be used."""
-    return f"prepare it with `python {task}_tuning/prep_dataset.py`"
+    return f"prepare it with `{step_command('prepare', task)}`"

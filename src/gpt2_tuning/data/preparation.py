@@ -92,7 +92,7 @@ def prepare_source(
     cut = any(not origin.startswith("given") for origin in source.origins.values())
     if options.seed and not cut and options.limit is None:
         print("note: --seed has no effect: the data set has every split, so nothing is drawn")
-    print(f"{output_dir} is ready. Next: python {task}_tuning/train.py", end="")
+    print(f"{output_dir} is ready. Next: {paths.step_command('train', task)}", end="")
     print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
     return metadata
 

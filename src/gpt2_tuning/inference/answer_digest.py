@@ -10,9 +10,9 @@ from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of
 from gpt2_tuning.options.testing import TestOptions
-from gpt2_tuning.training.run_directory import read_settings
-from gpt2_tuning.training.run_files import ADAPTER, BASE, MODEL, OPTIONS_FILE
-from gpt2_tuning.training.weights_record import RECORD_FILE
+from gpt2_tuning.runs.finished_run import read_settings
+from gpt2_tuning.runs.run_files import ADAPTER, BASE, MODEL, OPTIONS_FILE
+from gpt2_tuning.runs.weights_record import RECORD_FILE
 
 
 def answer_digest(options: TestOptions, source: Path, run_dir: Path) -> str:

@@ -13,13 +13,15 @@ class DatasetOptions:
     """Flags that every prep_dataset.py shares; `train_file` and its like are each task's own."""
 
     NEEDS: ClassVar[Needs] = effects.PREPARE
+    PLACES: ClassVar[tuple[str, ...]] = ("output_dir",)
 
     dataset: str | None = None
     """Name on the Hugging Face Hub, or `sample` for the small synthetic set in the package."""
     dataset_config: str | None = None
     """Configuration of a data set on the Hub that has several."""
     output_dir: Path | None = None
-    """Where the prepared data goes. Default: tfrecords/<task> at the repository's top."""
+    """Where the prepared data goes. Default: tfrecords/<task> at the repository's top, or
+    else in the working directory."""
     seq_len: int = 1024
     """Longest example, in tokens: longer ones are cut. At most 1024."""
     seed: int = 0

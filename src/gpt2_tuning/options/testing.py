@@ -26,6 +26,8 @@ what to do beside them. Run and input count by their content."""
 class TestOptions:
     """Flags that every test.py shares."""
 
+    PLACES: ClassVar[tuple[str, ...]] = ("run_dir",)
+
     run_dir: Path | None = None
     """A finished run. Default: the newest one of the task."""
     dataset_dir: Path | None = None

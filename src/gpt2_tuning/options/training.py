@@ -5,12 +5,12 @@ import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import LORA_TARGETS, config_of_size
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import SEEDS, require
-from gpt2_tuning.training.cluster import Cluster
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -21,9 +21,11 @@ class TrainOptions:
 
     CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "buckets"
     NEEDS: ClassVar[Needs] = effects.TRAIN
+    PLACES: ClassVar[tuple[str, ...]] = ("dataset_dir", "output_dir")
 
     dataset_dir: Path | None = None
-    """Prepared data. Default: tfrecords/<task> at the repository's top."""
+    """Prepared data. Default: tfrecords/<task> at the repository's top, or else in the working
+    directory."""
     output_dir: Path | None = None
     """The run directory. Default: experiments/runs/<task>/<size>-<date and time>."""
     model_size: str = "124M"

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from gpt2_tuning.training.run_files import BOARD, EVENTS_NAME, RESULT, TRAIN, VALIDATION
+from gpt2_tuning.runs.run_files import BOARD, EVENTS_NAME, RESULT, TRAIN, VALIDATION
 
 
 class Board:

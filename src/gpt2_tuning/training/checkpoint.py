@@ -28,8 +28,8 @@ from gpt2_tuning.files import (
     sync,
     write_text,
 )
+from gpt2_tuning.runs.run_files import BEST_NAME, CHECKPOINT_NAME, refuse_link
 from gpt2_tuning.training.progress import Progress
-from gpt2_tuning.training.run_files import BEST_NAME, CHECKPOINT_NAME, refuse_link
 from gpt2_tuning.training.variables import load_variables, save_variables
 
 KEPT = 2

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from gpt2_tuning.training import checkpoint, run_directory, run_files
+from gpt2_tuning.runs import run_files
+from gpt2_tuning.training import checkpoint, run_directory
 from gpt2_tuning.training.board import log_result
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.tuner import Tuner

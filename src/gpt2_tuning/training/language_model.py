@@ -1,52 +1,26 @@
 """A language model's whole run: trained, saved, scored. Instructions and plain text share it."""
 
 import math
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
-from gpt2_tuning import extras, paths
+from gpt2_tuning import paths
 from gpt2_tuning.baselines import frequency_figures, learnt_token_counts
+from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.metadata import Metadata, read_metadata
-from gpt2_tuning.data.prompts import Template
-from gpt2_tuning.data.tfrecords import Records, read_records
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import write_text
-from gpt2_tuning.inference import responding
-from gpt2_tuning.inference.answering import (
-    Fields,
-    InputColumns,
-    asked,
-    file_to_answer,
-    readable,
-)
-from gpt2_tuning.inference.responding import Responder
 from gpt2_tuning.markdown import table
-from gpt2_tuning.metrics import scores_as_json, shown_interval
+from gpt2_tuning.metrics import scores_as_json
 from gpt2_tuning.models.language_model import LanguageModel
-from gpt2_tuning.options.testing import GenerationOptions
 from gpt2_tuning.options.training import LanguageModelOptions
-from gpt2_tuning.text_metrics import mean_interval, rouge_l
-from gpt2_tuning.training import base_model, run_directory
-from gpt2_tuning.training.cluster import is_chief
-from gpt2_tuning.training.finished_run import metadata_of_run
-from gpt2_tuning.training.layout import evaluation_batches, language_model_batches
-from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores
+from gpt2_tuning.runs import tuned_model
+from gpt2_tuning.training.layout import language_model_batches
+from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.objective import NextTokens
-from gpt2_tuning.training.precision import round_as_in_training
 from gpt2_tuning.training.run import card_of, set_up, tuned
 from gpt2_tuning.training.samples import sample_responses
-from gpt2_tuning.training.steps import StepFunctions, evaluate
-from gpt2_tuning.training.strategy import lost_workers_reported, make_strategy, wait_for_all
+from gpt2_tuning.training.strategy import lost_workers_reported, wait_for_all
 from gpt2_tuning.training.tuner import Tuner
-
-ROUGE_ROWS = 50
-"""Responses that --evaluate compares with the data's, unless --rouge_rows says otherwise."""
 
 
 @lost_workers_reported()
@@ -86,7 +60,7 @@ def report(
     """Saves what was tuned, and writes what it comes to on the validation split and its card."""
     model, run_dir, scores = tuner.model, tuner.run_dir, language_model_scores(means)
     assert isinstance(model, LanguageModel)
-    base_model.save_tuned(model, run_dir)
+    tuned_model.save_tuned(model, run_dir)
     train, validation = (
         learnt_token_counts(source.records) for source in (tuner.train, tuner.validation)
     )
@@ -100,152 +74,7 @@ def report(
     tuner.samples["responses"] = sample_responses(model, tuner.validation.records, metadata)
     print_scores("\nvalidation", scores, baseline)
     print(f"run: {run_dir}\nreport: {run_dir / CARD_FILE}")
-    print(f"next: python {metadata.task}_tuning/test.py --run_dir {run_dir} {example}")
-
-
-def try_language_model(
-    options: GenerationOptions, task: str, examples: Sequence[Fields], columns: InputColumns
-) -> None:
-    """Rebuilds a run's model and does what the flags of a test.py ask for.
-
-    Whatever is wrong with the flags, the texts or the files is found out before the model is made,
-    but for the length of a prompt.
-
-    Args:
-        options: the flags.
-        task: the task the run must be of.
-        examples: what `--prompt` and its companions give.
-        columns: those of --input that hold what an example has.
-
-    Raises:
-        UserError: the run, its data, a prompt or the input cannot be used.
-    """
-    run_dir = options.run_dir or run_directory.newest_run(task)
-    metadata = metadata_of_run(run_dir, task)
-    round_as_in_training(run_dir)
-    examples = [readable(fields, "--prompt") for fields in examples]
-    records = None
-    if options.evaluate:
-        records = run_directory.split_of_run(run_dir, metadata, "test", options.dataset_dir)
-    added = (responding.ADDED, responding.BATCHES_AT_ONCE)
-    with file_to_answer(options, run_dir, metadata, columns, *added) as file:
-        strategy = make_strategy(options.strategy)
-        with strategy.scope():
-            model = base_model.load_tuned(LanguageModel, run_dir)
-            base = base_of(model, run_dir) if options.compare_base else None
-        template = Template.from_metadata(metadata.template) if metadata.template else None
-        responder = responding.Responder(model, template, options)
-        if base is not None:
-            responding.print_compared(responder, base, examples)
-        elif examples:
-            responding.print_responses(responder, examples)
-        if file:
-            responder.answer_file(file)
-    if records is not None:
-        train_counts = train_token_counts(run_dir, metadata, options.dataset_dir)
-        evaluate_run(responder, records, train_counts, run_dir, strategy, metadata.seq_len)
-    if options.interactive:
-        for fields in asked(columns):
-            responding.print_stream(responder, fields)
-
-
-def base_of(model: LanguageModel, run_dir: Path) -> LanguageModel:
-    """The model before tuning: the same one where its LoRA can be switched off.
-
-    Raises:
-        UserError: the base was random and the run, which tuned every weight, did not keep it.
-    """
-    if model.lora:
-        return model
-    settings = run_directory.read_settings(run_dir)
-    if settings["pretrained"] == "none":
-        raise UserError("--compare_base: the base was random, and a full run does not keep it")
-    return LanguageModel.from_pretrained(settings["pretrained"] or settings["model_size"])
-
-
-def train_token_counts(
-    run_dir: Path, metadata: Metadata, dataset_dir: Path | None
-) -> np.ndarray | None:
-    """What the run learnt, for the unigram model; None, which is said, where it is gone by now."""
-    try:
-        records = run_directory.split_of_run(run_dir, metadata, "train", dataset_dir)
-    except UserError as error:
-        print(f"note: no unigram model to compare with: {error}", file=sys.stderr)
-        return None
-    return learnt_token_counts(records)
-
-
-def evaluate_run(
-    responder: Responder,
-    records: Records,
-    train_counts: np.ndarray | None,
-    run_dir: Path,
-    strategy: tf.distribute.Strategy,
-    seq_len: int,
-) -> None:
-    """Scores the test split; prints the figures, writes test.json and adds them to the card.
-
-    Loss, perplexity and token accuracy are over every supervised token; ROUGE-L is of responses to
-    `rouge_rows(options)` examples, spread evenly over the split, whose prompt leaves room for one.
-    """
-    options, baseline = responder.options, None
-    source = evaluation_batches(records, options.batch_size, seq_len)
-    means = evaluate(StepFunctions(NextTokens(responder.model), strategy), source)
-    scores = language_model_scores(means)
-    if train_counts is not None:
-        unigram = frequency_figures(train_counts, learnt_token_counts(records))
-        baseline = language_model_scores(unigram)
-    print_scores("test", scores, baseline)
-    section = score_section(scores, baseline)
-    content: dict[str, Any] = {**scores, **({"baseline": baseline} if baseline else {})}
-    if responder.template and (count := rouge_rows(options)):
-        rouge = rouge_scores(responder, records, count)
-        content |= rouge
-        line = (
-            f"ROUGE-L of {rouge['rouge_rows']} responses, with a 95 % interval: "
-            f"{rouge['rouge_l']:.4f} ({shown_interval(*rouge['rouge_l_interval'])})"
-        )
-        print(line)
-        method = f"bootstrap over those responses, sampling_method {options.sampling_method}"
-        section += f"\n\n{line}; {method}."
-    write_text(run_dir / "test.json", scores_as_json(content))
-    report_test_scores(run_dir, section)
-
-
-def rouge_rows(options: GenerationOptions) -> int:
-    """How many responses are scored by ROUGE-L; none, and a line says so, without rouge-score."""
-    if options.rouge_rows is not None:
-        return options.rouge_rows
-    if extras.is_installed("rouge"):
-        return ROUGE_ROWS
-    print(f"note: no ROUGE-L: it needs {extras.how_to_install('rouge')}", file=sys.stderr)
-    return 0
-
-
-def rouge_scores(responder: Responder, records: Records, wanted: int) -> dict[str, Any]:
-    """ROUGE-L of the model's responses to so many rows against those of the data."""
-    options, tokenizer = responder.options, GPT2Tokenizer()
-    prompt_lengths = records.columns["prompt_length"]
-    room = responder.model.config.decoder.positions - options.max_new_tokens
-    fitting = np.flatnonzero(prompt_lengths <= room)
-    count = min(wanted, len(fitting))
-    if not count:
-        raise UserError(
-            f"no prompt of the test split leaves room for {options.max_new_tokens} tokens"
-        )
-    rows = fitting[np.linspace(0, len(fitting) - 1, count).astype(int)]
-    prompts = [records.row(row)[: prompt_lengths[row]].tolist() for row in rows]
-    references = [
-        tokenizer.decode(records.row(row)[prompt_lengths[row] :].tolist(), skip_end_of_text=True)
-        for row in rows
-    ]
-    values = rouge_l(references, responder.continue_prompts(prompts))
-    return {
-        "rouge_l": float(values.mean()),
-        "rouge_l_interval": list(mean_interval(values)),
-        "rouge_rows": count,
-        "sampling_method": options.sampling_method,
-    }
+    print(f"next: {paths.step_command('test', metadata.task)} --run_dir {run_dir} {example}")
 
 
 def language_model_scores(means: dict[str, float]) -> dict[str, float]:

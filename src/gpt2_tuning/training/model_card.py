@@ -11,6 +11,7 @@ from gpt2_tuning.files import write_bytes
 from gpt2_tuning.formats.hub import public_name
 from gpt2_tuning.markdown import escaped
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.paths import step_command
 from gpt2_tuning.plots import plot_curves
 
 CARD_FILE = "README.md"
@@ -82,7 +83,7 @@ The epoch was chosen on this very split, so the figures flatter the model a litt
 
 ## Use
 
-    python {self.metadata.task}_tuning/test.py --run_dir {run_dir.absolute()} {self.example}
+    {step_command("test", self.metadata.task)} --run_dir {run_dir.absolute()} {self.example}
 
 ## Flags
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from gpt2_tuning.memory import BYTES
 from gpt2_tuning.options.training import Precision, TrainOptions
-from gpt2_tuning.training.run_directory import begun_with, read_settings
+from gpt2_tuning.training.run_directory import begun_with
 
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)
 
@@ -62,12 +61,6 @@ def resolved(options: OptionsT) -> tuple[OptionsT, str]:
     elif not options.tensor_float_32:
         parts.append(NOT_ROUNDED)
     return options, f"precision: {options.precision}{''.join(parts)}" if parts else ""
-
-
-def round_as_in_training(run_dir: Path) -> None:
-    """Lets float32's products round their factors, or not, as they did in a finished run."""
-    rounded = read_settings(run_dir).get("tensor_float_32", True)
-    tf.config.experimental.enable_tensor_float_32_execution(bool(rounded))
 
 
 def recorded(options: TrainOptions) -> tuple[Precision, str] | None:

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
+from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training import base_model, precision, run_directory
-from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.finishing import finish
 from gpt2_tuning.training.layout import with_layout
 from gpt2_tuning.training.model_card import ModelCard, shape_of

@@ -1,4 +1,4 @@
-"""The directory of a run: what it was started with, what it left, and how to find it again."""
+"""The directory of a run: whether it may be used, how it is begun, and with which flags."""
 
 import contextlib
 import dataclasses
@@ -12,15 +12,15 @@ from typing import Any
 import yaml
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, read_metadata
-from gpt2_tuning.data.tfrecords import Records, read_records
+from gpt2_tuning.cluster import is_chief
+from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import OutOfMemory, UserError
 from gpt2_tuning.files import check_place, write_text
 from gpt2_tuning.locks import in_use
 from gpt2_tuning.options.training import TrainOptions
-from gpt2_tuning.training import run_files
-from gpt2_tuning.training.cluster import is_chief
-from gpt2_tuning.training.run_files import OPTIONS_FILE
+from gpt2_tuning.runs import run_files
+from gpt2_tuning.runs.finished_run import read_settings
+from gpt2_tuning.runs.run_files import OPTIONS_FILE
 
 NOT_REPEATED = ("resume", "overwrite", "config", "output_dir")
 """Flags that say how to start a run rather than what it is."""
@@ -256,17 +256,6 @@ def check_same_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> 
         raise UserError("the run was started on other data than --dataset_dir holds now")
 
 
-def read_settings(run_dir: Path) -> dict[str, Any]:
-    """The flags a run was started with. Raises UserError when the directory is no run."""
-    try:
-        settings = yaml.safe_load((run_dir / OPTIONS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{run_dir} is not a run: it has no readable {OPTIONS_FILE}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{run_dir / OPTIONS_FILE} holds no settings")
-    return settings
-
-
 def begun_with(options: TrainOptions, name: str) -> Any:
     """The value of a flag with which the run was begun that is resumed; None where none is found.
 
@@ -278,44 +267,3 @@ def begun_with(options: TrainOptions, name: str) -> Any:
         if (place / OPTIONS_FILE).is_file():
             return read_settings(place).get(name)
     return None
-
-
-def newest_run(task: str) -> Path:
-    """The task's run that finished last, in the default place.
-
-    Raises:
-        UserError: there is none.
-    """
-    parent = paths.run_dir(task, "")
-    places = ("*/model", "*/adapter", "*/seed-*/model", "*/seed-*/adapter")
-    finished = [path.parent for place in places for path in parent.glob(place)]
-    if not finished:
-        raise UserError(f"no finished run in {parent}: give --run_dir, or train one first")
-    return max(finished, key=lambda run: (run / OPTIONS_FILE).stat().st_mtime)
-
-
-def split_of_run(
-    run_dir: Path, metadata: Metadata, split: str, dataset_dir: Path | None
-) -> Records:
-    """A split of the very data that a run was tuned on.
-
-    Args:
-        run_dir: the run's directory.
-        metadata: the run's copy.
-        split: its name.
-        dataset_dir: where the data is now; None is where it was.
-
-    Raises:
-        UserError: the data is not there, or is not the run's.
-    """
-    settings = read_settings(run_dir)
-    directory = dataset_dir or Path(settings["dataset_dir"] or paths.dataset_dir(metadata.task))
-    found = read_metadata(directory, metadata.task)
-    if found.label_names != metadata.label_names:
-        theirs, ours = (
-            ", ".join(names or []) for names in (found.label_names, metadata.label_names)
-        )
-        raise UserError(f"{directory} has the classes {theirs}; the run was tuned on {ours}")
-    if found != metadata:
-        raise UserError(f"{directory} is not the data of this run: give --dataset_dir")
-    return read_records(directory, metadata, split)

@@ -17,7 +17,8 @@ from gpt2_tuning.files import write_text
 from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.metrics import scores_as_json, title_of
 from gpt2_tuning.options.training import ClassifierOptions
-from gpt2_tuning.training import run_directory, run_files
+from gpt2_tuning.runs import run_files
+from gpt2_tuning.training import run_directory
 from gpt2_tuning.training.checkpoint import checkpoints
 from gpt2_tuning.training.evaluation import headline_names
 from gpt2_tuning.training.finishing import disk_line

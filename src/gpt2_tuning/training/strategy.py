@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import handling
-from gpt2_tuning.training.cluster import Cluster
 from gpt2_tuning.training.gpu_checks import check_gpus, started_gpus
 
 

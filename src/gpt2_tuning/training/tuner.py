@@ -13,15 +13,16 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
+from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.batch_arrays import Batch
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.huggingface import as_float32, sha256_of_weights
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.options.training import TrainOptions
-from gpt2_tuning.training import checkpoint, out_of_memory, run_directory, run_files
+from gpt2_tuning.runs import run_files
+from gpt2_tuning.training import checkpoint, out_of_memory, run_directory
 from gpt2_tuning.training.checkpoint import Checkpoints
-from gpt2_tuning.training.cluster import is_chief
 from gpt2_tuning.training.objective import Objective
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.progress import Progress

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from gpt2_tuning.files import write_text
 from gpt2_tuning.progress_bar import ProgressBar
+from gpt2_tuning.runs.run_files import METRICS_FILE, TRAIN, VALIDATION
 from gpt2_tuning.training.board import Board
 from gpt2_tuning.training.progress import Progress as RunProgress
-from gpt2_tuning.training.run_files import METRICS_FILE, TRAIN, VALIDATION
 from gpt2_tuning.training.steps import TRAINING, means
 
 try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of, write_text
 from gpt2_tuning.formats import adapters, directory
-from gpt2_tuning.training.run_files import ADAPTER, BASE, MODEL
+from gpt2_tuning.runs.run_files import ADAPTER, BASE, MODEL
 
 RECORD_FILE = "weights.json"
 SUMMED = {

@@ -1,0 +1,90 @@
+"""A run's tuned model: written when it is done, and read back to be tried."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+from gpt2_tuning.data.metadata import METADATA_FILE
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.formats import adapters, classifier_head
+from gpt2_tuning.formats.directory import CONFIG_FILE, read_checkpoint
+from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.runs import weights_record
+from gpt2_tuning.runs.finished_run import read_settings
+from gpt2_tuning.runs.run_files import ADAPTER, ASIDE, BASE, MODEL
+
+ModelT = TypeVar("ModelT", bound=TunableModel)
+
+
+def save_tuned(model: TunableModel, run_dir: Path) -> Path:
+    """Writes what the run is for: the adapter of a LoRA run, else the whole model."""
+    part = ADAPTER if model.lora else MODEL
+    if model.lora:
+        model.save_adapter(run_dir / part)
+    else:
+        model.save_pretrained(run_dir / part)
+    weights_record.record(run_dir, part)
+    return run_dir / part
+
+
+def load_tuned(model_class: type[ModelT], run_dir: Path, **arguments: Any) -> ModelT:
+    """The model of a finished run.
+
+    Args:
+        model_class: the run's.
+        run_dir: the run's directory.
+        arguments: the model class's own, such as `label_names`.
+
+    Raises:
+        UserError: the run left no model, its files were changed or disagree, or its base cannot
+            be had.
+    """
+    label_names = arguments.get("label_names")
+    if (run_dir / MODEL).is_dir():
+        weights_record.check(run_dir)
+        if label_names is not None:
+            found = classifier_head.label_names(read_checkpoint(run_dir / MODEL))
+            check_labels(run_dir, f"{MODEL}/{CONFIG_FILE}", found, label_names)
+        return model_class.from_pretrained_silently(run_dir / MODEL, **arguments)
+    if not (run_dir / ADAPTER).is_dir():
+        older = run_dir / ASIDE
+        raise UserError(
+            f"{run_dir} holds no tuned model: did its training finish?"
+            + (f" The run that it was to overwrite is in {older}" if older.is_dir() else "")
+        )
+    weights_record.check(run_dir)
+    lora, extra = adapters.read_adapter_config(run_dir / ADAPTER)
+    if label_names is not None and extra.label_names is not None:
+        file = f"{ADAPTER}/{adapters.WEIGHTS_FILE}"
+        check_labels(run_dir, file, extra.label_names, label_names)
+    base = run_dir / BASE
+    if not base.is_dir():
+        settings = read_settings(run_dir)
+        base = settings["pretrained"] or settings["model_size"]
+    # What of the base's head is not taken does not matter: the adapter brings the run's.
+    model = model_class.from_pretrained_silently(base, lora=lora, **arguments)
+    model.load_adapter(run_dir / ADAPTER)
+    return model
+
+
+def check_labels(
+    run_dir: Path, file: str, found: Sequence[str] | None, wanted: Sequence[str]
+) -> None:
+    """Raises UserError where the classes in a run's weights are not those of its metadata.json.
+
+    Their order is that of the scores, so it counts too.
+    """
+    if list(found or []) != list(wanted):
+        theirs, ours = (", ".join(names) or "none" for names in (found or [], wanted))
+        raise UserError(
+            f"{run_dir / file} has the classes {theirs}, {run_dir / METADATA_FILE} has {ours}: "
+            "one of them is not this run's"
+        )
+
+
+def round_as_in_training(run_dir: Path) -> None:
+    """Lets float32's products round their factors, or not, as they did in a finished run."""
+    rounded = read_settings(run_dir).get("tensor_float_32", True)
+    tf.config.experimental.enable_tensor_float_32_execution(bool(rounded))

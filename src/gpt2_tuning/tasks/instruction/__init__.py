@@ -1,0 +1,1 @@
+"""Instructions, with or without a context, and the responses to them."""

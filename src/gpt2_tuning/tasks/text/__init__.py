@@ -1,0 +1,1 @@
+"""Plain text, every token of which is learnt."""

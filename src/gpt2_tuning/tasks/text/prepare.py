@@ -1,0 +1,104 @@
+"""Prepares plain text, every token of which is learnt: how a base model gets to know a domain.
+
+gpt2-tuning prepare text --train_file book.txt
+gpt2-tuning prepare text --train_file a.txt b.txt --separator '<|endoftext|>'
+gpt2-tuning prepare text --dataset user/name --text_column body
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from gpt2_tuning import cli, paths
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.needs import Needs
+from gpt2_tuning.options import effects
+from gpt2_tuning.options.preparation import DatasetOptions
+from gpt2_tuning.options.ranges import require
+
+if TYPE_CHECKING:
+    from gpt2_tuning.data.examples import Dropped, Example
+    from gpt2_tuning.data.sources import Source
+
+TASK = "text"
+SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
+SHORTEST = 3
+WRITTEN_END_ADVICE = (
+    "where it stands between documents, give --separator '<|endoftext|>'; elsewhere remove it"
+)
+"""What to do where texts hold the letters of the end of text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(DatasetOptions):
+    """Prepare plain text: files, or a column of a data set on the Hugging Face Hub."""
+
+    NEEDS: ClassVar[Needs] = effects.PREPARE_TEXT
+
+    seq_len: int = 1024
+    """Longest example, in tokens: longer documents become several. From 3 to 1024."""
+    train_file: tuple[Path, ...] = ()
+    """Text files (.txt), each one document, or files with a document a row (.jsonl, .csv ...)."""
+    validation_file: tuple[Path, ...] = ()
+    """The same for validation; without them a tenth of the training text is set aside."""
+    test_file: tuple[Path, ...] = ()
+    """The same for testing; without them a tenth of the training text is set aside."""
+    text_column: str = "text"
+    """Column that holds the documents, where there are columns."""
+    separator: str | None = None
+    """What stands between the documents of one text; \\n in it is a line break."""
+    show: int = 0
+    """Print this many prepared examples with prompt, supervised and padding tokens apart."""
+
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        require(self.show >= 0, "show", "0 or more", self)
+        if not self.dataset and not self.train_file:
+            raise UserError("give text to prepare: --train_file FILE.txt, or --dataset NAME")
+
+
+def prepare(options: Options) -> None:
+    """Reads, tokenises and writes the data set, then says what was found."""
+    from gpt2_tuning.data.columns import unix_newlines
+    from gpt2_tuning.data.documents import read_documents
+    from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
+    from gpt2_tuning.data.preview import show_examples
+    from gpt2_tuning.data.sources import open_rows
+
+    output_dir = checked_output_dir(TASK, options, SHORTEST)
+    opened = open_rows(options, options.dataset or "", SAMPLE_FILE)
+    separator = options.separator and unix_newlines(options.separator.replace("\\n", "\n"))
+    source = read_documents(opened, options, options.text_column, separator)
+    rows = functools.partial(examples, source=source, seq_len=options.seq_len)
+    metadata = prepare_source(
+        TASK,
+        options,
+        source,
+        rows,
+        columns=["prompt_length"],
+        written_end_advice=WRITTEN_END_ADVICE,
+    )
+    show_examples(output_dir, metadata, options.show)
+
+
+def examples(split: str, source: "Source", seq_len: int) -> "Iterator[Example | Dropped | None]":
+    """The pieces of every document, or the reason why it has none."""
+    from gpt2_tuning.data.documents import encode_documents
+    from gpt2_tuning.data.examples import Dropped, text_chunks
+    from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+    from gpt2_tuning.data.words import WordTokenizer
+
+    for ids, ends in encode_documents(source.splits[split], WordTokenizer(GPT2Tokenizer())):
+        if not ids:
+            yield None
+        elif len(ids) + ends < 2:
+            yield Dropped("too short")
+        else:
+            yield from text_chunks(ids, seq_len, ends)
+
+
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Runs the step; returns its exit code. `program` is what --help calls it."""
+    return cli.run(Options, prepare, argv, program, tensorflow=False)
