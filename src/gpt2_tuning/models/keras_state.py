@@ -4,21 +4,17 @@ Every weight has its name of Hugging Face's files. Keras would name it by the at
 classes on the way to it, so that a file could not be read after one of them was renamed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.formats.adapters import adapter_variables
-from gpt2_tuning.models.gate import MergedKernels
+from gpt2_tuning.models.gate import Gate, MergedKernels
 from gpt2_tuning.models.keras_types import Model
-
-if TYPE_CHECKING:
-    from gpt2_tuning.models.tunable import TunableModel
 
 SAVED_APART = ("layers", "transformer", "dropout", "score")
 """Attributes of models that lead to what is saved here."""
@@ -33,19 +29,19 @@ KNOWN = ("pretrained_name", "exact_base_sha256")
 """Attributes that say where the weights came from, as adapters record it."""
 
 
-def named_weights(model: "TunableModel") -> dict[str, keras.Variable]:
+def named_weights(model: "SavedByName") -> dict[str, keras.Variable]:
     """All weights by their names in files, the head's and LoRA's among them; none is transposed."""
-    return {**model.base_weights(), **adapter_variables(model)}
+    return {**model.base_weights(), **model.lora_weights(), **model.head_weights()}
 
 
-def seed_states(model: "TunableModel") -> dict[str, keras.Variable]:
+def seed_states(model: "SavedByName") -> dict[str, keras.Variable]:
     """The states of dropout's random numbers, which Keras counts among no weights."""
     weights = {id(weight) for weight in model.weights}
     states = [variable for variable in model.variables if id(variable) not in weights]
     return {f"{DROPOUT}{number}": state for number, state in enumerate(states)}
 
 
-def save(model: "TunableModel", store: Any) -> None:
+def save(model: "SavedByName", store: Any) -> None:
     """Writes all weights and states, and where updates are merged the kernels from before.
 
     `store` is what Keras gives: from names to arrays.
@@ -58,7 +54,7 @@ def save(model: "TunableModel", store: Any) -> None:
         store[name] = array
 
 
-def load(model: "TunableModel", store: Any) -> None:
+def load(model: "SavedByName", store: Any) -> None:
     """Takes what `save` wrote. A model is merged afterwards if the one that was saved was.
 
     Raises:
@@ -91,7 +87,7 @@ def load(model: "TunableModel", store: Any) -> None:
         model.forget_traces()
 
 
-def build_config(model: "TunableModel") -> dict[str, Any]:
+def build_config(model: "SavedByName") -> dict[str, Any]:
     """What a model is built with beyond its constructor's arguments: plain values."""
     frozen = [name for name, weight in named_weights(model).items() if not weight.trainable]
     return {
@@ -102,7 +98,7 @@ def build_config(model: "TunableModel") -> dict[str, Any]:
     }
 
 
-def build(model: "TunableModel", config: dict[str, Any]) -> None:
+def build(model: "SavedByName", config: dict[str, Any]) -> None:
     """Creates the weights, and freezes those that were frozen when `config` was taken."""
     weights = named_weights(model.built_now())
     for name in config.get("frozen", []):
@@ -114,12 +110,48 @@ def build(model: "TunableModel", config: dict[str, Any]) -> None:
 
 
 class SavedByName(Model):
-    """A Keras model whose files, copies and exports are as this module says."""
+    """A Keras model whose files, copies and exports are as this module says.
+
+    What is declared here is what they hold; `pretrained` and the models with heads give it.
+    """
+
+    gate: Gate | None
+    rematerialize: bool
+    pretrained_name: str | None
+    exact_base_sha256: str | None
+    kept_adapter_fields: Mapping[str, Any]
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         # `compile(jit_compile="auto")` goes by it. On a CPU XLA is the slower for a whole step.
         self.supports_jit = bool(tf.config.get_visible_devices("GPU"))
+
+    def built_now(self) -> Self:
+        """The model itself, its weights created if they were not."""
+        if not self.built:
+            self.build()
+        return self
+
+    def base_weights(self) -> dict[str, keras.Variable]:
+        """The base's variables by their names in files, without prefix."""
+        raise NotImplementedError
+
+    def lora_weights(self) -> dict[str, keras.Variable]:
+        """The updates' variables by their names in adapters, which hold them transposed."""
+        raise NotImplementedError
+
+    def head_weights(self) -> dict[str, keras.Variable]:
+        """The head's weights by their Hugging Face names; those are (out, in), ours (in, out)."""
+        return {}
+
+    @property
+    def kept_kernels(self) -> dict[str, np.ndarray]:
+        """The base's kernels, by their names in files, while updates are merged into them."""
+        return self.gate.merged.kept if self.gate and self.gate.merged else {}
+
+    def forget_traces(self) -> None:
+        """Has what Keras traced of this model traced anew when it is next called."""
+        self.train_function = self.test_function = self.predict_function = None
 
     def __dir__(self) -> Iterable[str]:
         """Without those of SAVED_APART: Keras's saving goes into whatever it finds here."""
@@ -128,19 +160,19 @@ class SavedByName(Model):
     def save_own_variables(self, store) -> None:
         """Keras's hook: writes the weights, if there are any yet."""
         if self.built:
-            save(cast("TunableModel", self), store)
+            save(self, store)
 
     def load_own_variables(self, store) -> None:
         """Keras's hook: reads them. Raises as `load` does, which Keras reports in its own words."""
-        load(cast("TunableModel", self), store)
+        load(self, store)
 
     def get_build_config(self) -> dict[str, Any] | None:
         """Keras's hook: see `build_config`; None for a model that has no weights yet."""
-        return build_config(cast("TunableModel", self)) if self.built else None
+        return build_config(self) if self.built else None
 
     def build_from_config(self, config) -> None:
         """Keras's hook: see `build`."""
-        build(cast("TunableModel", self), config)
+        build(self, config)
 
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
@@ -152,5 +184,5 @@ class SavedByName(Model):
         if input_signature is None:
             rows = keras.InputSpec(dtype="int32", shape=(None, None))
             input_signature = [{"token_ids": rows, "attention_mask": rows}]
-        cast("TunableModel", self).built_now()
+        self.built_now()
         super().export(filepath, format, verbose, input_signature, **kwargs)

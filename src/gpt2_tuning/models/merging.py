@@ -7,7 +7,6 @@ are kept, since subtracting an update again would not give back the same bits.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -16,16 +15,14 @@ import tensorflow as tf
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.huggingface import as_float32, save_directory
 from gpt2_tuning.models.gate import Gate, MergedKernels
-
-if TYPE_CHECKING:
-    from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.models.pretrained import PretrainedModel
 
 TOLERANCE = 1e-4
 """The largest difference that merging may make to an output, as a share of the largest output:
 rounding grows with the numbers of a model."""
 
 
-def merge(model: "TunableModel", gate: Gate) -> float:
+def merge(model: PretrainedModel, gate: Gate) -> float:
     """Adds every update to its kernel, in float32, and turns the updates off.
 
     Merging a merged model changes nothing.
@@ -63,21 +60,21 @@ def merge(model: "TunableModel", gate: Gate) -> float:
     return difference
 
 
-def unmerge(model: "TunableModel", gate: Gate) -> None:
+def unmerge(model: PretrainedModel, gate: Gate) -> None:
     """Puts back the kernels from before `merge`, bit for bit; nothing where nothing is merged."""
     if gate.merged is not None:
         restore(model, gate, gate.merged.kept)
         gate.merged = None
 
 
-def restore(model: "TunableModel", gate: Gate, kept: dict[str, np.ndarray]) -> None:
+def restore(model: PretrainedModel, gate: Gate, kept: dict[str, np.ndarray]) -> None:
     """Assigns the kept kernels and turns the updates on."""
     for name, variable in lora_kernels(model).items():
         variable.assign(kept[name])
     gate.set(True)
 
 
-def merge_and_export(model: "TunableModel", directory: Path) -> None:
+def merge_and_export(model: PretrainedModel, directory: Path) -> None:
     """Writes base + updates, summed in float32, as a plain Hugging Face model with its head.
 
     The model stays as it is.
@@ -88,12 +85,12 @@ def merge_and_export(model: "TunableModel", directory: Path) -> None:
     save_directory(model, directory, kernels=merged_kernels(model))
 
 
-def lora_kernels(model: "TunableModel") -> dict[str, keras.Variable]:
+def lora_kernels(model: PretrainedModel) -> dict[str, keras.Variable]:
     """The adapted layers' kernels, by their names in Hugging Face's files."""
     return {f"{name}.weight": layer.kernel for name, layer in model.lora_layers().items()}
 
 
-def merged_kernels(model: "TunableModel") -> dict[str, np.ndarray]:
+def merged_kernels(model: PretrainedModel) -> dict[str, np.ndarray]:
     """Base + update for every adapted layer, float32, whether the model is merged or not."""
     kept = model.kept_kernels
     return {
@@ -102,7 +99,7 @@ def merged_kernels(model: "TunableModel") -> dict[str, np.ndarray]:
     }
 
 
-def probe(model: "TunableModel") -> np.ndarray:
+def probe(model: PretrainedModel) -> np.ndarray:
     """The model's outputs for a fixed batch of two rows of random tokens."""
     config = model.transformer.config
     length = min(16, config.positions)

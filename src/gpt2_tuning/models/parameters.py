@@ -1,13 +1,12 @@
 """How many parameters a model has, and which of them training changes."""
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.models.pretrained import PretrainedModel
 
 
 class ParameterCount(NamedTuple):
@@ -17,7 +16,7 @@ class ParameterCount(NamedTuple):
     frozen: int
 
 
-def count_parameters(model: "TunableModel") -> dict[str, ParameterCount]:
+def count_parameters(model: PretrainedModel) -> dict[str, ParameterCount]:
     """The counts of `base`, `LoRA` and `head`, in this order; parts the model has not are left out.
 
     A language model's head is its token embedding and counts as the base's.

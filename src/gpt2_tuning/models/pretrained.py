@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.config import LoRAConfig
@@ -192,12 +191,6 @@ class PretrainedModel(SavedByName):
         """
         huggingface.save_base(self, Path(directory))
 
-    def built_now(self) -> Self:
-        """The model itself, its weights created if they were not."""
-        if not self.built:
-            self.build()
-        return self
-
     @classmethod
     def head_arguments(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:
         """What a checkpoint says of its head that is not given: arguments of the constructor."""
@@ -220,10 +213,6 @@ class PretrainedModel(SavedByName):
         table = self.family.weights(self.transformer.config)
         return {stored.name: follow(self.transformer, stored.path) for stored in table}
 
-    def head_weights(self) -> dict[str, keras.Variable]:
-        """The head's weights by their Hugging Face names; those are (out, in), ours (in, out)."""
-        return {}
-
     def lora_layers(self) -> dict[str, LoRADense]:
         """The adapted layers by their name in the base, such as "h.0.attn.c_attn"."""
         adapted = {}
@@ -241,11 +230,6 @@ class PretrainedModel(SavedByName):
             variables[f"{name}.lora_A.weight"] = layer.lora_A
             variables[f"{name}.lora_B.weight"] = layer.lora_B
         return variables
-
-    @property
-    def kept_kernels(self) -> dict[str, np.ndarray]:
-        """The base's kernels, by their names in files, while updates are merged into them."""
-        return self.gate.merged.kept if self.gate and self.gate.merged else {}
 
     @property
     def holds_rounded(self) -> bool:

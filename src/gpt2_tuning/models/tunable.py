@@ -75,10 +75,6 @@ class TunableModel(PretrainedModel):
         merging.unmerge(self, self._require_lora("unmerge()"))
         self.forget_traces()
 
-    def forget_traces(self) -> None:
-        """Has what Keras traced of this model traced anew when it is next called."""
-        self.train_function = self.test_function = self.predict_function = None
-
     def merge_and_export(self, directory: str | Path) -> None:
         """Writes base + updates as a plain Hugging Face GPT-2, float32; the model stays as it is.
 
