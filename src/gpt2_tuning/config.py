@@ -98,6 +98,9 @@ class GPT2Config:
         return None
 
 
+MAX_SEQ_LEN = GPT2Config.n_positions
+"""Tokens of the longest example of a data set: as many as every size has positions."""
+
 SIZES: dict[str, dict[str, Any]] = {
     # On a few thousand texts two layers from random weights overfit with a dropout of 0.1.
     "tiny": {

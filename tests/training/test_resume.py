@@ -31,7 +31,7 @@ from gpt2_tuning.options.training import ClassifierOptions, LanguageModelOptions
 from gpt2_tuning.training import checkpoint, finishing, loss_scale, run_directory, run_files
 from gpt2_tuning.training import tuner as loop
 
-METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {})
+METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {}, 0)
 LAST = "step-00000024"
 
 

@@ -12,6 +12,7 @@ import functools
 
 import numpy as np
 
+from gpt2_tuning.config import MAX_SEQ_LEN
 from gpt2_tuning.data.batch_arrays import (
     TARGET_SIZES,
     PlannedBatch,
@@ -129,7 +130,7 @@ class PackedSource(BatchSource):
     """
 
     make_batch: MakeBatch = language_model_batch
-    row_length: int = 1024
+    row_length: int = MAX_SEQ_LEN
     """Tokens that a row may hold, at least as many as the longest example has."""
 
     target_widths: int = TARGET_SIZES

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from gpt2_tuning.config import MAX_SEQ_LEN
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 
@@ -20,7 +21,7 @@ class DatasetOptions:
     """Configuration of a data set on the Hub that has several."""
     output_dir: Path | None = None
     """Where the prepared data goes. Default: tfrecords/<task> at the repository's top."""
-    seq_len: int = 1024
+    seq_len: int = MAX_SEQ_LEN
     """Longest example, in tokens: longer ones are cut. At most 1024."""
     seed: int = 0
     """Decides which rows are set aside where a split is missing."""

@@ -73,8 +73,11 @@ def make_model(
         raise UserError(
             f"the data's seq_len {metadata.seq_len} is above the model's {model.config.n_positions}"
         )
-    if model.config.vocab_size <= metadata.pad_token_id:
-        raise UserError(f"the model knows only {model.config.vocab_size} tokens: not GPT-2's")
+    if model.config.vocab_size < metadata.tokenizer.vocabulary:
+        raise UserError(
+            f"the model knows only {model.config.vocab_size:,} tokens, not the"
+            f" {metadata.tokenizer.vocabulary:,} of the data's tokenizer"
+        )
     model.base.rematerialize = options.rematerialize
     if lora:
         model.freeze_all_but_lora()
