@@ -82,7 +82,7 @@ class Tokenizer(Protocol):
 
 
 def load_tokenizer() -> Tokenizer:
-    """The tokenizer of every base and data set: GPT-2's, and here alone would be chosen another."""
+    """The tokenizer of every base and data set, GPT-2's; another one would be chosen here alone."""
     return GPT2Tokenizer()
 
 
