@@ -63,7 +63,7 @@ def model_of(spec: Spec):
     )
     classes = settings.get("classes", 0)
     names = [str(number) for number in range(classes)] or None
-    metadata = Metadata("benchmark", {}, "", 1024, [], names, None, 0, {})
+    metadata = Metadata("benchmark", {}, "", 1024, [], names, None, 0, {}, common.END_OF_TEXT)
     if classes:
         return make_model(GPT2Classifier, options, metadata, label_names=names)
     return make_model(GPT2LanguageModel, options, metadata)
@@ -81,7 +81,8 @@ def step_functions(model) -> StepFunctions:
 def shared_batch(batch: int, length: int, prompt: int) -> Batch:
     """The batch that all workers train on."""
     ids = common.token_ids(batch, length)
-    records = Records.of(ids.tolist(), prompt_length=np.full(batch, prompt, np.int32))
+    prompts = np.full(batch, prompt, np.int32)
+    records = Records.of(ids.tolist(), common.END_OF_TEXT, prompt_length=prompts)
     return language_model_batch(records, PlannedBatch(np.arange(batch), length), batch)
 
 
@@ -115,13 +116,14 @@ def source_of(spec: Spec) -> BatchSource:
     if spec.settings["classes"]:
         return BatchSource(labelled(rows), spec.settings["batch"], classification_batch)
     ids = [row.tolist() for row in rows.ids]
-    records = Records.of(ids, prompt_length=rows.labels)
+    records = Records.of(ids, common.END_OF_TEXT, prompt_length=rows.labels)
     return BatchSource(records, spec.settings["batch"], language_model_batch)
 
 
 def labelled(rows: common.Rows) -> Records:
     """Rows with a class each."""
-    return Records.of([row.tolist() for row in rows.ids], label=rows.labels)
+    ids = [row.tolist() for row in rows.ids]
+    return Records.of(ids, common.END_OF_TEXT, label=rows.labels)
 
 
 def run_epoch(steps: StepFunctions, source: BatchSource, epoch: int) -> None:

@@ -48,7 +48,7 @@ def emotion(file: Path) -> Rows:
 
 
 def rte(file: Path) -> Rows:
-    """Pairs with a class, joined by token 50256."""
+    """Pairs with a class, joined by the separator."""
     lines = file.read_text(encoding="utf-8").splitlines()
     found = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     tokenizer = GPT2Tokenizer()
@@ -56,7 +56,10 @@ def rte(file: Path) -> Rows:
         tokenizer.encode_batch([row[column] for row in found])
         for column in ("sentence1", "sentence2")
     )
-    pairs = [joined_pair(a, b, SEQ_LEN["rte"]) for a, b in zip(first, second, strict=True)]
+    pairs = [
+        joined_pair(a, b, SEQ_LEN["rte"], tokenizer.separator)
+        for a, b in zip(first, second, strict=True)
+    ]
     return Rows(arrays(pairs), classes_of([row["label"] for row in found]))
 
 
@@ -67,7 +70,7 @@ def alpaca(file: Path) -> Rows:
     prompts = [template.render(row["instruction"], row["input"]) for row in found]
     responses = tokenizer.encode_batch([row["output"].strip() for row in found])
     examples = [
-        instruction_example(prompt, response, SEQ_LEN["alpaca"])
+        instruction_example(prompt, response, SEQ_LEN["alpaca"], tokenizer.end)
         for prompt, response in zip(prompt_tokens(prompts, tokenizer), responses, strict=True)
         if response
     ]

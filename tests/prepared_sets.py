@@ -27,6 +27,7 @@ def header(**changes):
         "template": None,
         "split_seed": 0,
         "splits": {name: {"origin": "given", "rows": len(rows)} for name, rows in ROWS.items()},
+        "pad_token_id": END_OF_TEXT,
     }
     return Metadata(**{**fields, **changes})
 

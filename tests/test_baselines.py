@@ -24,7 +24,7 @@ def test_tokens_counted_are_the_targets_of_the_batches(monkeypatch, at_once):
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, 9, length).tolist() for length in (5, 3, 9, 2, 7)]
     records = Records.of(rows, prompt_length=np.array([2, 1, 8, 1, 3], np.int32))
-    counts = np.zeros(50257, int)
+    counts = np.zeros(12, int)
     for batch in BatchSource(records, 2, language_model_batch).in_order():
         np.add.at(counts, batch.targets[batch.weights > 0], 1)
-    assert learnt_token_counts(records).tolist() == counts.tolist()
+    assert learnt_token_counts(records, 12).tolist() == counts.tolist()

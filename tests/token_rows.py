@@ -3,12 +3,13 @@
 import numpy as np
 
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 
 def records_of(*rows):
     """Each row is (tokens, prompt_length)."""
     prompts = np.array([prompt for _, prompt in rows], np.int32)
-    return Records.of([tokens for tokens, _ in rows], prompt_length=prompts)
+    return Records.of([tokens for tokens, _ in rows], END_OF_TEXT, prompt_length=prompts)
 
 
 def random_records(count=80, seed=0):

@@ -7,7 +7,6 @@ import numpy as np
 
 from gpt2_tuning.data.batch_arrays import spread, target_counts
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.families.gpt2 import TOKENIZER_IDS
 
 SMOOTHING = 0.1
 """Added to every count, so that what training never had is not impossible."""
@@ -31,12 +30,12 @@ def frequency_figures(train: np.ndarray, counts: np.ndarray) -> dict[str, float]
     }
 
 
-def learnt_token_counts(records: Records) -> np.ndarray:
-    """How often each token is learnt in a language model's split: int64 [50257]."""
-    learnt, counts = target_counts(records), np.zeros(TOKENIZER_IDS, np.int64)
+def learnt_token_counts(records: Records, vocabulary: int) -> np.ndarray:
+    """How often each token is learnt in a language model's split: int64 [vocabulary]."""
+    learnt, counts = target_counts(records), np.zeros(vocabulary, np.int64)
     for start in range(0, len(records), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         row, place = spread(learnt[rows])
         first = records.offsets[1:][rows] - learnt[rows]  # an example's last tokens are learnt
-        counts += np.bincount(records.tokens[first[row] + place], minlength=TOKENIZER_IDS)
+        counts += np.bincount(records.tokens[first[row] + place], minlength=vocabulary)
     return counts

@@ -11,7 +11,7 @@ from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 def records_of(lengths):
     rows = [[10 * index + place for place in range(length)] for index, length in enumerate(lengths)]
-    return Records.of(rows, label=np.arange(len(rows), dtype=np.int32))
+    return Records.of(rows, END_OF_TEXT, label=np.arange(len(rows), dtype=np.int32))
 
 
 def skewed_lengths(count=1000, seed=0):
@@ -85,7 +85,8 @@ def test_arrays_of_a_batch():
 
 
 def test_a_padding_id_inside_a_row_stays_visible():
-    records = Records.of([[7, END_OF_TEXT, 8, END_OF_TEXT]], label=np.zeros(1, np.int32))
+    rows = [[7, END_OF_TEXT, 8, END_OF_TEXT]]
+    records = Records.of(rows, END_OF_TEXT, label=np.zeros(1, np.int32))
     batch = classification_batch(records, PlannedBatch(np.array([0]), 6), 1)
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0]]
 

@@ -7,6 +7,7 @@ import pytest
 from gpt2_tuning.data import documents
 from gpt2_tuning.data.documents import as_rows, break_before, cut_ends, encode_documents, has_few
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.words import WordTokenizer
 
 WORDS = [
     "a",
@@ -34,7 +35,8 @@ WORDS = [
 
 
 def encoded(texts):
-    return [(list(ids), ends) for ids, ends in encode_documents(as_rows(texts), GPT2Tokenizer())]
+    words = WordTokenizer(GPT2Tokenizer())
+    return [(list(ids), ends) for ids, ends in encode_documents(as_rows(texts), words)]
 
 
 @pytest.mark.parametrize("piece", [1, 7, 50])

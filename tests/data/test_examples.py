@@ -17,6 +17,9 @@ from gpt2_tuning.data.examples import (
 )
 from gpt2_tuning.data.tfrecords import Records
 
+END = 99
+"""Of a text and between two, and what pads."""
+
 
 def test_short_text_is_kept_whole():
     example = text_example([10, 11, 12], 2, seq_len=4)
@@ -45,24 +48,24 @@ def test_text_without_tokens_is_refused():
 @pytest.mark.parametrize(
     ("premise", "hypothesis", "token_ids", "truncated"),
     [
-        ([10, 11], [20, 21], [10, 11, 50256, 20, 21], False),
-        ([10, 11, 12], [20, 21], [10, 11, 12, 50256, 20, 21], False),
-        ([10, 11, 12, 13], [20, 21], [10, 11, 12, 50256, 20, 21], True),
-        ([10], [20, 21, 22, 23, 24, 25], [10, 50256, 20, 21, 22, 23], True),
-        ([10, 11, 12, 13], [20, 21, 22, 23], [10, 11, 50256, 20, 21, 22], True),
-        ([50256, 11], [50256], [50256, 11, 50256, 50256], False),
+        ([10, 11], [20, 21], [10, 11, END, 20, 21], False),
+        ([10, 11, 12], [20, 21], [10, 11, 12, END, 20, 21], False),
+        ([10, 11, 12, 13], [20, 21], [10, 11, 12, END, 20, 21], True),
+        ([10], [20, 21, 22, 23, 24, 25], [10, END, 20, 21, 22, 23], True),
+        ([10, 11, 12, 13], [20, 21, 22, 23], [10, 11, END, 20, 21, 22], True),
+        ([END, 11], [END], [END, 11, END, END], False),
     ],
 )
 def test_pair_is_premise_separator_hypothesis_and_only_the_longer_text_is_cut(
     premise, hypothesis, token_ids, truncated
 ):
-    example = pair_example(premise, hypothesis, 1, seq_len=6)
+    example = pair_example(premise, hypothesis, 1, 6, END)
     assert (example.token_ids, example.extras) == (token_ids, {"label": 1})
     assert example.truncated == truncated
 
 
 def test_shortest_pair_keeps_its_separator():
-    assert pair_example([10, 11], [20, 21], 0, seq_len=3).token_ids == [10, 50256, 20]
+    assert pair_example([10, 11], [20, 21], 0, 3, END).token_ids == [10, END, 20]
 
 
 def test_pairs_are_trimmed_as_tensorflow_text_trims_them():
@@ -76,20 +79,20 @@ def test_pairs_are_trimmed_as_tensorflow_text_trims_them():
         trimmer = tensorflow_text.ShrinkLongestTrimmer(max_seq_length=seq_len - 1)
         columns = [tf.ragged.constant(column) for column in zip(*pairs, strict=True)]
         trimmed = [column.to_list() for column in trimmer.trim(columns)]
-        expected = [[*first, 50256, *second] for first, second in zip(*trimmed, strict=True)]
-        found = [joined_pair(premise, hypothesis, seq_len) for premise, hypothesis in pairs]
+        expected = [[*first, END, *second] for first, second in zip(*trimmed, strict=True)]
+        found = [joined_pair(premise, hypothesis, seq_len, END) for premise, hypothesis in pairs]
         assert found == expected
 
 
 def test_stored_pair_counts_its_separator_in_the_length_and_shows_it_in_the_mask():
     """The separator has the id of padding; only its place before `length` tells them apart."""
-    rows = [joined_pair([10, 11], [20, 21, 22], 8), joined_pair([12], [23], 8)]
-    records = Records.of(rows)
+    pairs = [([10, 11], [20, 21, 22]), ([12], [23])]
+    records = Records.of([joined_pair(*pair, 8, END) for pair in pairs], END)
     assert records.lengths.tolist() == [6, 3]
     batch = padded(records, PlannedBatch(np.array([0, 1]), 8), 2)
     assert batch["token_ids"].tolist() == [
-        [10, 11, 50256, 20, 21, 22, 50256, 50256],
-        [12, 50256, 23, 50256, 50256, 50256, 50256, 50256],
+        [10, 11, END, 20, 21, 22, END, END],
+        [12, END, 23, END, END, END, END, END],
     ]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]]
 
@@ -104,20 +107,20 @@ def test_stored_pair_counts_its_separator_in_the_length_and_shows_it_in_the_mask
 )
 def test_pair_that_cannot_be_is_refused(premise, hypothesis, seq_len, message):
     with pytest.raises(ValueError, match=message):
-        pair_example(premise, hypothesis, 0, seq_len)
+        pair_example(premise, hypothesis, 0, seq_len, END)
 
 
 def instruction(head, context, tail, response, seq_len):
-    return instruction_example(PromptTokens(head, context, tail), response, seq_len)
+    return instruction_example(PromptTokens(head, context, tail), response, seq_len, END)
 
 
 @pytest.mark.parametrize(
     ("seq_len", "token_ids", "prompt_length", "truncated"),
     [
-        (99, [10, 11, 20, 21, 22, 12, 30, 31, 50256], 6, False),
-        (9, [10, 11, 20, 21, 22, 12, 30, 31, 50256], 6, False),
-        (8, [10, 11, 20, 21, 12, 30, 31, 50256], 5, True),
-        (7, [10, 11, 20, 12, 30, 31, 50256], 4, True),
+        (99, [10, 11, 20, 21, 22, 12, 30, 31, END], 6, False),
+        (9, [10, 11, 20, 21, 22, 12, 30, 31, END], 6, False),
+        (8, [10, 11, 20, 21, 12, 30, 31, END], 5, True),
+        (7, [10, 11, 20, 12, 30, 31, END], 4, True),
     ],
 )
 def test_too_long_instruction_loses_the_end_of_its_context(
@@ -133,7 +136,7 @@ def test_row_whose_prompt_and_response_do_not_fit_is_dropped_not_cut():
     for seq_len in range(1, 5):
         assert instruction([10, 11], [], [], [30, 31], seq_len) == Dropped("too long")
     example = instruction([10, 11], [], [], [30, 31], 5)
-    assert example == Example([10, 11, 30, 31, 50256], {"prompt_length": 2}, False)
+    assert example == Example([10, 11, 30, 31, END], {"prompt_length": 2}, False)
 
 
 def test_every_instruction_example_is_supervised_on_its_whole_response_and_end():
@@ -143,7 +146,7 @@ def test_every_instruction_example_is_supervised_on_its_whole_response_and_end()
             assert seq_len < 5 + 1 + 2 + 3 + 1
             continue
         assert len(example.token_ids) == min(seq_len, 20)
-        assert example.token_ids[example.extras["prompt_length"] :] == [4, 4, 4, 50256]
+        assert example.token_ids[example.extras["prompt_length"] :] == [4, 4, 4, END]
         assert example.truncated == (seq_len < 20)
 
 
@@ -154,19 +157,19 @@ def test_instruction_without_prompt_or_response_is_refused(head, response):
 
 
 @pytest.mark.parametrize(
-    ("ids", "ends", "chunks"),
+    ("ids", "end", "chunks"),
     [
-        ([10, 11], True, [[10, 11, 50256]]),
-        ([10, 11, 12, 13], True, [[10, 11, 12], [13, 50256]]),
-        ([10, 11, 12], True, [[10, 11], [12, 50256]]),
-        ([10, 11, 12, 13, 14, 15], True, [[10, 11, 12], [13, 14], [15, 50256]]),
-        ([10], True, [[10, 50256]]),
-        ([10, 11, 12], False, [[10, 11, 12]]),
-        ([10, 11, 12, 13], False, [[10, 11], [12, 13]]),
+        ([10, 11], END, [[10, 11, END]]),
+        ([10, 11, 12, 13], END, [[10, 11, 12], [13, END]]),
+        ([10, 11, 12], END, [[10, 11], [12, END]]),
+        ([10, 11, 12, 13, 14, 15], END, [[10, 11, 12], [13, 14], [15, END]]),
+        ([10], END, [[10, END]]),
+        ([10, 11, 12], None, [[10, 11, 12]]),
+        ([10, 11, 12, 13], None, [[10, 11], [12, 13]]),
     ],
 )
-def test_chunks_of_a_document(ids, ends, chunks):
-    examples = list(text_chunks(ids, 3, ends))
+def test_chunks_of_a_document(ids, end, chunks):
+    examples = list(text_chunks(ids, 3, end))
     assert [example.token_ids for example in examples] == chunks
     assert all(example.extras == {"prompt_length": 1} for example in examples)
     assert not any(example.truncated for example in examples)
@@ -176,14 +179,12 @@ def test_chunks_lose_no_token_and_each_has_something_to_learn():
     for length in range(1, 40):
         ids = array("H", range(100, 100 + length))
         for seq_len in (3, 4, 7):
-            chunks = [example.token_ids for example in text_chunks(ids, seq_len)]
-            assert [token for chunk in chunks for token in chunk] == [*ids, 50256]
+            chunks = [example.token_ids for example in text_chunks(ids, seq_len, END)]
+            assert [token for chunk in chunks for token in chunk] == [*ids, END]
             assert all(2 <= len(chunk) <= seq_len for chunk in chunks)
 
 
-@pytest.mark.parametrize(
-    ("ids", "seq_len", "ends"), [([], 3, True), ([1], 3, False), ([1], 2, True)]
-)
-def test_document_with_nothing_to_learn_is_refused(ids, seq_len, ends):
+@pytest.mark.parametrize(("ids", "seq_len", "end"), [([], 3, END), ([1], 3, None), ([1], 2, END)])
+def test_document_with_nothing_to_learn_is_refused(ids, seq_len, end):
     with pytest.raises(ValueError, match="two tokens"):
-        text_chunks(ids, seq_len, ends)
+        text_chunks(ids, seq_len, end)

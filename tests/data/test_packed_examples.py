@@ -26,7 +26,7 @@ PAD = END_OF_TEXT
 def records_of(lengths):
     """Examples whose every token is their number, and whose class is its last digit."""
     rows = [[number] * length for number, length in enumerate(lengths)]
-    return Records.of(rows, label=np.arange(len(rows), dtype=np.int32) % 10)
+    return Records.of(rows, PAD, label=np.arange(len(rows), dtype=np.int32) % 10)
 
 
 def skewed_lengths(count=1000, seed=0):
@@ -57,7 +57,8 @@ def paddings_of(source):
 
 
 def test_arrays_of_a_packed_batch():
-    records = Records.of([[5, 6, 7], [8, PAD], [9]], label=np.array([1, 0, 2], np.int32))
+    labels = np.array([1, 0, 2], np.int32)
+    records = Records.of([[5, 6, 7], [8, PAD], [9]], PAD, label=labels)
     planned = PlannedBatch(np.array([0, 2, 1]), 6, np.array([0, 0, 1]), row_count=3, places=2)
     batch = packed_classification_batch(records, planned, 3)
     assert batch.inputs["token_ids"].tolist() == [
@@ -272,6 +273,6 @@ def test_real_rte_is_packed_with_at_most_10_percent_padding_in_every_epoch(real_
         tokenizer.encode_batch([pair[name] for pair in pairs])
         for name in ("sentence1", "sentence2")
     )
-    rows = [joined_pair(*pair, 384) for pair in zip(premises, hypotheses, strict=True)]
+    rows = [joined_pair(*pair, 384, PAD) for pair in zip(premises, hypotheses, strict=True)]
     for source in in_updates(Records.of(rows, label=np.zeros(len(rows), np.int32))):
         assert max(paddings_of(source)) <= 0.1

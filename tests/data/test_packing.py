@@ -26,7 +26,7 @@ def dolly_like(count, seed=0):
     prompts = np.maximum(1, lengths * rng.uniform(0.1, 0.9, count)).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.repeat(np.arange(count, dtype=np.int32), lengths)
-    return Records(tokens, offsets, {"prompt_length": prompts})
+    return Records(tokens, offsets, {"prompt_length": prompts}, END_OF_TEXT)
 
 
 def segments(batch):

@@ -2,20 +2,21 @@ from gpt2_tuning.data.preview import END_MARK, example_text, readable
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
+TOKENIZER = GPT2Tokenizer()
 LETTERS = "<|endoftext|>"
 
 
 def test_end_of_text_as_a_token_is_told_apart_from_its_letters():
-    encode = GPT2Tokenizer().encode
+    encode = TOKENIZER.encode
     ids = [END_OF_TEXT, *encode(f"a {LETTERS}é"), END_OF_TEXT, END_OF_TEXT, *encode(" b")]
-    assert readable(ids) == f"{END_MARK}a {LETTERS}é{END_MARK}{END_MARK} b"
-    assert readable([]) == ""
+    assert readable(ids, TOKENIZER) == f"{END_MARK}a {LETTERS}é{END_MARK}{END_MARK} b"
+    assert readable([], TOKENIZER) == ""
     assert LETTERS not in END_MARK
 
 
 def test_parts_of_an_example_are_named_and_counted():
-    ids = [*GPT2Tokenizer().encode("one two three"), END_OF_TEXT]
-    assert example_text(ids, 2, 6).plain == (
+    ids = [*TOKENIZER.encode("one two three"), END_OF_TEXT]
+    assert example_text(ids, 2, 6, TOKENIZER).plain == (
         "2 prompt + 2 supervised + 2 padding tokens\n--- prompt ---\none two"
         f"\n--- supervised ---\n three{END_MARK}\n--- padding ---\n{END_MARK} x 2"
     )

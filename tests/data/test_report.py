@@ -2,10 +2,11 @@ from rich.console import Console
 
 from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.report import SplitTally, report_table
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 
 
 def tally_of(examples, earlier=()):
-    tally = SplitTally(set(earlier))
+    tally = SplitTally(set(earlier), GPT2Tokenizer())
     tally.add(examples)
     return tally
 
@@ -55,7 +56,7 @@ def test_supervised_tokens_are_those_after_the_prompt():
 def shown_table(splits):
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(report_table(splits))
+        console.print(report_table(splits, "<|endoftext|>"))
     return capture.get()
 
 

@@ -33,7 +33,7 @@ def test_records_are_the_bytes_that_tensorflow_writes(column, seq_len):
         )
         for _ in range(50)
     ]
-    assert serialized(examples, seq_len, [column]) == [
+    assert serialized(examples, seq_len, [column], END_OF_TEXT) == [
         by_tensorflow(example, seq_len) for example in examples
     ]
 
@@ -42,12 +42,12 @@ def test_records_of_many_columns_are_too_whatever_their_order():
     names = [f"column_{number:02}" for number in range(20)]
     one = Example([5], {name: number for number, name in enumerate(names)})
     other = Example([5], dict(reversed(list(one.extras.items()))))
-    assert serialized([one, other], 2, names) == [by_tensorflow(one, 2)] * 2
+    assert serialized([one, other], 2, names, END_OF_TEXT) == [by_tensorflow(one, 2)] * 2
 
 
 def test_record_is_parsed_as_padded_token_ids_with_their_length():
     record, _ = serialized(
-        [Example([5, END_OF_TEXT], {"label": 1}), Example([1], {"label": 0})], 4, ["label"]
+        [Example([5, END_OF_TEXT], {"label": 1}), Example([1], {"label": 0})], 4, ["label"], 9
     )
     single = tf.io.FixedLenFeature([], tf.int64)
     features = {
@@ -57,18 +57,18 @@ def test_record_is_parsed_as_padded_token_ids_with_their_length():
     }
     found = tf.io.parse_single_example(record, features)
     assert {name: value.numpy().tolist() for name, value in found.items()} == {
-        "token_ids": [5, *[END_OF_TEXT] * 3], "length": 2, "label": 1,
+        "token_ids": [5, END_OF_TEXT, 9, 9], "length": 2, "label": 1,
     }  # fmt: skip
 
 
 def test_no_examples_are_no_records():
-    assert serialized([], 4, ["label"]) == []
+    assert serialized([], 4, ["label"], 0) == []
 
 
 @pytest.mark.parametrize("example", [([], {"label": 0}), ([1] * 5, {"label": 0}), ([1], {})])
 def test_example_that_does_not_fit_the_set_is_a_defect(example):
     with pytest.raises(ValueError, match="not a row of this set"):
-        serialized([Example([1], {"label": 0}), Example(*example)], 4, ["label"])
+        serialized([Example([1], {"label": 0}), Example(*example)], 4, ["label"], 0)
 
 
 def test_varints_are_groups_of_seven_bits_lowest_first():

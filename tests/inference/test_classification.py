@@ -8,6 +8,7 @@ from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.inference.classification import (
     classify_pairs,
     classify_text,
@@ -87,14 +88,15 @@ def logits_of(model, ids):
 
 def test_swapping_the_texts_of_a_pair_changes_its_logits(model):
     first, second = [ids[:4] for ids in GPT2Tokenizer().encode_batch(PAIRS[0])]
-    there, back = joined_pair(first, second, 64), joined_pair(second, first, 64)
+    there = joined_pair(first, second, 64, END_OF_TEXT)
+    back = joined_pair(second, first, 64, END_OF_TEXT)
     assert len(there) == len(back)
     assert np.abs(logits_of(model, there) - logits_of(model, back)).max() > 1e-3
 
 
 def test_separator_is_seen(model):
     """Were it hidden as padding is, the token in its place could not matter."""
-    ids = joined_pair([5, 6, 7], [8, 9], 64)
+    ids = joined_pair([5, 6, 7], [8, 9], 64, END_OF_TEXT)
     other = [*ids[:3], 11, *ids[4:]]
     assert np.abs(logits_of(model, ids) - logits_of(model, other)).max() > 1e-3
 
@@ -103,8 +105,8 @@ def test_separator_written_in_a_text_is_text(model):
     """Only the one between the texts is the token 50256."""
     texts = ("before <|endoftext|> after", "<|endoftext|>")
     premise, hypothesis = GPT2Tokenizer().encode_batch(texts)
-    ids = joined_pair(premise, hypothesis, 64)
-    assert ids.count(50256) == 1
+    ids = joined_pair(premise, hypothesis, 64, END_OF_TEXT)
+    assert ids.count(END_OF_TEXT) == 1
     powers = np.exp(logits_of(model, ids))
     found = classify_pairs(model, [texts])[0].probabilities
     assert list(found.values()) == pytest.approx(powers / powers.sum(), abs=1e-5)

@@ -8,6 +8,7 @@ from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.training.mistakes import LONGEST, mistakes_table, surest_mistakes
 
 NAMES = ["no", "a|b"]
+TOKENIZER = GPT2Tokenizer()
 
 
 def records(rows, labels):
@@ -17,8 +18,8 @@ def records(rows, labels):
 def test_the_surest_mistakes_come_first_and_no_right_answer_is_among_them():
     texts = ["right", "less sure", "surest", "as sure", "unsure"]
     probabilities = np.array([[0.99, 0.01], [0.3, 0.7], [0.95, 0.05], [0.7, 0.3], [0.6, 0.4]])
-    rows = [GPT2Tokenizer().encode(text) for text in texts]
-    found = surest_mistakes(records(rows, [0, 0, 1, 1, 1]), probabilities, NAMES, count=3)
+    split = records([TOKENIZER.encode(text) for text in texts], [0, 0, 1, 1, 1])
+    found = surest_mistakes(split, probabilities, NAMES, TOKENIZER, count=3)
     assert [mistake.texts for mistake in found] == [("surest",), ("less sure",), ("as sure",)]
     assert [(m.label, m.predicted, m.probability) for m in found] == [
         ("a|b", "no", 0.95),
@@ -29,9 +30,10 @@ def test_the_surest_mistakes_come_first_and_no_right_answer_is_among_them():
 
 def test_texts_of_a_pair_stand_apart_and_cannot_break_the_table():
     """`<|endoftext|>` in letters is text, token 50256 what keeps two texts apart."""
-    encode = GPT2Tokenizer().encode
+    encode = TOKENIZER.encode
     pair = [*encode("a | <|endoftext|>\nb"), END_OF_TEXT, *encode("`c` " + "long " * 99)]
-    (mistake,) = surest_mistakes(records([pair], [1]), np.array([[0.75, 0.25]]), NAMES)
+    probabilities = np.array([[0.75, 0.25]])
+    (mistake,) = surest_mistakes(records([pair], [1]), probabilities, NAMES, TOKENIZER)
     assert mistake.texts[0] == "a | <|endoftext|>\nb"
     header, rule, row = mistakes_table([mistake]).splitlines()
     assert header == "| premise | hypothesis | true | predicted | probability |"

@@ -32,7 +32,7 @@ from gpt2_tuning.runs import run_files
 from gpt2_tuning.training import checkpoint, finishing, loss_scale, run_directory
 from gpt2_tuning.training import tuner as loop
 
-METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {})
+METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {}, 0)
 LAST = "step-00000024"
 
 

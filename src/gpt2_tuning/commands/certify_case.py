@@ -26,6 +26,7 @@ from gpt2_tuning.data.batches import MakeBatch
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.packed_examples import into_rows
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
@@ -53,17 +54,20 @@ def batches_of(task: str, packed: bool = False) -> list[Batch]:
     Rows are not sorted by length as in training, so that parts of a batch differ the more. Packed
     or not, an update has the same examples.
     """
-    rng = np.random.default_rng(0)
+    rng, tokenizer = np.random.default_rng(0), load_tokenizer()
     lengths = np.minimum(2 + rng.geometric(0.08, EXAMPLES), 48)
     rows = [rng.integers(0, WORD, length).tolist() for length in lengths]
     if task == "instruction":
         make_batch: MakeBatch = language_model_batch
-        records = Records.of(rows, prompt_length=rng.integers(1, lengths).astype(np.int32))
+        prompts = rng.integers(1, lengths).astype(np.int32)
+        records = Records.of(rows, tokenizer.pad, prompt_length=prompts)
     else:
         make_batch = packed_classification_batch if packed else classification_batch
         if task == "entailment":
-            rows = [joined_pair(row[::-1], row[: 1 + len(row) // 3], ROW_LENGTH) for row in rows]
-        records = Records.of(rows, label=rng.integers(0, CLASSES, EXAMPLES).astype(np.int32))
+            pairs = [(row[::-1], row[: 1 + len(row) // 3]) for row in rows]
+            rows = [joined_pair(*pair, ROW_LENGTH, tokenizer.separator) for pair in pairs]
+        labels = rng.integers(0, CLASSES, EXAMPLES).astype(np.int32)
+        records = Records.of(rows, tokenizer.pad, label=labels)
     updates = [
         order[start : start + BATCH_SIZE]
         for order in (rng.permutation(EXAMPLES) for _ in range(EPOCHS))

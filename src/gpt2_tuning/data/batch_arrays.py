@@ -10,7 +10,6 @@ import numpy as np
 
 from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 TARGET_SIZES = 8
 """How many widths the targets of batches of one length may have: few, for a compiler that works per
@@ -70,9 +69,9 @@ class Batch:
 def padded(records: Records, planned: PlannedBatch, batch_size: int) -> Inputs:
     """`token_ids` and `attention_mask`, int32 [batch_size, planned.length], padded on the right.
 
-    The mask comes from the lengths alone, so a 50256 inside a text stays visible.
+    The mask comes from the lengths alone, so the id of padding inside a text stays visible.
     """
-    token_ids = np.full((batch_size, planned.length), END_OF_TEXT, np.int32)
+    token_ids = np.full((batch_size, planned.length), records.pad, np.int32)
     mask = np.zeros((batch_size, planned.length), np.int32)
     places = np.arange(planned.length)
     real = places < records.lengths[planned.rows][:, np.newaxis]  # [rows, length]
@@ -97,8 +96,8 @@ def language_model_batch(records: Records, planned: PlannedBatch, batch_size: in
     The target of position t is token t + 1. Targets are an example's tokens from `prompt_length`
     on, so none is in another example than its position, and padding is never one.
 
-    Tokens [5, 6, 7, 8] with prompt_length 2, alone in a row of 6:
-        token_ids        [5, 6, 7, 8, 50256, 50256]
+    Tokens [5, 6, 7, 8] with prompt_length 2, alone in a row of 6, with padding 99:
+        token_ids        [5, 6, 7, 8, 99, 99]
         attention_mask   [1, 1, 1, 1, 0, 0]
         target_positions [1, 2, 0, ...], targets [7, 8, 0, ...], weights [1, 1, 0, ...]
     """
@@ -126,8 +125,8 @@ def language_model_batch(records: Records, planned: PlannedBatch, batch_size: in
 def packed_classification_batch(records: Records, planned: PlannedBatch, rows: int) -> Batch:
     """A batch of labelled examples of which several share a row, each read at its last token.
 
-    Tokens [5, 6, 7] of class 1 and [8, 9] of class 0 in one row of 6, with 3 places:
-        token_ids      [5, 6, 7, 8, 9, 50256]
+    Tokens [5, 6, 7] of class 1 and [8, 9] of class 0 in a row of 6, with 3 places and padding 99:
+        token_ids      [5, 6, 7, 8, 9, 99]
         segment_ids    [1, 1, 1, 2, 2, 0]
         last_positions [2, 4, 0], targets [1, 0, 0], weights [1, 1, 0]
     """
@@ -156,7 +155,7 @@ def packed(
     starts = before_in_row(lengths, row_of)
     example, place = spread(lengths)
     where = (row_of[example], starts[example] + place)
-    token_ids = np.full((rows, planned.length), END_OF_TEXT, np.int32)
+    token_ids = np.full((rows, planned.length), records.pad, np.int32)
     segments = np.zeros((rows, planned.length), np.int32)
     token_ids[where] = records.tokens[records.offsets[planned.rows][example] + place]
     segments[where] = (before_in_row(np.ones_like(lengths), row_of) + 1)[example]

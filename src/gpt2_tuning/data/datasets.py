@@ -10,7 +10,7 @@ Each function takes these:
 * `shuffle`: whether the n-th pass over the dataset has the order that follows from (seed, n);
   without, every pass has the same order, the shortest rows first.
 * `seed`: of that order.
-* `tokenizer`: a GPT2Tokenizer; None makes one.
+* `tokenizer`: that of the model; None is GPT-2's.
 
 An element is (inputs, labels), or (inputs, labels, weights) where there are places without a
 label; `batch_arrays.Batch` says what is in them. The number of batches is known, as `cardinality`.
@@ -32,9 +32,10 @@ from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.prompts import Template, instruction_examples, load_template
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, load_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import MAX_SEQ_LEN
 
 Layout = Literal["padded", "buckets", "packed"]
 BUCKET_COUNTS = {"padded": 1, "buckets": BUCKETS}
@@ -46,11 +47,11 @@ def classification_dataset(
     label_names: Sequence[str] | None = None,
     *,
     batch_size: int = 16,
-    seq_len: int = 1024,
+    seq_len: int = MAX_SEQ_LEN,
     layout: Layout = "buckets",
     shuffle: bool = True,
     seed: int = 0,
-    tokenizer: GPT2Tokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> tf.data.Dataset:
     """Batches of texts with a class each, for a GPT2Classifier.
 
@@ -66,10 +67,11 @@ def classification_dataset(
     """
     check(batch_size, seq_len, layout)
     texts = checked_texts("text", texts)
-    ids = WordTokenizer(tokenizer or GPT2Tokenizer()).encode_batch(texts)
+    words = WordTokenizer(tokenizer or load_tokenizer())
+    ids = words.encode_batch(texts)
     numbers = class_numbers(labels, label_names, "text", len(texts))
     examples = (text_example(*row, seq_len) for row in zip(ids, numbers, strict=True))
-    return labelled(examples, batch_size, layout, shuffle, seed)
+    return labelled(records_of(examples, words), batch_size, layout, shuffle, seed)
 
 
 def pair_dataset(
@@ -78,11 +80,11 @@ def pair_dataset(
     label_names: Sequence[str] | None = None,
     *,
     batch_size: int = 16,
-    seq_len: int = 1024,
+    seq_len: int = MAX_SEQ_LEN,
     layout: Layout = "buckets",
     shuffle: bool = True,
     seed: int = 0,
-    tokenizer: GPT2Tokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> tf.data.Dataset:
     """Batches of pairs of texts with a class each, for a GPT2Classifier.
 
@@ -99,15 +101,15 @@ def pair_dataset(
     for number, pair in enumerate(pairs, start=1):
         if isinstance(pair, str) or len(pair) != 2:
             raise UserError(f"pair {number} must be two texts")
-    words = WordTokenizer(tokenizer or GPT2Tokenizer())
+    words = WordTokenizer(tokenizer or load_tokenizer())
     premises, hypotheses = (
         words.encode_batch(checked_texts(f"{which} text of pair", [pair[side] for pair in pairs]))
         for side, which in enumerate(("first", "second"))
     )
     numbers = class_numbers(labels, label_names, "pair", len(pairs))
     rows = zip(premises, hypotheses, numbers, strict=True)
-    examples = (pair_example(*row, seq_len) for row in rows)
-    return labelled(examples, batch_size, layout, shuffle, seed)
+    examples = (pair_example(*row, seq_len, words.tokenizer.separator) for row in rows)
+    return labelled(records_of(examples, words), batch_size, layout, shuffle, seed)
 
 
 def instruction_dataset(
@@ -117,11 +119,11 @@ def instruction_dataset(
     *,
     template: str | Template = "dolly",
     batch_size: int = 16,
-    seq_len: int = 1024,
+    seq_len: int = MAX_SEQ_LEN,
     layout: Layout = "buckets",
     shuffle: bool = True,
     seed: int = 0,
-    tokenizer: GPT2Tokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> tf.data.Dataset:
     """Batches of instructions for a GPT2LanguageModel, which learns the responses and their end.
 
@@ -147,7 +149,7 @@ def instruction_dataset(
     elif not template.has_context:
         raise UserError(f"template {template.name} has no {{context}}: leave contexts out")
     check_as_many("context", len(contexts), "instruction", len(instructions))
-    words = WordTokenizer(tokenizer or GPT2Tokenizer())
+    words = WordTokenizer(tokenizer or load_tokenizer())
     made = list(instruction_examples(instructions, contexts, responses, template, seq_len, words))
     kept = [example for example in made if not isinstance(example, Dropped)]
     if not kept:
@@ -155,18 +157,18 @@ def instruction_dataset(
     if len(kept) < len(made):
         left_out = f"{len(made) - len(kept)} of {len(made)} examples"
         print(f"note: {left_out} do not fit seq_len {seq_len} and are left out", file=sys.stderr)
-    return supervised(kept, batch_size, seq_len, layout, shuffle, seed)
+    return supervised(records_of(kept, words), batch_size, seq_len, layout, shuffle, seed)
 
 
 def text_dataset(
     texts: Sequence[str],
     *,
     batch_size: int = 16,
-    seq_len: int = 1024,
+    seq_len: int = MAX_SEQ_LEN,
     layout: Layout = "buckets",
     shuffle: bool = True,
     seed: int = 0,
-    tokenizer: GPT2Tokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> tf.data.Dataset:
     """Batches of plain text for a GPT2LanguageModel, which learns every token and each text's end.
 
@@ -179,10 +181,11 @@ def text_dataset(
         UserError: a text is empty.
     """
     check(batch_size, seq_len, layout, shortest=3)
-    words = WordTokenizer(tokenizer or GPT2Tokenizer())
+    words = WordTokenizer(tokenizer or load_tokenizer())
     documents = encode_documents(as_rows(checked_texts("text", texts)), words)
-    examples = itertools.chain.from_iterable(text_chunks(ids, seq_len) for ids, _ in documents)
-    return supervised(examples, batch_size, seq_len, layout, shuffle, seed)
+    chunks = (text_chunks(ids, seq_len, words.tokenizer.end) for ids, _ in documents)
+    records = records_of(itertools.chain.from_iterable(chunks), words)
+    return supervised(records, batch_size, seq_len, layout, shuffle, seed)
 
 
 def check(batch_size: int, seq_len: int, layout: str, shortest: int = 1) -> None:
@@ -242,10 +245,9 @@ def class_numbers(
 
 
 def labelled(
-    examples: Iterable[Example], batch_size: int, layout: Layout, shuffle: bool, seed: int
+    records: Records, batch_size: int, layout: Layout, shuffle: bool, seed: int
 ) -> tf.data.Dataset:
     """Batches of examples that have a `label`."""
-    records = records_of(examples, "label")
     if layout == "packed":
         return batched(PackedExamples(records, batch_size), shuffle, seed)
     source = BatchSource(records, batch_size, bucket_count=BUCKET_COUNTS[layout])
@@ -254,15 +256,9 @@ def labelled(
 
 
 def supervised(
-    examples: Iterable[Example],
-    batch_size: int,
-    seq_len: int,
-    layout: Layout,
-    shuffle: bool,
-    seed: int,
+    records: Records, batch_size: int, seq_len: int, layout: Layout, shuffle: bool, seed: int
 ) -> tf.data.Dataset:
     """Batches of examples that have a `prompt_length`."""
-    records = records_of(examples, "prompt_length")
     if layout == "packed":
         return batched(PackedSource(records, batch_size, row_length=seq_len), shuffle, seed)
     count = BUCKET_COUNTS[layout]
@@ -270,11 +266,15 @@ def supervised(
     return batched(source, shuffle, seed)
 
 
-def records_of(examples: Iterable[Example], column: str) -> Records:
-    """The examples with one of their extras."""
+def records_of(examples: Iterable[Example], words: WordTokenizer) -> Records:
+    """The examples, at least one, with their extras; all have the same."""
     examples = list(examples)
-    values = np.array([example.extras[column] for example in examples], np.int32)
-    return Records.of([example.token_ids for example in examples], **{column: values})
+    columns = {
+        name: np.array([example.extras[name] for example in examples], np.int32)
+        for name in examples[0].extras
+    }
+    ids = [example.token_ids for example in examples]
+    return Records.of(ids, words.tokenizer.pad, **columns)
 
 
 def batched(

@@ -26,7 +26,7 @@ from gpt2_tuning.data.sources import (
     with_all_splits,
 )
 from gpt2_tuning.data.splits import SHARE, fingerprint
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import id_array, load_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 
@@ -49,7 +49,8 @@ PIECE = 100_000
 GROUP = 16
 """Pieces tokenised together, on all cores."""
 BREAK = re.compile(r"(?<=\S)(?=[ \n])")
-"""Where no token of GPT-2 crosses: it may begin with blank space but never goes on with it."""
+"""Where no token of a tokenizer by words crosses: it may begin with blank space but never goes on
+with it."""
 
 
 def read_documents(
@@ -91,7 +92,7 @@ def read_documents(
         fingerprint=fingerprint(splits, [TEXT], None),
         origins={split: origins.get(split, CUT) for split in splits},
         label_names=None,
-        counts=row_counts(splits, [TEXT]),
+        counts=row_counts(splits, [TEXT], load_tokenizer().end_text),
     )
 
 
@@ -180,25 +181,23 @@ def break_before(text: str, place: int) -> int:
     return place
 
 
-def encode_documents(
-    rows: Rows, tokenizer: GPT2Tokenizer | WordTokenizer
-) -> Iterator[tuple[array, bool]]:
-    """Each document's tokens, as `tokenizer.encode` gives them, and whether they go to its end.
+def encode_documents(rows: Rows, tokenizer: WordTokenizer) -> Iterator[tuple[array, bool]]:
+    """Each document's tokens, as if tokenised whole, and whether they go to its end.
 
     A blank document has no tokens. Long ones are tokenised piece by piece, in little memory and
-    on all cores.
+    on all cores, where the tokenizer works by words.
 
     Yields:
-        Tokens as an array of type "H" (uint16), and the value of column `ends`.
+        Tokens, as `id_array` holds them, and the value of column `ends`.
     """
-    ids = array("H")
-    for group in in_groups(pieces(rows)):
+    ids = id_array(tokenizer.tokenizer)
+    for group in in_groups(pieces(rows, tokenizer.tokenizer.by_words)):
         encoded = tokenizer.encode_batch([piece.text for piece in group])
         for piece, found in zip(group, encoded, strict=True):
             ids.extend(found)
             if piece.last:
                 yield ids, piece.ends
-                ids = array("H")
+                ids = id_array(tokenizer.tokenizer)
 
 
 class Piece(NamedTuple):
@@ -209,14 +208,17 @@ class Piece(NamedTuple):
     ends: bool  # whether the document ends with the last piece
 
 
-def pieces(rows: Rows) -> Iterator[Piece]:
-    """The pieces of all documents, in order; a blank document is one empty piece."""
+def pieces(rows: Rows, divided: bool) -> Iterator[Piece]:
+    """The pieces of all documents, in order; a blank document is one empty piece.
+
+    Each document is one, however long, unless they are to be `divided`.
+    """
     for batch in rows.batches(size=100):
         ends = batch.get(ENDS, [True] * len(batch[TEXT]))
         for text, end in zip(batch[TEXT], ends, strict=True):
             text = text if text and text.strip() else ""
-            start = 0
-            while len(text) - start > PIECE and (found := BREAK.search(text, start + PIECE)):
+            start, most = 0, PIECE if divided else len(text)
+            while len(text) - start > most and (found := BREAK.search(text, start + most)):
                 yield Piece(text[start : found.start()], False, end)
                 start = found.start()
             yield Piece(text[start:], True, end)

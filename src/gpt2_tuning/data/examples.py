@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
-
 
 class Example(NamedTuple):
     """One row as the model will see it, before padding."""
@@ -45,24 +43,26 @@ def text_example(ids: Sequence[int], label: int, seq_len: int) -> Example:
 
 
 def pair_example(
-    premise: Sequence[int], hypothesis: Sequence[int], label: int, seq_len: int
+    premise: Sequence[int], hypothesis: Sequence[int], label: int, seq_len: int, separator: int
 ) -> Example:
     """Two texts with the class of the pair; see `joined_pair`.
 
-    With seq_len 6 and label 1:
-        [10, 11],         [20, 21]         -> [10, 11, 50256, 20, 21]
-        [10, 11, 12, 13], [20, 21]         -> [10, 11, 12, 50256, 20, 21],  truncated
-        [10, 11, 12, 13], [20, 21, 22, 23] -> [10, 11, 50256, 20, 21, 22],  truncated
+    With seq_len 6, label 1 and separator 99:
+        [10, 11],         [20, 21]         -> [10, 11, 99, 20, 21]
+        [10, 11, 12, 13], [20, 21]         -> [10, 11, 12, 99, 20, 21],  truncated
+        [10, 11, 12, 13], [20, 21, 22, 23] -> [10, 11, 99, 20, 21, 22],  truncated
 
     Raises:
         ValueError: as `joined_pair`.
     """
-    ids = joined_pair(premise, hypothesis, seq_len)
+    ids = joined_pair(premise, hypothesis, seq_len, separator)
     return Example(ids, {"label": label}, truncated=len(ids) < len(premise) + 1 + len(hypothesis))
 
 
-def joined_pair(premise: Sequence[int], hypothesis: Sequence[int], seq_len: int) -> list[int]:
-    """The two texts with an end of text between them, as at most `seq_len` ids.
+def joined_pair(
+    premise: Sequence[int], hypothesis: Sequence[int], seq_len: int, separator: int
+) -> list[int]:
+    """The two texts with the separator between them, as at most `seq_len` ids.
 
     A pair that is too long loses the last tokens of its longer text until it fits or both are
     equally long, then of both in turn, the premise first.
@@ -74,7 +74,7 @@ def joined_pair(premise: Sequence[int], hypothesis: Sequence[int], seq_len: int)
         raise ValueError("a pair needs at least one token on each side, and seq_len 3")
     room = seq_len - 1
     first = min(len(premise), max(room - len(hypothesis), room // 2))
-    return [*premise[:first], END_OF_TEXT, *hypothesis[: room - first]]
+    return [*premise[:first], separator, *hypothesis[: room - first]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class PromptTokens:
 
 
 def instruction_example(
-    prompt: PromptTokens, response: Sequence[int], seq_len: int
+    prompt: PromptTokens, response: Sequence[int], seq_len: int, end: int
 ) -> Example | Dropped:
     """A prompt, a response that is learnt, and the end of text that is learnt with it.
 
@@ -99,10 +99,10 @@ def instruction_example(
     The rest of the prompt and the response are never cut: where they do not fit, the row is
     dropped. The cut falls between tokens, so a character of several tokens may lose its end.
 
-    With head [10, 11], context [20, 21, 22], tail [12] and response [30, 31]:
-        seq_len 9 -> [10, 11, 20, 21, 22, 12, 30, 31, 50256], prompt_length 6
-        seq_len 8 -> [10, 11, 20, 21, 12, 30, 31, 50256],     prompt_length 5, truncated
-        seq_len 7 -> [10, 11, 20, 12, 30, 31, 50256],         prompt_length 4, truncated
+    With head [10, 11], context [20, 21, 22], tail [12], response [30, 31] and end 99:
+        seq_len 9 -> [10, 11, 20, 21, 22, 12, 30, 31, 99], prompt_length 6
+        seq_len 8 -> [10, 11, 20, 21, 12, 30, 31, 99],     prompt_length 5, truncated
+        seq_len 7 -> [10, 11, 20, 12, 30, 31, 99],         prompt_length 4, truncated
         seq_len 6 -> dropped: too long
 
     Raises:
@@ -114,7 +114,7 @@ def instruction_example(
     if room < min(1, len(prompt.context)):
         return Dropped("too long")
     context = prompt.context[:room]
-    ids = [*prompt.head, *context, *prompt.tail, *response, END_OF_TEXT]
+    ids = [*prompt.head, *context, *prompt.tail, *response, end]
     return Example(
         ids,
         {"prompt_length": len(ids) - len(response) - 1},
@@ -122,37 +122,38 @@ def instruction_example(
     )
 
 
-def text_chunks(ids: Sequence[int], seq_len: int, ends: bool = True) -> Iterator[Example]:
+def text_chunks(ids: Sequence[int], seq_len: int, end: int | None) -> Iterator[Example]:
     """A document as consecutive pieces of up to `seq_len` tokens, all of them learnt.
 
     Only a piece's first token is not, as nothing in the piece tells what it might be: that is its
     `prompt_length`, 1. A last piece of one token would have nothing to learn, so it takes the
     token before it too.
 
-    With seq_len 3:
-        ids [10, 11]         -> [10, 11, 50256]
-        ids [10, 11, 12, 13] -> [10, 11, 12], [13, 50256]
-        ids [10, 11, 12]     -> [10, 11], [12, 50256]
-        ids [10, 11, 12], ends False -> [10, 11, 12]
+    With seq_len 3 and end 99:
+        ids [10, 11]         -> [10, 11, 99]
+        ids [10, 11, 12, 13] -> [10, 11, 12], [13, 99]
+        ids [10, 11, 12]     -> [10, 11], [12, 99]
+        ids [10, 11, 12], end None -> [10, 11, 12]
 
     Args:
         ids: the document's tokens; with the end of text at least two.
         seq_len: at least 3, so that a piece can give up a token.
-        ends: whether the document ends here, so that an end of text follows.
+        end: the token that ends the document; None where it does not end here.
 
     Raises:
         ValueError: there is nothing to learn, or seq_len is too small.
     """
-    if not ids or len(ids) + ends < 2 or seq_len < 3:
+    ending = [] if end is None else [end]
+    total = len(ids) + len(ending)
+    if not ids or total < 2 or seq_len < 3:
         raise ValueError("a document needs two tokens, its end included, and a seq_len of 3")
-    total = len(ids) + ends
     stops = [*range(seq_len, total, seq_len), total]
     if len(stops) > 1 and total - stops[-2] == 1:
         stops[-2] -= 1
     starts = [0, *stops[:-1]]
     return (
         Example(
-            [*ids[start:stop], *([END_OF_TEXT] if ends and stop == total else [])],
+            [*ids[start:stop], *(ending if stop == total else [])],
             {"prompt_length": 1},
         )
         for start, stop in zip(starts, stops, strict=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_tuning.data.metadata_fields import wrong_field
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, load_tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.files import Tree, foreign_entry
 from gpt2_tuning.paths import step_command
 
@@ -36,8 +35,13 @@ class Metadata:
     split_seed: int
     splits: dict[str, dict[str, Any]]
     """For each split its `files` (name and sha256), its `origin` and what the report found."""
-    pad_token_id: int = END_OF_TEXT
+    pad_token_id: int
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The one that the texts were tokenised with."""
+        return load_tokenizer()
 
     def label_counts(self, split: str) -> list[int]:
         """How many examples of a split have each class, in the classes' order."""
@@ -72,11 +76,12 @@ def read_metadata(directory: Path, task: str) -> Metadata:
     content = read_content(directory)
     if content is None:
         raise UserError(f"{directory / METADATA_FILE} was not written by gpt2-tuning: {remedy}")
+    tokenizer = load_tokenizer()
     expected = {
         "schema_version": SCHEMA_VERSION,
         "task": task,
-        "tokenizer_sha256": GPT2Tokenizer().sha256,
-        "pad_token_id": END_OF_TEXT,
+        "tokenizer_sha256": tokenizer.sha256,
+        "pad_token_id": tokenizer.pad,
     }
     for name, value in expected.items():
         if content.get(name) != value:

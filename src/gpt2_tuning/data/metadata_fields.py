@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.known import MAX_SEQ_LEN
 
 COLUMNS = (["label"], ["prompt_length"])
 """What records may hold beside token_ids and length."""
@@ -52,8 +52,8 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "texts, with a name, a source and a fingerprint",
     ),
     "seq_len": (
-        lambda value: is_integer(value, 1, GPT2Config.n_positions),
-        f"a whole number from 1 to {GPT2Config.n_positions}",
+        lambda value: is_integer(value, 1, MAX_SEQ_LEN),
+        f"a whole number from 1 to {MAX_SEQ_LEN}",
     ),
     "columns": (
         lambda value: value in COLUMNS,

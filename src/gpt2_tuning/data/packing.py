@@ -21,6 +21,7 @@ from gpt2_tuning.data.batch_arrays import (
     up_to_multiple,
 )
 from gpt2_tuning.data.batches import BatchSource, MakeBatch, choose_buckets
+from gpt2_tuning.families.known import MAX_SEQ_LEN
 
 LENGTH_CLASSES = (16, 128)
 """How many there are, at least (if the examples have as many lengths) and at most. With 128, rows
@@ -129,7 +130,7 @@ class PackedSource(BatchSource):
     """
 
     make_batch: MakeBatch = language_model_batch
-    row_length: int = 1024
+    row_length: int = MAX_SEQ_LEN
     """Tokens that a row may hold, at least as many as the longest example has."""
 
     target_widths: int = TARGET_SIZES

@@ -14,17 +14,16 @@ from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.report import report_table
 from gpt2_tuning.data.sources import Source, split_origins
-from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN, GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.data.writing import Examples, check_output_dir, write_dataset
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.startup import import_tensorflow
 
 if TYPE_CHECKING:
     from gpt2_tuning.options.preparation import DatasetOptions
 
-MAX_LENGTH = GPT2Config.n_positions
 WRITTEN_END_ADVICE = "remove it from the texts, as the token itself is put wherever it belongs"
 """What to do where texts hold the letters of the end of text."""
 
@@ -33,11 +32,11 @@ def checked_output_dir(task: str, options: "DatasetOptions", shortest: int = 1) 
     """Where the data set goes. Call it before any work: it also checks --seq_len.
 
     Raises:
-        UserError: --seq_len is not in shortest..1024, or the directory may not be used.
+        UserError: --seq_len is not in shortest..MAX_SEQ_LEN, or the directory may not be used.
     """
-    if not shortest <= options.seq_len <= MAX_LENGTH:
+    if not shortest <= options.seq_len <= MAX_SEQ_LEN:
         raise UserError(
-            f"--seq_len must be between {shortest} and {MAX_LENGTH}, not {options.seq_len}"
+            f"--seq_len must be between {shortest} and {MAX_SEQ_LEN}, not {options.seq_len}"
         )
     output_dir = options.output_dir or paths.dataset_dir(task)
     check_output_dir(output_dir)
@@ -62,32 +61,34 @@ def prepare_source(
         examples: gives the rows of a split, by its name, as examples.
         columns: what each example stores beside its tokens: `label` or `prompt_length`.
         template: `name` and `text` of the prompt, where the task has one.
-        written_end_advice: what to do where texts hold the letters of the end of text.
+        written_end_advice: what to do where texts hold the letters of the end of text, which it
+            may name as {end_text}.
 
     Raises:
         UserError: a split has no row that gives an example.
         OSError: the disk is full or cannot be written to.
     """
-    output_dir = checked_output_dir(task, options)
+    output_dir, tokenizer = checked_output_dir(task, options), load_tokenizer()
     header = Metadata(
         task=task,
         dataset={"name": source.name, "source": source.kind, "fingerprint": source.fingerprint},
-        tokenizer_sha256=GPT2Tokenizer().sha256,
+        tokenizer_sha256=tokenizer.sha256,
         seq_len=options.seq_len,
         columns=list(columns),
         label_names=source.label_names,
         template=template,
         split_seed=options.seed,
         splits=split_origins(source),
+        pad_token_id=tokenizer.pad,
     )
     rows = {split: examples(split) for split in source.splits}
     import_tensorflow()  # only now: what is wrong with the flags is said without waiting for it
     metadata = write_dataset(output_dir, header, rows)
-    Console().print(report_table(metadata.splits))
+    Console().print(report_table(metadata.splits, tokenizer.end_text))
     if any(counts["end_of_text_written"] for counts in source.counts.values()):
         print(
-            f"note: {END_OF_TEXT_TOKEN} written in a text is learnt as those letters, not as the"
-            f" end of a text: {written_end_advice}"
+            f"note: {tokenizer.end_text} written in a text is learnt as those letters, not as the"
+            f" end of a text: {written_end_advice.format(end_text=tokenizer.end_text)}"
         )
     cut = any(not origin.startswith("given") for origin in source.origins.values())
     if options.seed and not cut and options.limit is None:
@@ -115,7 +116,7 @@ def prepare_labelled(
         label_column: the column of its class.
         make_example: takes the token ids of each text, then the class and seq_len.
     """
-    tokenizer = WordTokenizer(GPT2Tokenizer())
+    tokenizer = WordTokenizer(load_tokenizer())
 
     def examples(split: str) -> Iterator[Example | None]:
         for batch in source.splits[split].batches():

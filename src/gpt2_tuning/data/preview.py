@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gpt2_tuning.data.metadata import Metadata
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
+from gpt2_tuning.data.tokenizer import Tokenizer
 
 STYLES = {"prompt": "cyan", "supervised": "bold green", "padding": "bright_black"}
 END_MARK = "⟦end of text⟧"
@@ -27,22 +26,29 @@ def show_examples(directory: Path, metadata: Metadata, count: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for index in range(min(count, len(records))):
         prompt_length = int(records.columns["prompt_length"][index])
+        row = (records.row(index).tolist(), prompt_length, metadata.seq_len)
         console.print(f"\nexample {index + 1} of {len(records):,} in train:", end=" ")
-        console.print(example_text(records.row(index).tolist(), prompt_length, metadata.seq_len))
+        console.print(example_text(*row, metadata.tokenizer))
 
 
-def example_text(token_ids: list[int], prompt_length: int, seq_len: int) -> Text:
+def example_text(
+    token_ids: list[int], prompt_length: int, seq_len: int, tokenizer: Tokenizer
+) -> Text:
     """The three parts of an example, each under its name and in its colour, with their counts.
 
     Args:
         token_ids: the example's tokens.
         prompt_length: how many of them come before the first that is learnt.
         seq_len: the length that the record is padded to.
+        tokenizer: that of the data.
     """
     padding = seq_len - len(token_ids)
     parts = {
-        "prompt": (prompt_length, readable(token_ids[:prompt_length])),
-        "supervised": (len(token_ids) - prompt_length, readable(token_ids[prompt_length:])),
+        "prompt": (prompt_length, readable(token_ids[:prompt_length], tokenizer)),
+        "supervised": (
+            len(token_ids) - prompt_length,
+            readable(token_ids[prompt_length:], tokenizer),
+        ),
         "padding": (padding, f"{END_MARK} x {padding}" if padding else ""),
     }
     shown = Text(" + ".join(f"{count} {name}" for name, (count, _) in parts.items()) + " tokens")
@@ -51,11 +57,10 @@ def example_text(token_ids: list[int], prompt_length: int, seq_len: int) -> Text
     return shown
 
 
-def readable(token_ids: Sequence[int]) -> str:
+def readable(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """The text of tokens, with the end of text shown as END_MARK."""
-    decode = GPT2Tokenizer().decode
     shown = ""
-    for ends, stretch in itertools.groupby(token_ids, lambda token: token == END_OF_TEXT):
+    for ends, stretch in itertools.groupby(token_ids, lambda token: token == tokenizer.end):
         ids = list(stretch)
-        shown += END_MARK * len(ids) if ends else decode(ids)
+        shown += END_MARK * len(ids) if ends else tokenizer.decode(ids)
     return shown

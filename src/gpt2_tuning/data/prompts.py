@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gpt2_tuning.data.examples import Dropped, Example, PromptTokens, instruction_example
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 
@@ -182,7 +182,7 @@ def parse(name: str, text: str) -> list[Part]:
     return parts
 
 
-def prompt_tokens(prompts: Sequence[Prompt], tokenizer: GPT2Tokenizer) -> list[PromptTokens]:
+def prompt_tokens(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[PromptTokens]:
     """The tokens of whole prompts, with those of the context set apart so that it can be cut.
 
     A token that the context shares with the template, such as a space before its first word, is
@@ -222,7 +222,7 @@ def instruction_examples(
         elif not response:
             yield Dropped("empty response")
         else:
-            yield instruction_example(prompt, response, seq_len)
+            yield instruction_example(prompt, response, seq_len, tokenizer.tokenizer.end)
 
 
 TEMPLATES = {

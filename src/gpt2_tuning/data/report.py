@@ -12,13 +12,13 @@ from rich.text import Text
 
 from gpt2_tuning.data.examples import Dropped, Example
 from gpt2_tuning.data.labels import shown_name
-from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN
+from gpt2_tuning.data.tokenizer import Tokenizer, id_array
 
 NO_TEXT = "empty"
 """Why a row is dropped of which nothing more is said."""
 COUNTED = {
     "labels_trimmed": "labels trimmed of blanks",
-    "end_of_text_written": f"texts with {END_OF_TEXT_TOKEN}",
+    "end_of_text_written": "texts with {end_text}",
 }
 """What the counts of a Source are called, which are shown where there are any."""
 PERCENTILES = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "max": 100}
@@ -30,10 +30,11 @@ class SplitTally:
     Two examples are duplicates when the model would see the same tokens, whatever their labels.
     """
 
-    def __init__(self, earlier_splits: set[bytes]) -> None:
+    def __init__(self, earlier_splits: set[bytes], tokenizer: Tokenizer) -> None:
         """`earlier_splits` holds the token digests of the splits counted before this one."""
         self.seen: set[bytes] = set()
         self._earlier = earlier_splits
+        self._tokenizer = tokenizer
         self._lengths = array("q")
         self._labels: Counter[int] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -59,7 +60,8 @@ class SplitTally:
             ]
         )
         for example in examples:
-            digest = hashlib.blake2b(array("H", example.token_ids), digest_size=16).digest()
+            ids = id_array(self._tokenizer, example.token_ids)
+            digest = hashlib.blake2b(ids, digest_size=16).digest()
             self._within += digest in self.seen
             self._across += digest in self._earlier
             self.seen.add(digest)
@@ -97,8 +99,11 @@ class SplitTally:
         return summary
 
 
-def report_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The `splits` of metadata.json as a table for the screen, a column for each split."""
+def report_table(splits: Mapping[str, Mapping[str, Any]], end_text: str) -> Table:
+    """The `splits` of metadata.json as a table for the screen, a column for each split.
+
+    `end_text` is how the end of text is written in letters.
+    """
     table = Table(title="prepared data", title_justify="left")
     table.add_column("")
     for split in splits:
@@ -117,7 +122,7 @@ def report_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
         line(f"{reason}, dropped", [split["dropped_reasons"].get(reason, 0) for split in found])
     for count, name in COUNTED.items():
         if any(split.get(count) for split in found):
-            line(name, [split.get(count, 0) for split in found])
+            line(name.format(end_text=end_text), [split.get(count, 0) for split in found])
     line("examples", [split["examples"] for split in found])
     line("truncated", [split["truncated"] for split in found])
     line("repeated in the split", [split["duplicates_within"] for split in found])

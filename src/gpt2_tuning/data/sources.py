@@ -28,7 +28,7 @@ from gpt2_tuning.data.splits import (
     row_digests,
     without_hidden_test,
 )
-from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN
+from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Source:
     """The classes, where there is a label column."""
     counts: dict[str, dict[str, int]]
     """For each split, of its rows as metadata.json counts them: `end_of_text_written`, those
-    whose texts hold the letters <|endoftext|>, and with classes `labels_trimmed`, those whose
+    whose texts hold the letters of the end of text, and with classes `labels_trimmed`, those whose
     label had blanks around it."""
 
 
@@ -181,7 +181,7 @@ def read_source(
         fingerprint=fingerprint(splits, columns, label_names),
         origins={split: given.get(split, CUT) for split in splits},
         label_names=label_names,
-        counts=row_counts(splits, text_columns, trimmed),
+        counts=row_counts(splits, text_columns, load_tokenizer().end_text, trimmed),
     )
 
 
@@ -267,6 +267,7 @@ def limited(
 def row_counts(
     splits: Mapping[str, Rows],
     text_columns: Sequence[str],
+    end_text: str,
     trimmed: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict[str, int]]:
     """The counts of a Source.
@@ -274,11 +275,12 @@ def row_counts(
     Args:
         splits: all of them; those cut from train are some rows of its table.
         text_columns: the columns of text.
+        end_text: the end of text, as it is written in letters.
         trimmed: from `read_labels`, for the splits that were given.
     """
     counts = {}
     for split, rows in splits.items():
-        written = rows.holding(END_OF_TEXT_TOKEN, text_columns)
+        written = rows.holding(end_text, text_columns)
         counts[split] = {"end_of_text_written": int(written.sum())}
         if trimmed is not None:
             marked = rows.own(trimmed.get(split, trimmed["train"]))

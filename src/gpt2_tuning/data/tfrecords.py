@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from gpt2_tuning.data.metadata import Metadata, prepare_command
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.files import sha256_of
 
 READ_BATCH = 1024
@@ -30,15 +29,18 @@ class Records:
     """int64[rows + 1]: row i is tokens[offsets[i]:offsets[i + 1]]."""
     columns: dict[str, np.ndarray]
     """int32[rows] each: `label` or `prompt_length`, as the task has it."""
+    pad: int = 0
+    """What fills the rows of a batch up. Masks hide it, so any id will do."""
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]], **columns: np.ndarray) -> "Records":
+    def of(cls, rows: Sequence[Sequence[int]], pad: int = 0, /, **columns: np.ndarray) -> "Records":
         """Rows that were never in a file: each a sequence of token ids."""
         lengths = [len(row) for row in rows]
         return cls(
             tokens=np.fromiter((token for row in rows for token in row), np.int32, sum(lengths)),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             columns=columns,
+            pad=pad,
         )
 
     @property
@@ -87,6 +89,7 @@ def read_records(directory: Path, metadata: Metadata, split: str) -> Records:
         tokens=np.concatenate([part["tokens"] for part in parts]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         columns={name: np.concatenate([part[name] for part in parts]) for name in metadata.columns},
+        pad=metadata.pad_token_id,
     )
 
 
@@ -149,10 +152,10 @@ def check_values(
                 f"{what}: row {rows_before + row + 1} has the {name} {arrays[name][row]}, outside"
                 f" {least[name]}..{limit}: {prepare_command(metadata.task)}"
             )
-    ids = arrays["token_ids"]
-    if ids.min() < 0 or ids.max() > END_OF_TEXT:
-        row, place = np.argwhere((ids < 0) | (ids > END_OF_TEXT))[0]
+    ids, last = arrays["token_ids"], metadata.tokenizer.vocabulary - 1
+    if ids.min() < 0 or ids.max() > last:
+        row, place = np.argwhere((ids < 0) | (ids > last))[0]
         raise UserError(
             f"{what}: row {rows_before + row + 1} has the token id {ids[row, place]}, outside"
-            f" 0..{END_OF_TEXT}: {prepare_command(metadata.task)}"
+            f" 0..{last}: {prepare_command(metadata.task)}"
         )

@@ -1,19 +1,23 @@
-"""Text to token ids and back: GPT-2's byte-level BPE, from the vocabulary in the package.
+"""Text to token ids and back: what data asks of a tokenizer, and GPT-2's.
 
-Byte-level means that every text can be written in the 256 byte symbols, so nothing is unknown.
+GPT-2's is byte-level BPE, from the vocabulary in the package. Byte-level means that every text can
+be written in the 256 byte symbols, so nothing is unknown.
 """
 
 import functools
 import json
 import shutil
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
+import tokenizers
+from tokenizers import AddedToken, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
+from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
 from gpt2_tuning.files import sha256_of
 from gpt2_tuning.paths import ASSETS
 
@@ -27,12 +31,78 @@ Span = tuple[int, int]
 """The positions of a token's first character and of the one after its last."""
 
 
+class Tokenizer(Protocol):
+    """What gives texts their token ids, and says which ids code puts between and around them.
+
+    None of those ids comes from a text, whatever is written in it.
+    """
+
+    vocabulary: int
+    """How many ids there are: 0 to vocabulary - 1."""
+    start: int | None
+    """Comes before a text; None where texts begin with none."""
+    end: int
+    """Comes after a text, and is learnt with it."""
+    end_text: str
+    """How `end` is shown, as a text may hold it in letters."""
+    separator: int
+    """Keeps the two texts of a pair apart."""
+    pad: int
+    """Fills rows up; masks hide it."""
+    by_words: bool
+    """Whether no token goes on from a character into the blank space after it, so that the ids of
+    words, each with the space before it, are end to end those of their text."""
+
+    @property
+    def sha256(self) -> str:
+        """A checksum from which all ids follow."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of one text; an empty text has none.
+
+        Raises:
+            UserError: the text holds a lone surrogate, which is no character.
+        """
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of many texts, on all cores. Raises as `encode` does."""
+
+    def encode_with_spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[Span]]]:
+        """As `encode_batch`, with the characters that each token comes from."""
+
+    def decode(self, ids: Sequence[int], skip_end_of_text: bool = False) -> str:
+        """The text of token ids, with `end` shown as `end_text` or left out.
+
+        Raises:
+            ValueError: an id is not in the vocabulary.
+        """
+
+    def save(self, directory: Path) -> None:
+        """Writes the files from which transformers loads a tokenizer that gives the same ids."""
+
+
+def load_tokenizer() -> Tokenizer:
+    """The tokenizer of every base and data set, GPT-2's; another one would be chosen here alone."""
+    return GPT2Tokenizer()
+
+
+def id_array(tokenizer: Tokenizer, ids: Iterable[int] = ()) -> array:
+    """Ids in an array of the smallest type that holds all of a tokenizer's: uint16 or uint32."""
+    return array("H" if tokenizer.vocabulary <= 1 << 16 else "I", ids)
+
+
 class GPT2Tokenizer:
     """GPT-2's tokenizer, without network. Making one is cheap: all share one built vocabulary.
 
     `<|endoftext|>` written in a text is text and becomes several tokens; the token 50256 itself is
     only ever put in place by code.
     """
+
+    vocabulary = TOKENIZER_IDS
+    start: int | None = None
+    end = separator = pad = END_OF_TEXT
+    end_text = END_OF_TEXT_TOKEN
+    by_words = True
 
     def __init__(self) -> None:
         self._tokenizer = built_tokenizer()
@@ -96,7 +166,7 @@ class GPT2Tokenizer:
         shutil.copyfile(VOCABULARY_FILE, directory / "merges.txt")
         vocabulary = json.dumps(read_vocabulary()[0], ensure_ascii=False)
         (directory / "vocab.json").write_text(vocabulary, encoding="utf-8")
-        fast = Tokenizer.from_str(self._tokenizer.to_str())
+        fast = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
         fast.add_special_tokens([AddedToken(END_OF_TEXT_TOKEN, normalized=True, special=True)])
         fast.save(str(directory / "tokenizer.json"))
         config = {
@@ -113,10 +183,10 @@ class GPT2Tokenizer:
 
 
 @functools.cache
-def built_tokenizer() -> Tokenizer:
+def built_tokenizer() -> tokenizers.Tokenizer:
     """The one shared instance; building it takes about 0.2 seconds."""
     vocabulary, merges = read_vocabulary()
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -12,19 +12,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gpt2_tuning.data.examples import Example
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 GROUP_BITS = 7
 """Bits of a number in each byte of a varint; the eighth says whether another byte follows."""
 
 
-def serialized(examples: Sequence[Example], seq_len: int, columns: Sequence[str]) -> list[bytes]:
+def serialized(
+    examples: Sequence[Example], seq_len: int, columns: Sequence[str], pad: int
+) -> list[bytes]:
     """Each example as a record, always the same for the same example.
 
     Args:
         examples: the rows.
         seq_len: the length that token ids are padded to.
         columns: what each record holds beside token ids and length.
+        pad: the id that they are padded with.
 
     Raises:
         ValueError: an example does not fit seq_len, or has other extras than `columns`: a defect.
@@ -42,7 +44,7 @@ def serialized(examples: Sequence[Example], seq_len: int, columns: Sequence[str]
         for before in (True, False)
     )
     records = []
-    for example, ids in zip(examples, packed_ids(examples, seq_len), strict=True):
+    for example, ids in zip(examples, packed_ids(examples, seq_len, pad), strict=True):
         numbers = {"length": len(example.token_ids), **example.extras}
         content = (
             singles(first, tuple([numbers[name] for name in first]))
@@ -54,12 +56,12 @@ def serialized(examples: Sequence[Example], seq_len: int, columns: Sequence[str]
     return records
 
 
-def packed_ids(examples: Sequence[Example], seq_len: int) -> Iterator[bytes]:
-    """The token ids of each example as varints, with 50256 up to seq_len."""
+def packed_ids(examples: Sequence[Example], seq_len: int, pad: int) -> Iterator[bytes]:
+    """The token ids of each example as varints, with those of padding up to seq_len."""
     lengths = [len(example.token_ids) for example in examples]
     ids = itertools.chain.from_iterable(example.token_ids for example in examples)
     packed, ends = varints(np.fromiter(ids, np.int64, sum(lengths)))
-    padding = varint(END_OF_TEXT)
+    padding = varint(pad)
     start = 0
     for length, stop in zip(lengths, ends[np.cumsum(lengths, dtype=int) - 1].tolist(), strict=True):
         yield packed[start:stop] + padding * (seq_len - length)

@@ -2,7 +2,8 @@
 
 No token of GPT-2 goes on from a character into the blank space after it. So a text falls apart
 into words, each with the space before it, whose tokens end to end are those of the text; and texts
-repeat their words: of emotion's 307,000 one in twenty is new.
+repeat their words: of emotion's 307,000 one in twenty is new. Of which tokenizers that is true,
+they say themselves (`by_words`).
 """
 
 import itertools
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer
 
 PRINTED = (ord("!"), ord("~"))
 """The first and the last of the bytes after which a word may end: the characters of ASCII that are
@@ -26,16 +27,18 @@ KNOWN = 100_000
 class WordTokenizer:
     """Gives the token ids that the tokenizer gives, and keeps those of the words it has seen."""
 
-    def __init__(self, tokenizer: GPT2Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """As GPT2Tokenizer.encode_batch: the token ids of each text, on all cores.
+        """As the tokenizer's: the token ids of each text, on all cores.
 
         Raises:
             UserError: a text holds a lone surrogate, which is no character.
         """
+        if not self.tokenizer.by_words:
+            return self.tokenizer.encode_batch(texts)
         try:
             array = pa.array(texts, pa.large_string())
         except UnicodeEncodeError:

@@ -63,7 +63,7 @@ def write_dataset(directory: Path, header: Metadata, examples: Mapping[str, Exam
     earlier: set[bytes] = set()
     with atomic_directory(directory, foreign_in_dataset) as partial:
         for split, rows in examples.items():
-            tally = SplitTally(earlier)
+            tally = SplitTally(earlier, header.tokenizer)
             file = partial / f"{split}.tfrecord.gz"
             known = header.splits[split]
             write_records(file, rows, header, tally, f"preparing {split}", known["rows"])
@@ -107,7 +107,7 @@ def write_records(
         with progress, tf.io.TFRecordWriter(str(file), options) as writer:
             while batch := list(itertools.islice(rest, BATCH)):
                 kept = tally.add(batch)
-                for record in serialized(kept, header.seq_len, header.columns):
+                for record in serialized(kept, header.seq_len, header.columns, header.pad_token_id):
                     writer.write(record)
                 progress.advance(task, len(batch))
     except tf.errors.OpError as error:

@@ -13,6 +13,8 @@ SIZES = {size: config for family in FAMILIES.values() for size, config in family
 ALIASES = {alias: size for family in FAMILIES.values() for alias, size in family.aliases.items()}
 HUB_NAMES = {size: name for family in FAMILIES.values() for size, name in family.hub_names.items()}
 """Where each pretrained size is published; the others are only ever trained from nothing."""
+MAX_SEQ_LEN = min(config.decoder.positions for config in SIZES.values())
+"""Tokens of the longest example of a data set: as many as every size has positions."""
 LORA_TARGETS = tuple(target for family in FAMILIES.values() for target in family.lora_targets)
 """The dense layers that LoRA can adapt, by full suffix."""
 

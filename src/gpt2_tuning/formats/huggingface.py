@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from gpt2_tuning.arrays import check_finite, save_arrays
-from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, load_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats.classifier_head import HEAD
@@ -193,7 +193,7 @@ def write_directory(
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
         if model.config.decoder.vocabulary == model.family.tokenizer_ids:
-            GPT2Tokenizer().save(partial)
+            load_tokenizer().save(partial)
         save_arrays(partial / WEIGHTS_FILE, arrays, {"format": "pt"})
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 
@@ -22,7 +23,7 @@ class DatasetOptions:
     output_dir: Path | None = None
     """Where the prepared data goes. Default: tfrecords/<task> at the repository's top, or
     else in the working directory."""
-    seq_len: int = 1024
+    seq_len: int = MAX_SEQ_LEN
     """Longest example, in tokens: longer ones are cut. At most 1024."""
     seed: int = 0
     """Decides which rows are set aside where a split is missing."""

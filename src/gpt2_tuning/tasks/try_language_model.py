@@ -13,7 +13,7 @@ from gpt2_tuning.baselines import frequency_figures, learnt_token_counts
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.prompts import Template
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import write_text
 from gpt2_tuning.inference import responding
@@ -110,7 +110,7 @@ def train_token_counts(
     except UserError as error:
         print(f"note: no unigram model to compare with: {error}", file=sys.stderr)
         return None
-    return learnt_token_counts(records)
+    return learnt_token_counts(records, metadata.tokenizer.vocabulary)
 
 
 def evaluate_run(
@@ -131,7 +131,8 @@ def evaluate_run(
     means = evaluate(StepFunctions(NextTokens(responder.model), strategy), source)
     scores = language_model_scores(means)
     if train_counts is not None:
-        unigram = frequency_figures(train_counts, learnt_token_counts(records))
+        counts = learnt_token_counts(records, len(train_counts))
+        unigram = frequency_figures(train_counts, counts)
         baseline = language_model_scores(unigram)
     print_scores("test", scores, baseline)
     section = score_section(scores, baseline)
@@ -162,7 +163,7 @@ def rouge_rows(options: GenerationOptions) -> int:
 
 def rouge_scores(responder: Responder, records: Records, wanted: int) -> dict[str, Any]:
     """ROUGE-L of the model's responses to so many rows against those of the data."""
-    options, tokenizer = responder.options, GPT2Tokenizer()
+    options, tokenizer = responder.options, load_tokenizer()
     prompt_lengths = records.columns["prompt_length"]
     room = responder.model.config.decoder.positions - options.max_new_tokens
     fitting = np.flatnonzero(prompt_lengths <= room)

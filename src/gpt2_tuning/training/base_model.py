@@ -71,8 +71,11 @@ def make_model(
         raise UserError(
             f"the data's seq_len {metadata.seq_len} is above the model's {decoder.positions}"
         )
-    if decoder.vocabulary <= metadata.pad_token_id:
-        raise UserError(f"the model knows only {decoder.vocabulary} tokens: not GPT-2's")
+    if decoder.vocabulary < metadata.tokenizer.vocabulary:
+        raise UserError(
+            f"the model knows only {decoder.vocabulary:,} tokens, not the"
+            f" {metadata.tokenizer.vocabulary:,} of the data's tokenizer"
+        )
     model.rematerialize = options.rematerialize
     if lora:
         model.freeze_all_but_lora()

@@ -74,7 +74,7 @@ def evaluate_classifier(
         metadata,
         scores,
         calibration(probabilities, labels),
-        surest_mistakes(records, probabilities, model.label_names),
+        surest_mistakes(records, probabilities, model.label_names, metadata.tokenizer),
     )
     print_scorecard(found)
     content = {**scores.to_dict(), "calibration": found.calibration.to_dict()}

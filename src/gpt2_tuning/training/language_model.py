@@ -62,7 +62,8 @@ def report(
     assert isinstance(model, LanguageModel)
     tuned_model.save_tuned(model, run_dir)
     train, validation = (
-        learnt_token_counts(source.records) for source in (tuner.train, tuner.validation)
+        learnt_token_counts(source.records, metadata.tokenizer.vocabulary)
+        for source in (tuner.train, tuner.validation)
     )
     unigram = frequency_figures(train, validation)
     baseline = language_model_scores(unigram)

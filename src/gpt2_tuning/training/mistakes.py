@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
+from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.markdown import escaped, excerpt, table
 
 SHOWN = 5
@@ -30,7 +29,11 @@ class Mistake(NamedTuple):
 
 
 def surest_mistakes(
-    records: Records, probabilities: np.ndarray, label_names: Sequence[str], count: int = SHOWN
+    records: Records,
+    probabilities: np.ndarray,
+    label_names: Sequence[str],
+    tokenizer: Tokenizer,
+    count: int = SHOWN,
 ) -> list[Mistake]:
     """The wrong answers of the highest probability, the surest first; fewer where there are fewer.
 
@@ -38,6 +41,7 @@ def surest_mistakes(
         records: the split, with its labels.
         probabilities: of the classes, [N, classes].
         label_names: the classes.
+        tokenizer: that of the data.
         count: how many at most.
     """
     labels, predicted = records.columns["label"], probabilities.argmax(axis=1)
@@ -45,7 +49,7 @@ def surest_mistakes(
     surest = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [
         Mistake(
-            texts_of(records.row(row).tolist()),
+            texts_of(records.row(row).tolist(), tokenizer),
             label_names[labels[row]],
             label_names[predicted[row]],
             float(probabilities[row].max()),
@@ -54,10 +58,10 @@ def surest_mistakes(
     ]
 
 
-def texts_of(token_ids: Sequence[int]) -> tuple[str, ...]:
-    """The texts of an example, which token 50256 keeps apart where there are two."""
-    parts = itertools.groupby(token_ids, lambda token: token == END_OF_TEXT)
-    return tuple(GPT2Tokenizer().decode(list(ids)) for ends, ids in parts if not ends)
+def texts_of(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The texts of an example, which the separator keeps apart where there are two."""
+    parts = itertools.groupby(token_ids, lambda token: token == tokenizer.separator)
+    return tuple(tokenizer.decode(list(ids)) for apart, ids in parts if not apart)
 
 
 def mistakes_table(mistakes: Sequence[Mistake]) -> str:

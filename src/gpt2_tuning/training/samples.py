@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.inference.generation import generate_text
 from gpt2_tuning.models.language_model import LanguageModel
 
@@ -38,7 +37,7 @@ def sample_responses(model: LanguageModel, records: Records, metadata: Metadata)
     prompts = [records.row(row)[: lengths[row]].tolist() for row in rows]
     with contextlib.suppress(tf.errors.ResourceExhaustedError):
         responses = generate_text(model, prompts, NEW_TOKENS)
-        tokenizer = GPT2Tokenizer()
+        tokenizer = metadata.tokenizer
         return "\n\n".join(
             f"{indented(tokenizer.decode(prompt))}\n\n**→**\n\n{indented(response)}"
             for prompt, response in zip(prompts, responses, strict=True)

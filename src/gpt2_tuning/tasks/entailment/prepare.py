@@ -6,6 +6,7 @@ gpt2-tuning prepare entailment --train_file pairs.tsv --premise_column sentence1
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from gpt2_tuning import cli, paths
@@ -39,6 +40,7 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.examples import pair_example
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
     from gpt2_tuning.data.sources import open_rows, read_source
+    from gpt2_tuning.data.tokenizer import load_tokenizer
 
     checked_output_dir(TASK, options, shortest=3)  # a token, the separator, a token
     defaults, split_names = COLUMNS, None
@@ -61,7 +63,8 @@ def prepare(options: Options) -> None:
         signed_labels=False,
     )
     columns = [premise, hypothesis]
-    prepare_labelled(TASK, options, source, columns, options.label_column, pair_example)
+    make_example = functools.partial(pair_example, separator=load_tokenizer().separator)
+    prepare_labelled(TASK, options, source, columns, options.label_column, make_example)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.options.preparation import PrepareOptions
 from gpt2_tuning.options.ranges import require
 
@@ -35,7 +36,7 @@ USUAL_NAMES = {
 class Options(PrepareOptions):
     """Prepare instructions: by default databricks/databricks-dolly-15k from the Hub."""
 
-    seq_len: int = 1024
+    seq_len: int = MAX_SEQ_LEN
     """Longest example, in tokens, at most 1024: longer ones lose the end of their context.
     Where that is not enough the row is dropped."""
     instruction_column: str | None = None
@@ -130,10 +131,10 @@ def examples(
 ) -> "Iterator[Example | Dropped]":
     """One example for each row, or the reason why there is none."""
     from gpt2_tuning.data.prompts import instruction_examples
-    from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+    from gpt2_tuning.data.tokenizer import load_tokenizer
     from gpt2_tuning.data.words import WordTokenizer
 
-    tokenizer = WordTokenizer(GPT2Tokenizer())
+    tokenizer = WordTokenizer(load_tokenizer())
     for batch in source.splits[split].batches():
         responses = [text or "" for text in batch[columns.response]]
         yield from instruction_examples(

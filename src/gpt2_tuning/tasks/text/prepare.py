@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.preparation import DatasetOptions
@@ -26,7 +27,7 @@ TASK = "text"
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
 SHORTEST = 3
 WRITTEN_END_ADVICE = (
-    "where it stands between documents, give --separator '<|endoftext|>'; elsewhere remove it"
+    "where it stands between documents, give --separator '{end_text}'; elsewhere remove it"
 )
 """What to do where texts hold the letters of the end of text."""
 
@@ -37,7 +38,7 @@ class Options(DatasetOptions):
 
     NEEDS: ClassVar[Needs] = effects.PREPARE_TEXT
 
-    seq_len: int = 1024
+    seq_len: int = MAX_SEQ_LEN
     """Longest example, in tokens: longer documents become several. From 3 to 1024."""
     train_file: tuple[Path, ...] = ()
     """Text files (.txt), each one document, or files with a document a row (.jsonl, .csv ...)."""
@@ -87,16 +88,17 @@ def examples(split: str, source: "Source", seq_len: int) -> "Iterator[Example | 
     """The pieces of every document, or the reason why it has none."""
     from gpt2_tuning.data.documents import encode_documents
     from gpt2_tuning.data.examples import Dropped, text_chunks
-    from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+    from gpt2_tuning.data.tokenizer import load_tokenizer
     from gpt2_tuning.data.words import WordTokenizer
 
-    for ids, ends in encode_documents(source.splits[split], WordTokenizer(GPT2Tokenizer())):
+    tokenizer = load_tokenizer()
+    for ids, ends in encode_documents(source.splits[split], WordTokenizer(tokenizer)):
         if not ids:
             yield None
         elif len(ids) + ends < 2:
             yield Dropped("too short")
         else:
-            yield from text_chunks(ids, seq_len, ends)
+            yield from text_chunks(ids, seq_len, tokenizer.end if ends else None)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
