@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from gpt2_tuning.config import END_OF_TEXT
+from gpt2_tuning.config import END_OF_TEXT, TOKENIZER_IDS
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of
 from gpt2_tuning.paths import ASSETS
@@ -33,6 +33,11 @@ class GPT2Tokenizer:
     `<|endoftext|>` written in a text is text and becomes several tokens; the token 50256 itself is
     only ever put in place by code.
     """
+
+    vocabulary = TOKENIZER_IDS
+    """How many ids there are."""
+    end = END_OF_TEXT
+    """Comes after a text."""
 
     def __init__(self) -> None:
         self._tokenizer = built_tokenizer()
