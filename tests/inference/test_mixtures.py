@@ -85,7 +85,7 @@ def test_no_value_and_no_mixture_makes_another_trace(model, alone):
 
 def test_what_no_row_asks_for_is_neither_drawn_nor_sorted(monkeypatch):
     logits, seeds = tf.constant([[1.0, 3.0, 2.0]]), tf.constant([[0, 1]], tf.int64)
-    monkeypatch.setattr(choosing, "draw", None)
+    monkeypatch.setattr(choosing, "noise_of", None)
     values = choosing.RowValues.of([Generation(top_k=2, top_p=0.5)])
     assert choosing.next_tokens(logits, seeds, values).numpy().tolist() == [1]
     monkeypatch.undo()
@@ -147,7 +147,7 @@ class Letters(GPT2Tokenizer):
     def encode(self, text):
         return ["abcdefghi".index(letter) for letter in text]
 
-    def decode(self, ids):
+    def decode(self, ids, skip_end_of_text=False):
         return "".join("abcdefghi"[token] for token in ids)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import choosing
-from gpt2_tuning.inference.choosing import RowValues, draw, next_tokens
+from gpt2_tuning.inference.choosing import RowValues, draw, next_tokens, noise_of
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.inference.sampling import Greedy, Temperature, TopK, TopP
 
@@ -108,9 +108,10 @@ def test_a_draw_does_not_depend_on_the_order_of_the_candidates():
     scores = tf.random.stateless_normal([50, 30], [1, 2])
     tokens = tf.tile(tf.range(100, 160, 2)[tf.newaxis], [50, 1])
     order = tf.constant(np.random.default_rng(0).permutation(30))
-    drawn = draw(scores, seeds_of(50), tokens, 160).numpy()
+    noise = noise_of(seeds_of(50), 160)
+    drawn = draw(scores, noise, tokens).numpy()
     scores, tokens = tf.gather(scores, order, axis=1), tf.gather(tokens, order, axis=1)
-    assert draw(scores, seeds_of(50), tokens, 160).numpy().tolist() == drawn.tolist()
+    assert draw(scores, noise, tokens).numpy().tolist() == drawn.tolist()
     assert len(set(drawn)) > 10
 
 

@@ -67,16 +67,22 @@ def next_tokens(logits, seeds, values: RowValues) -> tf.Tensor:
     """
     drawn = values.temperature > 0
     cut = drawn & ((values.top_k > 0) | (values.top_p < 1))
-    tokens = tf.zeros_like(values.top_k)
-    tokens = where_asked(~drawn, lambda: likeliest(logits), tokens)
-    tokens = where_asked(drawn & ~cut, lambda: draw_from_all(logits, seeds, values), tokens)
-    return where_asked(cut, lambda: draw_from_likeliest(logits, seeds, values, cut), tokens)
+
+    def draws():
+        noise = noise_of(seeds, tf.shape(logits)[1])
+        tokens = where_asked(
+            drawn & ~cut, lambda: draw_from_all(logits, noise, values), tf.zeros_like(values.top_k)
+        )
+        return where_asked(cut, lambda: draw_from_likeliest(logits, noise, values, cut), tokens)
+
+    tokens = where_asked(~drawn, lambda: likeliest(logits), tf.zeros_like(values.top_k))
+    return where_asked(drawn, draws, tokens)
 
 
 def where_asked(rows, compute: Callable[[], tf.Tensor], otherwise) -> tf.Tensor:
-    """`compute()` in the rows that ask for it and `otherwise` in the others, [B, ...] both.
+    """`compute()` in the rows that ask for it, bool [B], and `otherwise` in others: [B, ...] both.
 
-    It is not computed where no row asks. `rows` is bool [B].
+    It is not computed where no row asks.
     """
     shape = [-1] + [1] * (len(otherwise.shape) - 1)
     return tf.cond(
@@ -91,17 +97,17 @@ def likeliest(logits) -> tf.Tensor:
     return tf.argmax(logits, axis=1, output_type=tf.int32)
 
 
-def draw_from_all(logits, seeds, values: RowValues) -> tf.Tensor:
+def draw_from_all(logits, noise, values: RowValues) -> tf.Tensor:
     """One token a row, int32 [B], of all that min_p leaves of `logits`, float32 [B, V]."""
     scores = logits / temperatures(values)
 
     def likely_enough():
         return kept_alone(scores, scores >= least(scores, values))
 
-    return draw(where_asked(values.min_p > 0, likely_enough, scores), seeds)
+    return draw(where_asked(values.min_p > 0, likely_enough, scores), noise)
 
 
-def draw_from_likeliest(logits, seeds, values: RowValues, cut) -> tf.Tensor:
+def draw_from_likeliest(logits, noise, values: RowValues, cut) -> tf.Tensor:
     """One token a row of those that top_k, top_p and min_p leave, in this order.
 
     No more tokens are sorted than the rows' top_k, or NUCLEUS_CANDIDATES: sorting all 50,257 takes
@@ -109,7 +115,7 @@ def draw_from_likeliest(logits, seeds, values: RowValues, cut) -> tf.Tensor:
 
     Args:
         logits: float32 [B, V].
-        seeds: int64 [B, 2].
+        noise: float32 [B, V], from `noise_of`.
         values: of the rows.
         cut: bool [B], the rows that have a top_k or a top_p; the others' tokens mean nothing.
 
@@ -139,7 +145,7 @@ def draw_from_likeliest(logits, seeds, values: RowValues, cut) -> tf.Tensor:
     first = nucleus(tf.minimum(tf.reduce_max(tf.where(cut, wanted, 1)), size))
     enough = tf.reduce_all((first[2] >= values.top_p) | (values.top_k > 0) | ~cut)
     best, tokens, _ = tf.cond(enough, lambda: first, lambda: nucleus(size))
-    return draw(best, seeds, tokens, size)
+    return draw(best, noise, tokens)
 
 
 def temperatures(values: RowValues) -> tf.Tensor:
@@ -159,8 +165,18 @@ def kept_alone(scores, kept) -> tf.Tensor:
     return tf.where(kept, scores, -math.inf)
 
 
-def draw(scores, seeds, tokens=None, vocabulary=None) -> tf.Tensor:
-    """One token a row, with probability softmax(scores), from that row's own seeds.
+def noise_of(seeds, vocabulary) -> tf.Tensor:
+    """A number from 0 to 1 for every token, float32 [B, V], from each row's own seeds."""
+
+    def uniform(row_seeds):
+        # Never 0, whose logarithm is infinite.
+        return tf.random.stateless_uniform([vocabulary], row_seeds, minval=1e-37)
+
+    return tf.map_fn(uniform, seeds, fn_output_signature=tf.TensorSpec([None], tf.float32))
+
+
+def draw(scores, noise, tokens=None) -> tf.Tensor:
+    """One token a row, with probability softmax(scores), by noise of its own.
 
     It is the token with the highest sum of score and Gumbel noise. The noise belongs to the token,
     not to its place in the list: the last bits of the scores, which depend on the batch, may change
@@ -168,20 +184,12 @@ def draw(scores, seeds, tokens=None, vocabulary=None) -> tf.Tensor:
 
     Args:
         scores: float32 [B, N], -inf where the probability is 0.
-        seeds: int64 [B, 2].
+        noise: float32 [B, V], from `noise_of`.
         tokens: int32 [B, N], the tokens that the scores are for; None is all of them, in order.
-        vocabulary: how many tokens there are; needed with `tokens`.
 
     Returns:
         int32 [B].
     """
-    size = tf.shape(scores)[1] if tokens is None else vocabulary
-
-    def uniform(row_seeds):
-        # Never 0, whose logarithm is infinite.
-        return tf.random.stateless_uniform([size], row_seeds, minval=1e-37)
-
-    noise = tf.map_fn(uniform, seeds, fn_output_signature=tf.TensorSpec([None], tf.float32))
     if tokens is not None:
         noise = tf.gather(noise, tokens, batch_dims=1)
     places = tf.argmax(scores - tf.math.log(-tf.math.log(noise)), axis=1, output_type=tf.int32)

@@ -1,20 +1,20 @@
 """Scores changed by what a row holds already: penalties, and n-grams that may not come again.
 
-Each row has values of its own, and what none of them asks for is not computed.
+Each row has values of its own; those that change nothing leave its scores as they are, to the bit.
 """
 
 import math
 
 import tensorflow as tf
 
-from gpt2_tuning.inference.choosing import RowValues, where_asked
+from gpt2_tuning.inference.choosing import RowValues
 
 NO_TOKEN = -1
 """Stands in a history where a row has no token."""
 
 
 def penalised(logits, history, prompted, values: RowValues) -> tf.Tensor:
-    """The scores after the rows' penalties and n-grams.
+    """The scores after the rows' penalties and n-grams; nothing is computed if no row has any.
 
     Args:
         logits: float32 [B, V].
@@ -25,18 +25,19 @@ def penalised(logits, history, prompted, values: RowValues) -> tf.Tensor:
     Returns:
         float32 [B, V].
     """
-    repetition = values.repetition_penalty != 1
-    counts = (values.presence_penalty != 0) | (values.frequency_penalty != 0)
-    ngrams = values.no_repeat_ngram > 0
+    asked = (
+        (values.repetition_penalty != 1)
+        | (values.presence_penalty != 0)
+        | (values.frequency_penalty != 0)
+        | (values.no_repeat_ngram != 0)
+    )
 
     def changed():
-        scores = where_asked(repetition, lambda: less_repetition(logits, history, values), logits)
-        scores = where_asked(
-            counts, lambda: less_counted(scores, history, prompted, values), scores
-        )
-        return where_asked(ngrams, lambda: without_ngrams(scores, history, values), scores)
+        scores = less_repetition(logits, history, values)
+        scores = less_counted(scores, history, prompted, values)
+        return without_ngrams(scores, history, values)
 
-    return tf.cond(tf.reduce_any(repetition | counts | ngrams), changed, lambda: logits)
+    return tf.cond(tf.reduce_any(asked), changed, lambda: logits)
 
 
 def less_repetition(logits, history, values: RowValues) -> tf.Tensor:
@@ -75,13 +76,14 @@ def without_ngrams(logits, history, values: RowValues) -> tf.Tensor:
     length = tf.shape(history)[1]
     slots, n = tf.range(length), values.no_repeat_ngram
     # Each token as the last of an n-gram: are those before it the newest ones of its row?
-    back = tf.range(1, tf.minimum(tf.reduce_max(n), length + 1))  # [N - 1]
+    back = tf.range(1, tf.clip_by_value(tf.reduce_max(n), 1, length + 1))  # [N - 1]
     places = slots[:, tf.newaxis] - back  # [S, N - 1]
     before = tf.gather(history, tf.maximum(places, 0), axis=1)  # [B, S, N - 1]
     newest = tf.gather(history, length - back, axis=1)[:, tf.newaxis]  # [B, 1, N - 1]
     same = (before == newest) & (before != NO_TOKEN) & (places >= 0)
     same |= back >= n[:, tf.newaxis, tf.newaxis]
-    places = places_of(history, logits, tf.reduce_all(same, axis=2))
+    banned = tf.reduce_all(same, axis=2) & (n > 0)[:, tf.newaxis]
+    places = places_of(history, logits, banned)
     return tf.tensor_scatter_nd_update(logits, places, tf.fill([tf.shape(places)[0]], -math.inf))
 
 

@@ -25,7 +25,7 @@ class Sampler:
             logits: float32 [B, V].
             seeds: int64 [B, 2], the row's seed and a number that is another one for every row
                 and step. A row's tokens do not depend on the other rows as long as each row uses
-                its own seeds only, as `choosing.draw` does.
+                its own seeds only, as `choosing.noise_of` does.
 
         Returns:
             int32 [B].
