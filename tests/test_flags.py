@@ -141,6 +141,20 @@ instruction_tuning/test --prompt a --top_p 0.5 --top_k 4
     --top_p needs --sampling_method top_p
 instruction_tuning/test --prompt a --top_k 4 --sampling_method top_p
     --top_k needs --sampling_method top_k
+instruction_tuning/test --prompt a --min_p 0.1 --sampling_method greedy
+    --min_p needs {DRAWS}
+instruction_tuning/test --prompt a --min_p 2
+    --min_p must be from 0 to 1, not 2
+text_tuning/test --prompt a --repetition_penalty 0
+    --repetition_penalty must be above 0 and finite, not 0
+text_tuning/test --prompt a --presence_penalty 3
+    --presence_penalty must be from -2 to 2, not 3
+text_tuning/test --prompt a --frequency_penalty nan
+    --frequency_penalty must be
+text_tuning/test --prompt a --no_repeat_ngram -1
+    --no_repeat_ngram must be at least 0 and below 2^31, not -1
+text_tuning/test --evaluate --no_repeat_ngram 3
+    needs something to write: --prompt, --input or --inter
 instruction_tuning/test --prompt a --rouge_rows 4
     --rouge_rows needs --evaluate
 instruction_tuning/test --prompt a --context_column b
@@ -221,6 +235,8 @@ def checked(script, *flags):
         (["--top_p", "0.5"], "top_p"),
         (["--top_k", "5", "--temperature", "2"], "top_k"),
         (["--temperature", "2", "--seed", "1"], "temperature"),
+        (["--min_p", "0.1"], "temperature"),
+        (["--top_p", "0.5", "--min_p", "0.1", "--no_repeat_ngram", "3"], "top_p"),
     ],
 )
 def test_a_value_for_sampling_means_that_sampling_and_says_so(flags, method, capsys):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gpt2_tuning.families.gpt2 import GPT2Config
     from gpt2_tuning.inference.classification import classify_pairs, classify_text
     from gpt2_tuning.inference.generation import generate_text, stream_text
+    from gpt2_tuning.inference.generation_settings import Generation
     from gpt2_tuning.inference.sampling import Greedy, Sampler, Temperature, TopK, TopP
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
     from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
@@ -50,6 +51,7 @@ _HOMES = {
     "classify_text": "inference.classification",
     "generate_text": "inference.generation",
     "stream_text": "inference.generation",
+    "Generation": "inference.generation_settings",
     "Greedy": "inference.sampling",
     "Sampler": "inference.sampling",
     "Temperature": "inference.sampling",
@@ -65,6 +67,7 @@ __all__ = [
     "GPT2LanguageModel",
     "GPT2Model",
     "GPT2Tokenizer",
+    "Generation",
     "Greedy",
     "LoRAConfig",
     "Perplexity",

@@ -143,12 +143,14 @@ def digest(run, **flags):
 def test_whatever_decides_on_the_answers_is_in_the_digest(run_dir):
     seen = {digest(run_dir)}
     flags = {"max_new_tokens": 3, "seed": 1, "stop": ("x",), "batch_size": 2, "top_k": 5}
+    flags |= {"min_p": 0.1, "repetition_penalty": 1.1, "no_repeat_ngram": 3}
+    flags |= {"presence_penalty": 0.1, "frequency_penalty": 0.1}
     seen |= {digest(run_dir, **{name: value}) for name, value in flags.items()}
     for file in [*sorted(run_dir.rglob("*")), run_dir.parent / "rows.jsonl"]:
         if file.is_file():
             file.write_text("other")
             seen.add(digest(run_dir))
-    assert len(seen) == 1 + 5 + 6
+    assert len(seen) == 1 + 10 + 6
 
 
 def test_whatever_does_not_decide_is_not(run_dir):

@@ -13,8 +13,10 @@ from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import END_OF_TEXT, GPT2Config
 from gpt2_tuning.inference import generation
+from gpt2_tuning.inference.batch import Batch
 from gpt2_tuning.inference.decoding import STEPS, decoder_of
 from gpt2_tuning.inference.generation import generate, generate_text, stream_text
+from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.inference.sampling import Greedy, Sampler, Temperature, TopK, TopP
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 
@@ -26,6 +28,11 @@ SHAPE = GPT2Config(n_layer=2, n_embd=32, n_head=4, n_positions=256)
 @pytest.fixture(scope="module")
 def model():
     return randomize(GPT2LanguageModel(SHAPE).built_now())
+
+
+def decoder(model):
+    """As generation has it."""
+    return decoder_of(model, TOKENIZER.vocabulary, [TOKENIZER.end])
 
 
 def generate_ids(*arguments, **settings):
@@ -149,12 +156,12 @@ def test_each_row_ends_at_its_own_end_of_text(model, script):
 
 
 def test_the_loop_ends_with_its_last_row(model, script):
-    decoder, weights = decoder_of(model), decoder_of(model).weights()
     script.says("one", "one two three")
-    state = decoder.start(weights, random_rows([3, 5]), [0, 1], script, 0)
-    tokens, state = decoder.extend(weights, state, script, 50)
+    batch = Batch(decoder(model), random_rows([3, 5]), [0, 1], [Generation(sampler=script)] * 2)
+    assert batch.advance(50).tolist() == [TOKENIZER.encode("one")] * 2
+    tokens = batch.advance(50)
     assert tokens.tolist() == [[END_OF_TEXT] * 3, [*TOKENIZER.encode(" two three"), END_OF_TEXT]]
-    assert state.finished.numpy().all()
+    assert batch.done
 
 
 def test_stop_strings_end_a_row_and_are_not_shown(model, script):
@@ -180,13 +187,13 @@ def test_of_several_stop_strings_the_first_to_be_complete_counts(model, script):
 
 
 def test_rows_that_are_stopped_do_not_keep_the_loop_running(model, script, monkeypatch):
-    counts, extend = [], decoder_of(model).extend
+    counts, extend = [], decoder(model).extend
 
-    def counted(*arguments):
-        counts.append(arguments[-1])
-        return extend(*arguments)
+    def counted(weights, state, count, sampler):
+        counts.append(count)
+        return extend(weights, state, count, sampler)
 
-    monkeypatch.setattr(decoder_of(model), "extend", counted)
+    monkeypatch.setattr(decoder(model), "extend", counted)
     script.says("stop" * 60)
     assert generate_text(model, ["x"], 100, script, stop=["stopstop"]) == [""]
     assert counts == [generation.STOP_CHUNK]
@@ -242,7 +249,7 @@ def test_lora_switch_and_new_weights_count_without_retracing():
     randomize(tuned, seed=0)
     assert generate_text(tuned, PROMPTS, 6) == on
     generate_text(tuned, PROMPTS[:1], 70, seed=9, stop=["zzz"])
-    assert decoder_of(tuned).traces == 2
+    assert decoder(tuned).traces == 2
 
 
 def test_bfloat16_decodes_as_its_own_full_pass():

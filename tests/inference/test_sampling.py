@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.inference import sampling
-from gpt2_tuning.inference.sampling import Greedy, Temperature, TopK, TopP, draw, make_sampler
+from gpt2_tuning.inference import choosing
+from gpt2_tuning.inference.choosing import RowValues, draw, next_tokens, noise_of
+from gpt2_tuning.inference.generation_settings import Generation
+from gpt2_tuning.inference.sampling import Greedy, Temperature, TopK, TopP
 
 DRAWS = 20_000
 TOLERANCE = 0.015  # four standard deviations of a share of one half, and more of any other
@@ -84,7 +86,7 @@ def test_nucleus_is_that_of_the_distribution_after_the_temperature():
 
 
 def test_a_nucleus_beyond_the_candidates_is_still_exact(monkeypatch):
-    monkeypatch.setattr(sampling, "NUCLEUS_CANDIDATES", 2)
+    monkeypatch.setattr(choosing, "NUCLEUS_CANDIDATES", 2)
     found = shares(TopP(0.8), PROBABILITIES)
     np.testing.assert_allclose(found, renormalised(PROBABILITIES, {0, 2, 4}), atol=TOLERANCE)
 
@@ -106,17 +108,11 @@ def test_a_draw_does_not_depend_on_the_order_of_the_candidates():
     scores = tf.random.stateless_normal([50, 30], [1, 2])
     tokens = tf.tile(tf.range(100, 160, 2)[tf.newaxis], [50, 1])
     order = tf.constant(np.random.default_rng(0).permutation(30))
-    drawn = draw(scores, seeds_of(50), tokens, 160).numpy()
+    noise = noise_of(seeds_of(50), 160)
+    drawn = draw(scores, noise, tokens).numpy()
     scores, tokens = tf.gather(scores, order, axis=1), tf.gather(tokens, order, axis=1)
-    assert draw(scores, seeds_of(50), tokens, 160).numpy().tolist() == drawn.tolist()
+    assert draw(scores, noise, tokens).numpy().tolist() == drawn.tolist()
     assert len(set(drawn)) > 10
-
-
-def test_flags_become_samplers():
-    assert make_sampler() == Greedy()
-    assert make_sampler("temperature", temperature=0.7) == Temperature(0.7)
-    assert make_sampler("top_k", temperature=0.7, top_k=3) == TopK(3, 0.7)
-    assert make_sampler("top_p", temperature=0.7, top_p=0.5) == TopP(0.5, 0.7)
 
 
 @pytest.mark.parametrize("t", [0, -1.0, math.nan, math.inf, "1"])
@@ -138,8 +134,42 @@ def test_bad_p_is_refused(p):
         TopP(p)
 
 
-def test_bad_flags_are_refused_whatever_the_method():
-    with pytest.raises(UserError, match="unknown sampling method 'beam': choose one of greedy, t"):
-        make_sampler("beam")
-    with pytest.raises(UserError, match="temperature"):
-        make_sampler("greedy", temperature=0)
+def kept_of(scores, generation):
+    """Which tokens may be drawn, as transformers' warpers say it, one after the other."""
+    scores = np.array(scores, np.float64) / generation.temperature
+    order = np.argsort(-scores)
+    kept = order[: generation.top_k or None]
+    shares = np.exp(scores[kept]) / np.exp(scores[kept]).sum()
+    kept = kept[np.cumsum(shares) - shares < generation.top_p]
+    kept = kept[np.exp(scores[kept] - scores.max()) >= generation.min_p]
+    return kept
+
+
+MANY = [0.3, 0.2, 0.15, 0.12, 0.1, 0.06, 0.04, 0.03]
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ({"temperature": 1.0, "min_p": 0.39}, 4),
+        ({"temperature": 1.0, "min_p": 0.41}, 3),
+        ({"temperature": 1.0, "min_p": 1.0}, 1),
+        ({"temperature": 2.0, "min_p": 0.41}, 6),  # the share of .06 is .2, and its root .447
+        ({"temperature": 1.0, "top_k": 5, "top_p": 0.7}, 3),  # they reach .65 of .87, which is .747
+        ({"temperature": 1.0, "top_k": 5, "top_p": 0.9, "min_p": 0.35}, 4),
+        ({"temperature": 1.0, "top_p": 0.8, "min_p": 0.6}, 2),
+        ({"temperature": 0.5, "top_k": 3, "top_p": 0.99}, 3),
+    ],
+)
+def test_cuts_of_one_row_come_one_after_the_other(values, count):
+    order = np.random.default_rng(0).permutation(len(MANY))
+    logits = np.log(MANY)[order].astype(np.float32)
+    generation = Generation(**values)
+    kept = kept_of(logits, generation)
+    assert len(kept) == count
+    rows, all_logits = RowValues.of([generation]).repeated(DRAWS), np.tile(logits, [DRAWS, 1])
+    drawn = tf.function(lambda seeds: next_tokens(all_logits, seeds, rows))(seeds_of(DRAWS))
+    found = np.bincount(drawn.numpy(), minlength=len(MANY)) / DRAWS
+    powers = np.exp(logits.astype(np.float64) / generation.temperature)
+    np.testing.assert_allclose(found, renormalised(powers, set(kept)), atol=TOLERANCE)
+    assert set(np.flatnonzero(found)) == set(kept)

@@ -43,4 +43,19 @@ LORAS = {
 }
 """Every way of adapting a model, by name, as LoRAConfig's fields."""
 
+GENERATIONS: tuple[dict[str, float], ...] = (
+    {},
+    {"repetition_penalty": 1.3},
+    {"repetition_penalty": 0.7, "no_repeat_ngram": 2},
+    {"no_repeat_ngram": 1},
+    {"no_repeat_ngram": 3},
+    {"temperature": 0.7},
+    {"temperature": 1.0, "top_k": 5},
+    {"temperature": 2.0, "top_p": 0.8},
+    {"temperature": 1.5, "min_p": 0.1},
+    {"temperature": 1.3, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "no_repeat_ngram": 2},
+    {"temperature": 0.9, "top_k": 9, "top_p": 0.7, "repetition_penalty": 1.2},
+)
+"""Ways of choosing the next token, as a Generation's fields."""
+
 CASES = [(task, lora) for task in TASKS for lora in LORAS]

@@ -7,14 +7,12 @@ can make a test pass.
 """
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 from lora_models import small_model
 from parity.cases import CASES, CLASSES, LORAS, SHAPE, TASKS
+from parity.torch_runs import NEEDS_TORCH, run_torch_side
 
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.formats.adapters import read_adapter_config
@@ -22,10 +20,9 @@ from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
-PYTHON = os.environ.get("PARITY_PYTHON")
 TOLERANCE = 1e-4
 
-pytestmark = pytest.mark.skipif(not PYTHON, reason="needs PyTorch and PEFT: make test-parity")
+pytestmark = NEEDS_TORCH
 
 
 def model_class(task):
@@ -35,18 +32,6 @@ def model_class(task):
 
 def arguments(task):
     return {"num_classes": CLASSES} if model_class(task) is GPT2Classifier else {}
-
-
-def run_torch_side(command, directory):
-    script = Path(__file__).with_name("torch_side.py")
-    done = subprocess.run(
-        [str(PYTHON), str(script), command, str(directory)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "USE_TORCH": "1", "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def outputs(model, directory):

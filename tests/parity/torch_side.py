@@ -1,7 +1,8 @@
 """The PyTorch half of the parity tests, run by the interpreter that has PyTorch and PEFT.
 
 `write DIR` makes random bases and PEFT adapters and says what they compute; `read DIR` says what
-the bases and adapters compute that the other half wrote.
+the bases and adapters compute that the other half wrote; `score DIR` says which scores transformers
+leaves of those that the other half wrote.
 """
 
 import copy
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from cases import CASES, CLASSES, LORAS, PAD, SHAPE, TASKS
+from cases import CASES, CLASSES, GENERATIONS, LORAS, PAD, SHAPE, TASKS
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 
@@ -94,6 +95,24 @@ def read(directory):
     (directory / "adapted.json").write_text(json.dumps(adapted))
 
 
+def score(directory):
+    """The scores of every way of GENERATIONS after transformers' processors, in its order."""
+    names = {"no_repeat_ngram": "no_repeat_ngram_size"}
+    results = {}
+    with np.load(directory / "inputs.npz") as inputs:
+        for number, values in enumerate(GENERATIONS):
+            renamed = {names.get(name, name): value for name, value in values.items()}
+            config = transformers.GenerationConfig(
+                **{"top_k": 0, **renamed}, do_sample="temperature" in values
+            )
+            model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**SHAPE))
+            processors = model._get_logits_processor(config)
+            ids = torch.tensor(inputs["token_ids"], dtype=torch.long)
+            scores = processors(ids, torch.tensor(inputs["logits"]))
+            results[str(number)] = scores.numpy()
+    np.savez(directory / "scores.npz", **results)
+
+
 def load(directory, task):
     """A base as transformers reads it; every weight must be in the files."""
     model, info = getattr(transformers, task).from_pretrained(directory, output_loading_info=True)
@@ -106,4 +125,4 @@ def load(directory, task):
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))
+    {"write": write, "read": read, "score": score}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,8 +1,9 @@
 """The compiled half of generation: a batch of prompts in, then tokens, some at a time.
 
-One function reads the prompts, another is a loop that adds a token a turn to every row. The first
-is traced once for a model, the second once for a model and a sampler, whatever the prompts' number
-and length, the switch of LoRA and the values of the weights.
+It works in tokens and knows no text. One function reads the prompts, another is a loop that adds a
+token a turn to every row. Each is traced once for a model, whatever the prompts' number and length,
+the ways in which they are continued, the switch of LoRA and the values of the weights; only a
+sampler of one's own has a loop of its own.
 """
 
 import functools
@@ -14,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
+from gpt2_tuning.inference.choosing import RowValues, next_tokens
+from gpt2_tuning.inference.penalties import NO_TOKEN, penalised
 from gpt2_tuning.inference.sampling import Sampler
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.cache import Cache
@@ -29,7 +31,7 @@ STEPS = 2**20
 class Weights(NamedTuple):
     """What one call of generation computes from the model's weights once, not at every step."""
 
-    head: tf.Tensor  # [n_embd, V], the token embedding, transposed, as products take it
+    head: tf.Tensor  # [width, V], the token embedding, transposed, as products take it
     matrices: tuple[tf.Tensor, ...]  # `matrices` in the compute type; none where that is theirs
 
 
@@ -37,24 +39,29 @@ class State(NamedTuple):
     """Where decoding stands between two calls of the loop."""
 
     cache: Cache
+    # Kept whether a row has penalties or not, so that none decides on the shapes: it is 4 bytes a
+    # slot, where the cache has two vectors a layer.
+    history: tf.Tensor  # int32 [B, slots], the cache's tokens, NO_TOKEN where its mask is 0
+    prompted: tf.Tensor  # int32 [B], the slots up to the end of the row's prompt
     tokens: tf.Tensor  # int32 [B], each row's newest token, not yet in the cache
     finished: tf.Tensor  # bool [B], rows that need no further token
-    step: tf.Tensor  # int32 scalar: how many tokens were chosen so far
-    seed: tf.Tensor  # int64 scalar
+    made: tf.Tensor  # int32 [B]: how many tokens the row was given so far
     rows: tf.Tensor  # int64 [B], each row's number among all prompts
+    values: RowValues  # how each row is continued
 
 
 class Decoder:
     """The compiled functions of one model; get it from `decoder_of`."""
 
-    def __init__(self, model: LanguageModel):
+    def __init__(self, model: LanguageModel, vocabulary: int, ends: Sequence[int]):
         self.traces = 0
         # Not the model itself: decoders are kept for as long as their model is alive.
         self._reference = weakref.ref(model)
-        self._weights, inputs, self._state = signatures(model)
+        self._vocabulary, self._ends = vocabulary, ends
+        self._weights, inputs, self._state = signatures(model, vocabulary)
         self._prepare = tf.function(self._prepare_weights, autograph=False)
         self._read = tf.function(self._read_prompts, [self._weights, inputs], autograph=False)
-        self._loops: dict[Sampler, tf.function] = {}
+        self._loops: dict[Sampler | None, tf.function] = {}
 
     @property
     def _model(self) -> LanguageModel:
@@ -71,38 +78,42 @@ class Decoder:
         weights: Weights,
         prompts: Sequence[Sequence[int]],
         rows: Sequence[int],
-        sampler: Sampler,
-        seed: int,
+        values: RowValues,
+        sampler: Sampler | None = None,
     ) -> State:
         """Reads a batch of prompts and chooses the first new token of each.
 
         Args:
             weights: from `weights()`.
             prompts: token ids; none is empty.
-            rows: each prompt's number, from which together with the seed its randomness comes.
-            sampler: how to choose.
-            seed: any integer of 64 bits.
+            rows: each prompt's number, from which together with its seed its randomness comes.
+            values: how each is continued.
+            sampler: chooses in place of the values' way.
         """
         length = max(map(len, prompts))
-        ids = np.zeros((len(prompts), length), np.int32)
-        mask = np.zeros((len(prompts), length), np.int32)
+        history = np.full((len(prompts), length), NO_TOKEN, np.int32)
         for row, prompt in enumerate(prompts):
-            ids[row, length - len(prompt) :] = prompt
-            mask[row, length - len(prompt) :] = 1
-        inputs = {"token_ids": tf.constant(ids), "attention_mask": tf.constant(mask)}
+            history[row, length - len(prompt) :] = prompt
+        mask = history != NO_TOKEN
+        inputs = {
+            "token_ids": tf.constant(np.where(mask, history, 0)),
+            "attention_mask": tf.constant(mask.astype(np.int32)),
+        }
         logits, cache = self._read(weights, inputs)
         state = State(
             cache=cache,
+            history=tf.constant(history),
+            prompted=tf.fill([len(prompts)], length),
             tokens=tf.zeros([len(prompts)], tf.int32),
             finished=tf.zeros([len(prompts)], tf.bool),
-            step=tf.constant(0),
-            seed=tf.constant(seed, tf.int64),
+            made=tf.zeros([len(prompts)], tf.int32),
             rows=tf.constant(rows, tf.int64),
+            values=values,
         )
-        return choose(sampler, logits, state)
+        return self._choose(sampler, logits, state)
 
     def extend(
-        self, weights: Weights, state: State, sampler: Sampler, count: int
+        self, weights: Weights, state: State, count: int, sampler: Sampler | None = None
     ) -> tuple[np.ndarray, State]:
         """Adds up to `count` tokens to every row that is not finished.
 
@@ -120,7 +131,7 @@ class Decoder:
     def _prepare_weights(self) -> Weights:
         model = self._model
         dtype = model.compute_dtype
-        table = model.transformer.tokens.embeddings.value[: vocabulary(model)]
+        table = model.transformer.tokens.embeddings.value[: self._vocabulary]
         head = tf.transpose(tf.cast(table, dtype))
         head = tf.cast(head, product_type(dtype))
         if dtype == model.variable_dtype:
@@ -133,28 +144,61 @@ class Decoder:
         cache = self._model.transformer.empty_cache(batch, length)
         return self._logits(weights, inputs, cache)
 
-    def _add_tokens(self, sampler: Sampler, weights: Weights, state: State, count):
+    def _add_tokens(self, sampler: Sampler | None, weights: Weights, state: State, count):
         self.traces += 1
-        first = state.step
-        state = state._replace(cache=state.cache.grown(count))
+        state = state._replace(
+            cache=state.cache.grown(count),
+            history=tf.pad(state.history, [[0, 0], [0, count]], constant_values=NO_TOKEN),
+        )
         chosen = tf.TensorArray(tf.int32, size=count, element_shape=state.tokens.shape)
 
-        def turn(state: State, chosen):
-            inputs = {
-                "token_ids": state.tokens[:, tf.newaxis],
-                "attention_mask": tf.ones_like(state.tokens)[:, tf.newaxis],
-            }
-            logits, cache = self._logits(weights, inputs, state.cache)
-            state = choose(sampler, logits, state._replace(cache=cache))
-            return state, chosen.write(state.step - 1 - first, state.tokens)
+        def turn(turns, state: State, chosen):
+            state = self._choose(sampler, *self._step(weights, state))
+            return turns + 1, state, chosen.write(turns, state.tokens)
 
-        state, chosen = tf.while_loop(
-            lambda state, chosen: ~tf.reduce_all(state.finished),
+        turns, state, chosen = tf.while_loop(
+            lambda turns, state, chosen: ~tf.reduce_all(state.finished),
             turn,
-            (state, chosen),
+            (tf.constant(0), state, chosen),
             maximum_iterations=count,
         )
-        return tf.transpose(chosen.stack()[: state.step - first]), state
+        return tf.transpose(chosen.stack()[:turns]), state
+
+    def _step(self, weights: Weights, state: State) -> tuple[tf.Tensor, State]:
+        """Float32 [B, V] for what follows the rows' newest tokens, and the state with these read.
+
+        A finished row's token counts as padding: so its positions stay below the model's end.
+        """
+        real = ~state.finished
+        inputs = {
+            "token_ids": state.tokens[:, tf.newaxis],
+            "attention_mask": tf.cast(real, tf.int32)[:, tf.newaxis],
+        }
+        here = tf.range(tf.shape(state.history)[1]) == state.cache.filled
+        tokens = tf.where(real, state.tokens, NO_TOKEN)[:, tf.newaxis]
+        history = tf.where(here, tokens, state.history)
+        logits, cache = self._logits(weights, inputs, state.cache)
+        return logits, state._replace(cache=cache, history=history)
+
+    def _choose(self, sampler: Sampler | None, logits, state: State) -> State:
+        """The state with the next token of every row, from logits float32 [B, V]."""
+        values = state.values
+        history = state.history[:, : state.cache.filled]
+        logits = penalised(logits, history, state.prompted, values)
+        numbers = state.rows * STEPS + tf.cast(state.made, tf.int64)
+        seeds = tf.stack([values.seed, numbers], axis=1)
+        if sampler is None:
+            tokens = next_tokens(logits, seeds, values)
+        else:
+            tokens = sampler.choose(logits, seeds)
+        tokens = tf.where(state.finished, state.tokens, tokens)
+        made = state.made + tf.cast(~state.finished, tf.int32)
+        ended = tf.reduce_any(tokens[:, tf.newaxis] == tf.constant(self._ends), axis=1)
+        return state._replace(
+            tokens=tokens,
+            finished=state.finished | ended | (made >= values.max_new_tokens),
+            made=made,
+        )
 
     def _logits(self, weights: Weights, inputs, cache: Cache) -> tuple[tf.Tensor, Cache]:
         """Float32 [B, V] for the last position, and the new cache."""
@@ -167,25 +211,15 @@ class Decoder:
         return tf.cast(project(hidden[:, -1], weights.head), tf.float32), cache
 
 
-def choose(sampler: Sampler, logits, state: State) -> State:
-    """The state with the next token of every row, from logits float32 [B, V]."""
-    numbers = state.rows * STEPS + tf.cast(state.step, tf.int64)
-    seeds = tf.stack([tf.fill(tf.shape(numbers), state.seed), numbers], axis=1)
-    tokens = tf.where(state.finished, state.tokens, sampler.choose(logits, seeds))
-    return state._replace(
-        tokens=tokens,
-        finished=state.finished | (tokens == END_OF_TEXT),
-        step=state.step + 1,
-    )
-
-
-def signatures(model: LanguageModel) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
+def signatures(
+    model: LanguageModel, vocabulary: int
+) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
     """What the compiled functions take: weights, inputs and state of any batch and any length."""
     config, dtype = model.config.decoder, tf.as_dtype(model.compute_dtype)
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
     weights = Weights(
-        spec([config.width, vocabulary(model)], product_type(dtype)),
+        spec([config.width, vocabulary], product_type(dtype)),
         tuple(spec(shape, dtype) for shape in shapes),
     )
     ids = spec([None, None], tf.int32)
@@ -193,18 +227,15 @@ def signatures(model: LanguageModel) -> tuple[Weights, dict[str, tf.TensorSpec],
     slots = (spec(slot_shape, slot_type),) * config.layers
     state = State(
         cache=Cache(slots, slots, ids, spec([], tf.int32)),
+        history=ids,
+        prompted=spec([None], tf.int32),
         tokens=spec([None], tf.int32),
         finished=spec([None], tf.bool),
-        step=spec([], tf.int32),
-        seed=spec([], tf.int64),
+        made=spec([None], tf.int32),
         rows=spec([None], tf.int64),
+        values=RowValues(*(spec([None], value.dtype) for value in RowValues.of([]))),
     )
     return weights, {"token_ids": ids, "attention_mask": ids}, state
-
-
-def vocabulary(model: LanguageModel) -> int:
-    """How many ids may be chosen, V: the model's, but for those that the tokenizer has not."""
-    return min(model.config.decoder.vocabulary, TOKENIZER_IDS)
 
 
 def matrices(model: LanguageModel) -> list[keras.Variable]:
@@ -212,17 +243,24 @@ def matrices(model: LanguageModel) -> list[keras.Variable]:
     return [variable for variable in model.weights if len(variable.shape) == 2]
 
 
-_DECODERS: weakref.WeakKeyDictionary[LanguageModel, dict[bool, Decoder]]
-_DECODERS = weakref.WeakKeyDictionary()
+_DECODERS: weakref.WeakKeyDictionary[LanguageModel, dict[tuple, Decoder]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def decoder_of(model: LanguageModel) -> Decoder:
+def decoder_of(model: LanguageModel, vocabulary: int, ends: Sequence[int]) -> Decoder:
     """The model's decoder, made at the first use and kept as long as the model.
 
-    A model has one for itself and one for when its updates are merged, which computes none.
+    A model has others for when its updates are merged, which compute none.
+
+    Args:
+        model: built or not.
+        vocabulary: how many ids may be chosen, from 0 on; a model may have more.
+        ends: the ids that end a row.
     """
     decoders = _DECODERS.setdefault(model, {})
-    merged = bool(model.kept_kernels)
-    if merged not in decoders:
-        decoders[merged] = Decoder(model.built_now())
-    return decoders[merged]
+    ids, merged = min(vocabulary, model.config.decoder.vocabulary), bool(model.kept_kernels)
+    key = (ids, tuple(ends), merged)
+    if key not in decoders:
+        decoders[key] = Decoder(model.built_now(), ids, ends)
+    return decoders[key]

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2_tuning.data.prompts import Template
+from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, FileToAnswer
 from gpt2_tuning.inference.generation import Prompt, generate_text, prompt_ids, stream_text
-from gpt2_tuning.inference.sampling import make_sampler
+from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.testing import GenerationOptions
 
@@ -49,7 +50,7 @@ class Responder:
             prompts,
             batch_size=self.options.batch_size,
             first_number=first_number,
-            **self.settings(),
+            generation=self.settings(),
         )
         return [text.strip() if self.template else text for text in done]
 
@@ -61,7 +62,7 @@ class Responder:
         """
         prompts = [self.prompt(fields) for fields in file.examples]
         try:
-            prompt_ids(self.model, prompts, self.options.max_new_tokens)
+            prompt_ids(self.model, prompts, [self.settings()] * len(prompts), load_tokenizer())
         except UserError as error:
             raise UserError(f"{file.source.name}: {error}") from error
         file.answer(self.rows)
@@ -73,19 +74,25 @@ class Responder:
 
     def stream(self, fields: Fields) -> Iterator[str]:
         """One response, piece by piece."""
-        return stream_text(self.model, self.prompt(fields), **self.settings())
+        return stream_text(self.model, self.prompt(fields), generation=self.settings())
 
-    def settings(self) -> dict[str, Any]:
-        """The flags as `generate_text` and `stream_text` take them."""
+    def settings(self) -> Generation:
+        """How the flags say to continue a prompt."""
         flags = self.options
-        return {
-            "max_new_tokens": flags.max_new_tokens,
-            "sampler": make_sampler(
-                flags.sampling_method, flags.temperature, flags.top_k, flags.top_p
-            ),
-            "seed": flags.seed,
-            "stop": flags.stop,
-        }
+        method = flags.sampling_method
+        return Generation(
+            temperature=0 if method == "greedy" else flags.temperature,
+            top_k=flags.top_k if method == "top_k" else 0,
+            top_p=flags.top_p if method == "top_p" else 1,
+            min_p=flags.min_p,
+            repetition_penalty=flags.repetition_penalty,
+            presence_penalty=flags.presence_penalty,
+            frequency_penalty=flags.frequency_penalty,
+            no_repeat_ngram=flags.no_repeat_ngram,
+            seed=flags.seed,
+            stop=flags.stop,
+            max_new_tokens=flags.max_new_tokens,
+        )
 
 
 def print_responses(responder: Responder, examples: Sequence[Fields]) -> None:

@@ -73,6 +73,11 @@ GENERATION: Needs = {
     "temperature": [WRITES, DRAWS],
     "top_k": [WRITES, Need(lambda o: o.sampling_method == "top_k", "--sampling_method top_k")],
     "top_p": [WRITES, Need(lambda o: o.sampling_method == "top_p", "--sampling_method top_p")],
+    "min_p": [WRITES, DRAWS],
+    "repetition_penalty": [WRITES],
+    "presence_penalty": [WRITES],
+    "frequency_penalty": [WRITES],
+    "no_repeat_ngram": [WRITES],
     "stop": [WRITES],
     "seed": [WRITES, DRAWS],
     "rouge_rows": [EVALUATE],
@@ -90,5 +95,6 @@ SAMPLING: Implied = {
     "top_k": ("sampling_method", "top_k"),
     "top_p": ("sampling_method", "top_p"),
     "temperature": ("sampling_method", "temperature"),
+    "min_p": ("sampling_method", "temperature"),
 }
 """A way to choose tokens that is given a value is the one that is meant."""

@@ -109,6 +109,16 @@ class GenerationOptions(TestOptions):
     """With top_k: how many of the likeliest tokens are drawn from."""
     top_p: float = 0.9
     """With top_p: the tokens drawn from are the fewest whose probabilities reach this."""
+    min_p: float = 0.0
+    """Draw no token that is less likely than this share of the likeliest one's probability."""
+    repetition_penalty: float = 1.0
+    """Above 1 the tokens of the prompt and of the response so far become less likely."""
+    presence_penalty: float = 0.0
+    """Above 0 the tokens of the response so far become less likely."""
+    frequency_penalty: float = 0.0
+    """Above 0 they do so for each time that they came."""
+    no_repeat_ngram: int = 0
+    """No so many tokens in a row come twice in prompt and response; 0 allows all."""
     stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A text before which responses end; may be given several times."""
     seed: int = 0
@@ -146,3 +156,10 @@ class GenerationOptions(TestOptions):
         require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
         require(1 <= self.top_k < 2**31, "top_k", "at least 1 and below 2^31", self)
         require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self)
+        require(0 <= self.min_p <= 1, "min_p", "from 0 to 1", self)
+        penalty = self.repetition_penalty
+        require(0 < penalty < math.inf, "repetition_penalty", "above 0 and finite", self)
+        require(-2 <= self.presence_penalty <= 2, "presence_penalty", "from -2 to 2", self)
+        require(-2 <= self.frequency_penalty <= 2, "frequency_penalty", "from -2 to 2", self)
+        ngram = self.no_repeat_ngram
+        require(0 <= ngram < 2**31, "no_repeat_ngram", "at least 0 and below 2^31", self)
