@@ -43,7 +43,7 @@ LORAS = {
 }
 """Every way of adapting a model, by name, as LoRAConfig's fields."""
 
-GENERATIONS = (
+GENERATIONS: tuple[dict[str, float], ...] = (
     {},
     {"repetition_penalty": 1.3},
     {"repetition_penalty": 0.7, "no_repeat_ngram": 2},

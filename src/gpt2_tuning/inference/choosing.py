@@ -26,7 +26,7 @@ class RowValues(NamedTuple):
     presence_penalty: tf.Tensor  # float32 [B]
     frequency_penalty: tf.Tensor  # float32 [B]
     no_repeat_ngram: tf.Tensor  # int32 [B]
-    penalised: tf.Tensor  # bool [B], whether one of the four before changes anything
+    has_penalties: tf.Tensor  # bool [B], whether one of the four is set
     seed: tf.Tensor  # int64 [B]
     max_new_tokens: tf.Tensor  # int32 [B]
 
@@ -46,9 +46,7 @@ class RowValues(NamedTuple):
             presence_penalty=column("presence_penalty", tf.float32),
             frequency_penalty=column("frequency_penalty", tf.float32),
             no_repeat_ngram=column("no_repeat_ngram", tf.int32),
-            penalised=tf.constant(
-                [is_penalised(generation) for generation in generations], tf.bool
-            ),
+            has_penalties=column("has_penalties", tf.bool),
             seed=column("seed", tf.int64),
             max_new_tokens=column("max_new_tokens", tf.int32),
         )
@@ -56,12 +54,6 @@ class RowValues(NamedTuple):
     def repeated(self, times) -> "RowValues":
         """The same for `times` rows in place of each."""
         return RowValues(*(tf.repeat(value, times) for value in self))
-
-
-def is_penalised(generation: Generation) -> bool:
-    """Whether what a row holds already changes the scores of what may follow."""
-    names = ("repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram")
-    return any(getattr(generation, name) != getattr(Generation, name) for name in names)
 
 
 def next_tokens(logits, seeds, values: RowValues) -> tf.Tensor:

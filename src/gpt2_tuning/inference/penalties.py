@@ -33,7 +33,7 @@ def penalised(logits, history, filled, prompted, values: RowValues) -> tf.Tensor
         scores = less_counted(scores, said, prompted, values)
         return without_ngrams(scores, said, values)
 
-    return tf.cond(tf.reduce_any(values.penalised), changed, lambda: logits)
+    return tf.cond(tf.reduce_any(values.has_penalties), changed, lambda: logits)
 
 
 def less_repetition(logits, history, values: RowValues) -> tf.Tensor:
