@@ -23,7 +23,9 @@ def ours(logits, prompts, news, generations):
         history[row, room : room + len(new)] = new
     prompted = tf.fill([len(prompts)], room)
     values = RowValues.of(generations)
-    return penalised(tf.constant(logits, tf.float32), history, prompted, values).numpy()
+    scores, filled = tf.constant(logits, tf.float32), room + length
+    history = np.pad(history, [[0, 0], [0, 3]], constant_values=NO_TOKEN)  # room for more
+    return penalised(scores, history, filled, prompted, values).numpy()
 
 
 def written_out(logits, prompt, new, generation):

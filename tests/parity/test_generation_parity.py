@@ -26,7 +26,7 @@ def test_every_way_of_choosing_draws_what_transformers_scores_draw(tmp_path):
     with np.load(tmp_path / "scores.npz") as scores:
         for number, fields in enumerate(GENERATIONS):
             values = RowValues.of([Generation(**fields)] * ROWS)
-            ours = penalised(logits, history, tf.fill([ROWS], LENGTH), values)
+            ours = penalised(logits, history, LENGTH, tf.fill([ROWS], LENGTH), values)
             theirs = tf.constant(scores[str(number)])
             if "temperature" not in fields:
                 np.testing.assert_allclose(ours, theirs, rtol=1e-6)

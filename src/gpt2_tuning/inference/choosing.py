@@ -26,6 +26,7 @@ class RowValues(NamedTuple):
     presence_penalty: tf.Tensor  # float32 [B]
     frequency_penalty: tf.Tensor  # float32 [B]
     no_repeat_ngram: tf.Tensor  # int32 [B]
+    has_penalties: tf.Tensor  # bool [B], whether one of the four is set
     seed: tf.Tensor  # int64 [B]
     max_new_tokens: tf.Tensor  # int32 [B]
 
@@ -45,6 +46,7 @@ class RowValues(NamedTuple):
             presence_penalty=column("presence_penalty", tf.float32),
             frequency_penalty=column("frequency_penalty", tf.float32),
             no_repeat_ngram=column("no_repeat_ngram", tf.int32),
+            has_penalties=column("has_penalties", tf.bool),
             seed=column("seed", tf.int64),
             max_new_tokens=column("max_new_tokens", tf.int32),
         )
@@ -66,17 +68,17 @@ def next_tokens(logits, seeds, values: RowValues) -> tf.Tensor:
         int32 [B].
     """
     drawn = values.temperature > 0
-    cut = drawn & ((values.top_k > 0) | (values.top_p < 1))
 
     def draws():
+        cut = drawn & ((values.top_k > 0) | (values.top_p < 1))
         noise = noise_of(seeds, tf.shape(logits)[1])
-        tokens = where_asked(
-            drawn & ~cut, lambda: draw_from_all(logits, noise, values), tf.zeros_like(values.top_k)
-        )
+        tokens = tf.zeros_like(values.top_k)
+        tokens = where_asked(~drawn, lambda: likeliest(logits), tokens)
+        tokens = where_asked(drawn & ~cut, lambda: draw_from_all(logits, noise, values), tokens)
         return where_asked(cut, lambda: draw_from_likeliest(logits, noise, values, cut), tokens)
 
-    tokens = where_asked(~drawn, lambda: likeliest(logits), tf.zeros_like(values.top_k))
-    return where_asked(drawn, draws, tokens)
+    # Only one question a step where nothing is drawn.
+    return tf.cond(tf.reduce_any(drawn), draws, lambda: likeliest(logits))
 
 
 def where_asked(rows, compute: Callable[[], tf.Tensor], otherwise) -> tf.Tensor:

@@ -183,8 +183,8 @@ class Decoder:
     def _choose(self, sampler: Sampler | None, logits, state: State) -> State:
         """The state with the next token of every row, from logits float32 [B, V]."""
         values = state.values
-        history = state.history[:, : state.cache.filled]
-        logits = penalised(logits, history, state.prompted, values)
+        filled = state.cache.filled
+        logits = penalised(logits, state.history, filled, state.prompted, values)
         numbers = state.rows * STEPS + tf.cast(state.made, tf.int64)
         seeds = tf.stack([values.seed, numbers], axis=1)
         if sampler is None:

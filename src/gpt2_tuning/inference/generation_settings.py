@@ -65,6 +65,12 @@ class Generation:
             if not holds(value):
                 raise UserError(f"{name} must be {wanted}, not {value!r}")
 
+    @property
+    def has_penalties(self) -> bool:
+        """Whether the tokens that are there already change the scores of those that may follow."""
+        names = ("repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram")
+        return any(getattr(self, name) != getattr(Generation, name) for name in names)
+
     def _take(self, sampler: Sampler) -> None:
         """Replaces a sampler that only says values by these."""
         if not isinstance(sampler, Sampler):

@@ -13,31 +13,27 @@ NO_TOKEN = -1
 """Stands in a history where a row has no token."""
 
 
-def penalised(logits, history, prompted, values: RowValues) -> tf.Tensor:
+def penalised(logits, history, filled, prompted, values: RowValues) -> tf.Tensor:
     """The scores after the rows' penalties and n-grams; nothing is computed if no row has any.
 
     Args:
         logits: float32 [B, V].
-        history: int32 [B, S], the rows' tokens up to the newest, with NO_TOKEN before the first.
+        history: int32 [B, S], the rows' tokens, with NO_TOKEN where there is none.
+        filled: int32 scalar, the slots of `history` up to the newest token.
         prompted: int32 [B], the slots of `history` up to the end of the prompt.
         values: of the rows.
 
     Returns:
         float32 [B, V].
     """
-    asked = (
-        (values.repetition_penalty != 1)
-        | (values.presence_penalty != 0)
-        | (values.frequency_penalty != 0)
-        | (values.no_repeat_ngram != 0)
-    )
 
     def changed():
-        scores = less_repetition(logits, history, values)
-        scores = less_counted(scores, history, prompted, values)
-        return without_ngrams(scores, history, values)
+        said = history[:, :filled]
+        scores = less_repetition(logits, said, values)
+        scores = less_counted(scores, said, prompted, values)
+        return without_ngrams(scores, said, values)
 
-    return tf.cond(tf.reduce_any(asked), changed, lambda: logits)
+    return tf.cond(tf.reduce_any(values.has_penalties), changed, lambda: logits)
 
 
 def less_repetition(logits, history, values: RowValues) -> tf.Tensor:
