@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from gpt2_tuning.inference.generation import generate_text, stream_text
     from gpt2_tuning.inference.generation_settings import Generation
     from gpt2_tuning.inference.sampling import Greedy, Sampler, Temperature, TopK, TopP
+    from gpt2_tuning.models.backbone import Backbone
+    from gpt2_tuning.models.classifier import Classifier
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
     from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
     from gpt2_tuning.models.gpt2_model import GPT2Model
+    from gpt2_tuning.models.language_model import LanguageModel
     from gpt2_tuning.training.objectives import Accuracy, CrossEntropy, Perplexity
 
 startup.set_defaults()
@@ -37,6 +40,9 @@ _HOMES = {
     "LoRAConfig": "config",
     "UserError": "errors",
     "GPT2Tokenizer": "data.tokenizer",
+    "Backbone": "models.backbone",
+    "LanguageModel": "models.language_model",
+    "Classifier": "models.classifier",
     "GPT2Model": "models.gpt2_model",
     "GPT2LanguageModel": "models.gpt2_language_model",
     "GPT2Classifier": "models.gpt2_classifier",
@@ -61,6 +67,8 @@ _HOMES = {
 
 __all__ = [
     "Accuracy",
+    "Backbone",
+    "Classifier",
     "CrossEntropy",
     "GPT2Classifier",
     "GPT2Config",
@@ -69,6 +77,7 @@ __all__ = [
     "GPT2Tokenizer",
     "Generation",
     "Greedy",
+    "LanguageModel",
     "LoRAConfig",
     "Perplexity",
     "Sampler",
@@ -87,7 +96,7 @@ __all__ = [
 ]
 
 _IN_KERAS_FILES = sorted(
-    {_HOMES[name] for name in ("GPT2Model", "GPT2LanguageModel", "GPT2Classifier", "CrossEntropy")}
+    home for home in set(_HOMES.values()) if home.startswith("models.") or "objectives" in home
 )
 """Where the classes are that a `.keras` file may hold; Keras knows those that were imported."""
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from gpt2_tuning.inference.generation_settings import Generation
+from gpt2_tuning.inference.choices import Choices
 
 NUCLEUS_CANDIDATES = 1024
 """How many of the likeliest tokens are sorted for a nucleus, before all of them are."""
 
 
 class RowValues(NamedTuple):
-    """The numbers of a Generation for each row; what they mean is said there."""
+    """The numbers of Choices for each row; what they mean is said there."""
 
     temperature: tf.Tensor  # float32 [B]
     top_k: tf.Tensor  # int32 [B]
@@ -31,11 +31,11 @@ class RowValues(NamedTuple):
     max_new_tokens: tf.Tensor  # int32 [B]
 
     @classmethod
-    def of(cls, generations: Sequence[Generation]) -> "RowValues":
-        """Those of a Generation a row."""
+    def of(cls, choices: Sequence[Choices]) -> "RowValues":
+        """Those of some Choices a row."""
 
         def column(name: str, dtype: tf.DType) -> tf.Tensor:
-            return tf.constant([getattr(generation, name) for generation in generations], dtype)
+            return tf.constant([getattr(row, name) for row in choices], dtype)
 
         return cls(
             temperature=column("temperature", tf.float32),

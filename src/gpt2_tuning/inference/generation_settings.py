@@ -11,11 +11,12 @@ from typing import Any
 
 from gpt2_tuning.checks import is_number
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.inference.choices import Choices
 from gpt2_tuning.inference.sampling import Sampler, values_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Generation:
+class Generation(Choices):
     """How a prompt is to be continued.
 
     The scores go through the penalties, no_repeat_ngram, temperature, top_k, top_p and min_p, in
@@ -26,33 +27,11 @@ class Generation:
         UserError: a value is out of its range; it names the field.
     """
 
-    temperature: float = 0.0
-    """0 is greedy; below 1 the likely tokens become likelier, above 1 less so."""
-    top_k: int = 0
-    """How many of the likeliest tokens are drawn from; 0 is all of them."""
-    top_p: float = 1.0
-    """The tokens drawn from are the fewest whose probabilities reach this."""
-    min_p: float = 0.0
-    """How likely a token must be to be drawn, as a share of the likeliest one's probability
-    (Nguyen et al. 2024, https://arxiv.org/abs/2407.01082)."""
-    repetition_penalty: float = 1.0
-    """Divides the scores of tokens that the prompt or the new text has, and multiplies them where
-    they are negative (Keskar et al. 2019, https://arxiv.org/abs/1909.05858)."""
-    presence_penalty: float = 0.0
-    """Taken from the scores of the tokens that the new text has, as in OpenAI's API."""
-    frequency_penalty: float = 0.0
-    """Taken from them as often as the new text has the token, as in OpenAI's API."""
-    no_repeat_ngram: int = 0
-    """No run of so many tokens comes twice in the prompt and the new text; 0 allows all."""
-    seed: int = 0
-    """Any integer of 64 bits. The same seed draws the same tokens."""
     stop: Sequence[str] = ()
     """Texts before which the continuation ends; one alone may be given as such."""
-    max_new_tokens: int = 64
-    """Together with the prompt at most the model's positions (1,024)."""
     sampler: Sampler | None = None
-    """One of your own, which chooses in place of the first four fields. Greedy(), Temperature(t),
-    TopK(k, t) and TopP(p, t) only say values of these, and are replaced by them."""
+    """One of your own, which chooses in place of temperature, top_k, top_p and min_p. Greedy(),
+    Temperature(t), TopK(k, t) and TopP(p, t) only say values of these, and are replaced by them."""
 
     def __post_init__(self) -> None:
         self._set(stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
@@ -64,12 +43,6 @@ class Generation:
             value = getattr(self, name)
             if not holds(value):
                 raise UserError(f"{name} must be {wanted}, not {value!r}")
-
-    @property
-    def has_penalties(self) -> bool:
-        """Whether the tokens that are there already change the scores of those that may follow."""
-        names = ("repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram")
-        return any(getattr(self, name) != getattr(Generation, name) for name in names)
 
     def _take(self, sampler: Sampler) -> None:
         """Replaces a sampler that only says values by these."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt2_tuning.checks import is_number
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.inference.choices import Choices
 
 
 class Sampler:
@@ -34,10 +35,10 @@ class Sampler:
 
 
 class ValueSampler(Sampler):
-    """A sampler that is nothing but values of a Generation: all of these share one loop."""
+    """A sampler that is nothing but some Choices: all of these share one loop."""
 
     def values(self) -> dict[str, Any]:
-        """Fields of a Generation that say the same."""
+        """Fields of Choices that say the same."""
         raise NotImplementedError
 
     def choose(self, logits, seeds):
@@ -45,9 +46,8 @@ class ValueSampler(Sampler):
         import tensorflow as tf
 
         from gpt2_tuning.inference.choosing import RowValues, next_tokens
-        from gpt2_tuning.inference.generation_settings import Generation
 
-        values = RowValues.of([Generation(sampler=self)]).repeated(tf.shape(logits)[0])
+        values = RowValues.of([Choices(**self.values())]).repeated(tf.shape(logits)[0])
         return next_tokens(logits, seeds, values)
 
 
