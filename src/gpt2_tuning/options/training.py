@@ -25,7 +25,7 @@ class TrainOptions:
     dataset_dir: Path | None = None
     """Prepared data. Default: tfrecords/<task> at the repository's top."""
     output_dir: Path | None = None
-    """The run directory. Default: experiments/runs/<task>/<size>-<date and time>."""
+    """The run directory. Default: experiments/runs/<task>/<base>-<date and time>."""
     model_size: str = "124M"
     """tiny, mini, 124M, 355M, 774M or 1.5B."""
     pretrained: str | None = None
