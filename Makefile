@@ -39,7 +39,7 @@ demo: install  ## prepare, tune, test and try a tiny classifier on the bundled s
 	@$(RUN) classification_tuning/test.py --run_dir $(DEMO)/run --evaluate \
 	  --text "i feel thrilled because i finally passed my driving test" \
 	  --text "i was furious when someone stole my bike from the yard" \
-	  --text "i feel lonely since my best friend moved away"
+	  --text "i feel heartbroken because my best friend moved to another country"
 
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: install  ## run the tests but for the slow ones; no network

@@ -84,7 +84,11 @@ def run_script(job: Job, output: Path, home: Path, kill: Kill | None, log: Path)
     # A run that has begun is resumed; one that has not is started, as a user would do it.
     resume = ["--resume"] if job.begun and list(output.glob(job.begun)) else []
     flags = [flag.format(output=output, home=home) for flag in job.flags]
-    code = importlib.import_module(job.script).main([*flags, *resume])
+    try:
+        code = importlib.import_module(job.script).main([*flags, *resume])
+    except KeyboardInterrupt:  # in the script's imports; a process that is not forked says it too
+        print("interrupted", file=sys.stderr)
+        code = CODES["interrupt"]
     sys.stdout.flush()
     os._exit(code)
 

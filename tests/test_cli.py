@@ -120,6 +120,28 @@ def test_values_out_of_range_name_their_flag(options, flag):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_ctrl_c_in_a_scripts_imports_is_a_line_and_exit_code_130(script):
+    code = (
+        "import os, runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
+        "class CtrlC:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.startswith('gpt2_tuning.options.'): os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_other_errors_in_a_scripts_imports_keep_their_traceback():
+    code = "from gpt2_tuning import cli; 1 / 0"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_help_answers_without_tensorflow(script):
     code = (
         "import runpy, sys; sys.argv = ['script', '--help']\n"

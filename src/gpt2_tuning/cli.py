@@ -3,6 +3,10 @@
 Flags are read before TensorFlow is imported, so `--help` and a wrong flag answer at once.
 """
 
+from gpt2_tuning import interrupts
+
+interrupts.hook()  # first: the imports below and a script's own are most of its start
+
 import contextlib
 import dataclasses
 import io
@@ -13,7 +17,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import tyro
 
-from gpt2_tuning import compiled_cache, interrupts, needs, paths
+from gpt2_tuning import compiled_cache, needs, paths
 from gpt2_tuning.config_file import in_config
 from gpt2_tuning.errors import UserError, is_out_of_memory
 from gpt2_tuning.flags import HELP, Form, Given, forms_of, on_the_line
@@ -31,7 +35,6 @@ class Checked(Protocol):
 
 
 USAGE_ERROR = 2
-INTERRUPTED = 130
 OUT_OF_MEMORY = (
     "error: out of memory: give a smaller --batch_size, or see what fits with "
     "`python -m gpt2_tuning.commands.plan`"
@@ -69,7 +72,7 @@ def run(
         return refused(error)
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
-        return stop.code if isinstance(stop, interrupts.Stopped) else INTERRUPTED
+        return stop.code if isinstance(stop, interrupts.Stopped) else interrupts.CTRL_C
     except Exception as error:
         if not is_out_of_memory(error):
             raise

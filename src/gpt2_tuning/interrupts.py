@@ -6,9 +6,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 
 CAUSES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+CTRL_C = 128 + signal.SIGINT
+"""The exit code of a process that Ctrl-C ended, as a shell has it."""
 GRACE = 2.0
 """Seconds that the main thread has to end by itself."""
 
@@ -55,6 +57,19 @@ def terminable() -> Iterator[None]:
 
     with handling(stop, signal.SIGTERM):
         yield
+
+
+def hook() -> None:
+    """Ctrl-C that nobody catches, as in a script's imports, ends Python with a line and CTRL_C."""
+
+    def say(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, place)
+            return
+        print(CAUSES[signal.SIGINT], file=sys.stderr)
+        raise SystemExit(CTRL_C)
+
+    sys.excepthook = say
 
 
 @contextlib.contextmanager

@@ -90,6 +90,22 @@ def test_a_step_of_fit_is_that_of_the_scripts_loss(classifier):
     np.testing.assert_allclose(before - classifier.score.kernel.numpy(), gradient, atol=1e-5)
 
 
+@pytest.mark.parametrize("weights", [[[1.0, 0.5, 2.0], [1.0, 0.0, 0.0]], [[0.0] * 3] * 2, None])
+def test_the_losses_of_replicas_add_up_to_that_of_their_batch(weights):
+    """Though the rows of one have another weight than those of the other."""
+    labels, scores = np.array([[0, 1, 1], [1, 0, 0]]), np.random.randn(2, 3, 2)
+    batch = [part if part is None else tf.constant(part) for part in (labels, scores, weights)]
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def loss_of_a_row():
+        row = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return CrossEntropy()(*(part if part is None else part[row : row + 1] for part in batch))
+
+    losses = strategy.run(tf.function(loss_of_a_row))
+    total = strategy.reduce("SUM", losses, axis=None)
+    np.testing.assert_allclose(total, CrossEntropy()(*batch), rtol=1e-5)
+
+
 def test_tokens_of_wide_and_narrow_batches_count_the_same():
     """In Keras's own metrics a token of the second batch would count for a third of one here."""
     right, wrong = [0.0, 9.0], [9.0, 0.0]

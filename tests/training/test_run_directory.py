@@ -351,6 +351,15 @@ def test_default_names_of_one_second_are_different(tmp_path, monkeypatch):
     assert names == ["", "-2", "-3", "-4", "-5", "-6"]
 
 
+@pytest.mark.parametrize(
+    ("pretrained", "name"),
+    [(None, "355M"), ("none", "355M"), ("me/my-gpt2", "my-gpt2"), ("models/small/", "small")],
+)
+def test_a_default_name_says_no_size_of_a_checkpoint_that_has_its_own(pretrained, name):
+    flags = options(None, model_size="355M", pretrained=pretrained)
+    assert run_directory.default_name(flags).startswith(f"{name}-lora8-")
+
+
 def test_nobody_else_may_use_a_run_under_way(old_run):
     """Nor one of several seeds, whose parent is locked as a whole."""
     with begun(old_run, resume=True):

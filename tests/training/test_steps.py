@@ -104,7 +104,7 @@ def test_evaluation_adds_rows_for_its_replicas_alone(text_config, records):
     steps = steps_of(text_config, make_strategy("mirrored"), accumulation=4)
     assert steps.computed_tokens(batch) == 8 * batch.inputs["token_ids"].shape[1]
     steps.evaluate(batch)
-    assert [kind[-1] for kind in steps._compiled] == [6]
+    assert [kind[-1][0] for kind in steps._compiled] == [6]
 
 
 def test_the_step_does_not_grow_with_accumulation(small_config):

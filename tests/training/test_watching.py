@@ -140,8 +140,8 @@ def test_compiling_is_no_part_of_the_time_that_is_left(tmp_path, monkeypatch):
     assert watcher.time_left(1) == "0:15:36"  # nothing else was seen yet
 
 
-@pytest.mark.parametrize(("gpu", "lines"), [(False, 1), (True, 2)])
-def test_each_shape_is_compiled_on_a_gpu_and_none_twice(gpu, lines, tmp_path, monkeypatch):
+@pytest.mark.parametrize("gpu", [False, True])
+def test_each_shape_is_compiled_and_none_twice(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(steps_module, "uses_gpu", lambda: gpu)
     tuner, compiled = make_tuner(tmp_path), []
 
@@ -157,9 +157,21 @@ def test_each_shape_is_compiled_on_a_gpu_and_none_twice(gpu, lines, tmp_path, mo
     )
     for batch in (short, long, short, long):
         tuner.steps.train(batch)
-    assert compiled == ["training"] * lines
     tuner.steps.evaluate(long)
-    assert compiled[lines:] == ["evaluation"]
+    assert compiled == ["training", "training", "evaluation"]
+
+
+@pytest.mark.parametrize(("gpu", "lines"), [(False, 2), (True, 3)])
+def test_on_a_cpu_only_the_first_shape_of_a_step_has_a_line(
+    gpu, lines, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(watching, "uses_gpu", lambda: gpu)
+    watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
+    for what in ("training", "training", "evaluation"):
+        with watcher.compiling(what):
+            pass
+    assert len(capsys.readouterr().out.splitlines()) == lines
+    assert watcher.compiled_steps == 2  # and none counts in the time that is left
 
 
 def test_a_log_that_cannot_be_written_is_an_error_of_the_system(tmp_path):

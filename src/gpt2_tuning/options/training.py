@@ -27,7 +27,7 @@ class TrainOptions:
     """Prepared data. Default: tfrecords/<task> at the repository's top, or else in the working
     directory."""
     output_dir: Path | None = None
-    """The run directory. Default: experiments/runs/<task>/<size>-<date and time>."""
+    """The run directory. Default: experiments/runs/<task>/<base>-<date and time>."""
     model_size: str = "124M"
     """tiny, mini, 124M, 355M, 774M or 1.5B."""
     pretrained: str | None = None

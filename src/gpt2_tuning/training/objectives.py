@@ -7,6 +7,7 @@ those in `metrics`.
 """
 
 import keras
+import tensorflow as tf
 
 PACKAGE = "gpt2_tuning"
 
@@ -17,11 +18,23 @@ class CrossEntropy(keras.losses.SparseCategoricalCrossentropy):
 
     Keras's own default divides by the number of places, padding among them. Labels are integers,
     [B] or [B, K], scores float [B, C] or [B, K, C] and weights as the labels; without weights each
-    label counts as 1.
+    label counts as 1. In `fit` under a strategy the batch is that of all replicas.
     """
 
     def __init__(self, name: str = "cross_entropy"):
         super().__init__(from_logits=True, reduction="mean_with_sample_weight", name=name)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """The loss, a scalar; of one of several replicas the part that its rows have in the sum."""
+        loss = super().__call__(y_true, y_pred, sample_weight)
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return loss
+        # Keras has divided by the weights of this replica alone, and by the number of replicas.
+        weights = keras.ops.ones_like(y_true) if sample_weight is None else sample_weight
+        own = keras.ops.sum(keras.ops.cast(weights, loss.dtype))
+        mean = context.all_reduce(tf.distribute.ReduceOp.MEAN, own)
+        return loss * keras.ops.divide_no_nan(own, mean)
 
     def get_config(self):
         """The constructor's arguments."""

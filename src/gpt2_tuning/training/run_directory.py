@@ -218,8 +218,11 @@ def default_name(options: TrainOptions) -> str:
     """A run's name where the user gives none, such as 124M-lora8-20260102-030405."""
     if options.resume or options.overwrite:
         raise UserError("--resume and --overwrite need the --output_dir of a run")
+    base = options.pretrained or "none"
+    # A checkpoint's size is its own, which is not known yet: so it goes by its name.
+    size = options.model_size if base == "none" else Path(base).resolve().name
     kind = f"lora{options.lora_rank}" if options.lora_rank else "full"
-    return f"{options.model_size}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    return f"{size}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def as_settings(options: TrainOptions) -> dict[str, Any]:

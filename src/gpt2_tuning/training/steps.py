@@ -106,8 +106,8 @@ class StepFunctions:
         training = function is self._train
         tensors = self._tensors(batch, self.parts(training))
         self.largest = max(self.largest, batch.inputs["token_ids"].shape, key=math.prod)
-        # XLA compiles for one shape; elsewhere one trace serves batches of every length.
-        shapes = tuple(tensor.shape for tensor in tf.nest.flatten(tensors)) if uses_gpu() else ()
+        # XLA compiles for one shape: on a GPU the step, on a CPU the fused functions in it.
+        shapes = tuple(tensor.shape for tensor in tf.nest.flatten(tensors))
         what = TRAINING if training else EVALUATION
         kind = (what, *kind_of(tensors), *shapes)
         if kind in self._compiled:

@@ -19,6 +19,7 @@ from gpt2_tuning.runs.run_files import METRICS_FILE, TRAIN, VALIDATION
 from gpt2_tuning.training.board import Board
 from gpt2_tuning.training.progress import Progress as RunProgress
 from gpt2_tuning.training.steps import TRAINING, means
+from gpt2_tuning.training.strategy import uses_gpu
 
 try:
     import resource
@@ -60,6 +61,7 @@ class RunWatcher:
         self.board = Board(run_dir)
         self.clock = self.started = self.last_line = time.monotonic()
         self.first_step: int | None = None
+        self.compiled: set[str] = set()
         self.compiled_steps, self.compile_seconds = 0, 0.0
 
     def __enter__(self) -> "RunWatcher":
@@ -78,12 +80,15 @@ class RunWatcher:
     def compiling(self, what: str) -> Iterator[None]:
         """Inside the block a step of `what` is compiled: says so, and then how long it took.
 
-        Where no terminal can show a moving line, that is one line, begun at once.
+        Where no terminal can show a moving line, that is one line, begun at once. On a CPU, where
+        each of many lengths takes a moment, only the first has a line that stays.
         """
         moving, text = self.console.is_terminal, f"compiling the {what} step…"
+        stays = uses_gpu() or what not in self.compiled
+        self.compiled.add(what)
         shown, started = self.bar.tasks[self.task].description, time.monotonic()
         self.bar.update(self.task, description=f"{shown}  {text}".lstrip())
-        if not moving:
+        if stays and not moving:
             self.console.print(text, end=" ")
         took = ""
         try:
@@ -92,9 +97,9 @@ class RunWatcher:
             took = f"{seconds:.1f} s"
         finally:
             self.bar.update(self.task, description=shown)
-            if not moving:
+            if stays and not moving:
                 self.say(took)
-        if moving:
+        if stays and moving:
             self.say(f"{text} {took}")
         self.compile_seconds += seconds
         self.compiled_steps += what == TRAINING
