@@ -16,7 +16,7 @@ from classification_tuning import prep_dataset, train
 from gpt2_tuning.commands import launch
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
-from gpt2_tuning.training.checkpoint import checkpoints
+from gpt2_tuning.training.checkpoint_files import found_in
 
 SRC = Path(train.__file__).parents[1]
 MINUTE = 60
@@ -173,14 +173,14 @@ def ended_in_mid_run(run, number, flags, logs):
 
     Returns the launcher's exit code, what it printed, and the checkpoint that was there.
     """
-    before = checkpoints(run / "checkpoints")[-1:]
+    before = found_in(run / "checkpoints")[-1:]
     with start([*flags, str(run)], logs) as launcher:
-        while launcher.poll() is None and checkpoints(run / "checkpoints")[-1:] <= before:
+        while launcher.poll() is None and found_in(run / "checkpoints")[-1:] <= before:
             time.sleep(0.02)
         children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
         _, worker = map(int, children.read_text().split())
         os.kill(worker, number)
-        seen = checkpoints(run / "checkpoints")[-1]
+        seen = found_in(run / "checkpoints")[-1]
         output, errors = launcher.communicate(timeout=3 * MINUTE)  # the launcher gives up before
     assert b"Traceback" not in output + errors
     assert not (run / "model").exists()
@@ -194,7 +194,7 @@ def test_a_run_that_a_worker_ended_is_resumed_to_the_weights_of_one_process(flag
     alone, together = tmp_path / "alone", tmp_path / "together"
     flags = [*flags, "--output_dir"]
     code, errors, seen = ended_in_mid_run(together, signal.SIGTERM, flags, tmp_path)
-    saved = checkpoints(together / "checkpoints")[-1]
+    saved = found_in(together / "checkpoints")[-1]
     said = f"terminated: {saved} is saved; the same flags and --resume go on from it\n"
     assert (code, errors) == (143, said + "interrupted by SIGTERM\n")
     assert (tmp_path / "worker-1.log").read_text() == said

@@ -11,7 +11,7 @@ from prepared_sets import header
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import answering
 from gpt2_tuning.inference.answer_digest import answer_digest
-from gpt2_tuning.inference.answer_file import Printed
+from gpt2_tuning.inference.answer_sinks import Printed
 from gpt2_tuning.inference.answering import InputColumns, asked, example_of, free_names, progress_to
 from gpt2_tuning.inference.json_lines import json_line
 from gpt2_tuning.options.testing import GenerationOptions

@@ -29,7 +29,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.interrupts import Stopped
 from gpt2_tuning.options.training import ClassifierOptions, LanguageModelOptions, TrainOptions
 from gpt2_tuning.runs import run_files
-from gpt2_tuning.training import checkpoint, finishing, loss_scale, run_directory
+from gpt2_tuning.training import checkpoint_files, finishing, loss_scale, run_directory
 from gpt2_tuning.training import tuner as loop
 
 METADATA = Metadata("classification", {}, "", 8, ["label"], None, None, 0, {}, 0)
@@ -55,7 +55,7 @@ def copy_of(tuner, tmp_path):
 
 
 def newest(run_dir, place=-1):
-    return checkpoint.checkpoints(run_dir / "checkpoints")[place]
+    return checkpoint_files.found_in(run_dir / "checkpoints")[place]
 
 
 def flip(path, offset=-20):
@@ -73,8 +73,8 @@ def files(run_dir):
 
 def best_of(path):
     """The best weights that a checkpoint refers to, which may be those of others too."""
-    best = checkpoint.read_content(path)["progress"]["best"]
-    return checkpoint.best_file(path.parent, best)
+    best = checkpoint_files.read_content(path)["progress"]["best"]
+    return checkpoint_files.best_file(path.parent, best)
 
 
 # --- killed ----------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_the_best_weights_are_those_of_the_checkpoint_resumed_from(full, tmp_pat
 
 def as_by_an_older_version(path):
     """Makes a checkpoint what it was before runs were validated inside an epoch."""
-    content = checkpoint.read_content(path)
+    content = checkpoint_files.read_content(path)
     progress = content["progress"]
     progress["best_epoch"] = progress.pop("best")
     progress.pop("unlogged")
@@ -130,7 +130,7 @@ def as_by_an_older_version(path):
     ]
     for name in ("max_updates", "validate_every"):
         content["run"].pop(name)
-    (path / checkpoint.PROGRESS_FILE).write_text(checkpoint.signed(content))
+    (path / checkpoint_files.PROGRESS_FILE).write_text(checkpoint_files.signed(content))
 
 
 def test_a_run_of_an_older_version_goes_on_to_the_same_end(full, tmp_path):
@@ -206,9 +206,9 @@ def test_killed_as_it_removes_checkpoints_a_finished_run_stays_finished(full, tm
 
     def keep_end(place, directory):
         sys.addaudithook(Executioner(place, directory))
-        checkpoint.keep_end(directory)
+        checkpoint_files.keep_end(directory)
 
-    best = checkpoint.best_file(Path("checkpoints"), full.progress.best)
+    best = checkpoint_files.best_file(Path("checkpoints"), full.progress.best)
     expected = {f"checkpoints/{LAST}/progress.json", str(best)}
     tuner = make_tuner(tmp_path)
     for place in range(100):
@@ -219,7 +219,7 @@ def test_killed_as_it_removes_checkpoints_a_finished_run_stays_finished(full, tm
         assert (progress, path.name) == (full.progress, LAST)
         tuner.store.load_best(progress)
         assert more or files(run_dir) == expected
-        checkpoint.keep_end(directory)
+        checkpoint_files.keep_end(directory)
         assert files(run_dir) == expected
         if not more:
             break
@@ -239,14 +239,14 @@ def test_what_a_finished_run_takes_on_disk_is_said(full, tmp_path):
 
 def test_a_finished_run_without_its_variables_is_resumed_and_its_metrics_are_whole(full, tmp_path):
     run_dir = copy_of(full, tmp_path)
-    checkpoint.keep_end(run_dir / "checkpoints")
+    checkpoint_files.keep_end(run_dir / "checkpoints")
     (run_dir / "metrics.csv").unlink()
     again = resumed(run_dir)
     assert again.progress == full.progress
     weights = zip(full.model.weights, again.model.weights, strict=True)
     assert all(np.array_equal(one, other) for one, other in weights)
     assert metrics(full.run_dir) == metrics(run_dir)
-    (run_dir / "checkpoints" / LAST / checkpoint.PROGRESS_FILE).write_text("{}")
+    (run_dir / "checkpoints" / LAST / checkpoint_files.PROGRESS_FILE).write_text("{}")
     with pytest.raises(UserError, match=r"progress\.json is damaged"):
         resumed(run_dir)
 
@@ -256,7 +256,7 @@ def test_a_finished_run_without_its_variables_is_resumed_and_its_metrics_are_who
 
 def test_a_damaged_checkpoint_is_passed_over(full, tmp_path, capsys):
     run_dir = copy_of(full, tmp_path)
-    flip(newest(run_dir) / checkpoint.ARRAYS_FILE)
+    flip(newest(run_dir) / checkpoint_files.ARRAYS_FILE)
     assert_same_run(full, resumed(run_dir))
     line = "warning: going back to step-00000021, as step-00000024: variables.safetensors is "
     assert capsys.readouterr().err == f"{line}missing or damaged\n"
@@ -264,10 +264,10 @@ def test_a_damaged_checkpoint_is_passed_over(full, tmp_path, capsys):
 
 
 DAMAGES = {
-    "a bit of the variables": lambda path: flip(path / checkpoint.ARRAYS_FILE),
-    "no variables": lambda path: (path / checkpoint.ARRAYS_FILE).unlink(),
-    "a bit of the progress": lambda path: flip(path / checkpoint.PROGRESS_FILE, 900),
-    "half a progress": lambda path: os.truncate(path / checkpoint.PROGRESS_FILE, 300),
+    "a bit of the variables": lambda path: flip(path / checkpoint_files.ARRAYS_FILE),
+    "no variables": lambda path: (path / checkpoint_files.ARRAYS_FILE).unlink(),
+    "a bit of the progress": lambda path: flip(path / checkpoint_files.PROGRESS_FILE, 900),
+    "half a progress": lambda path: os.truncate(path / checkpoint_files.PROGRESS_FILE, 300),
     "nothing at all": lambda path: [file.unlink() for file in path.iterdir()],
     "a bit of the best weights": lambda path: flip(best_of(path), -int(path.name[-2:])),
 }
@@ -287,10 +287,10 @@ def test_any_damage_is_noticed_and_none_is_used(full, tmp_path, damage):
 
 def test_what_a_kill_after_the_last_checkpoint_left_is_removed(full, tmp_path):
     run_dir = copy_of(full, tmp_path)
-    kept = [path.name for path in checkpoint.checkpoints(run_dir / "checkpoints")]
+    kept = [path.name for path in checkpoint_files.found_in(run_dir / "checkpoints")]
     shutil.copytree(newest(run_dir, -2), run_dir / "checkpoints" / "step-00000018")
     make_tuner(run_dir).fit(resume=True)
-    assert [path.name for path in checkpoint.checkpoints(run_dir / "checkpoints")] == kept
+    assert [path.name for path in checkpoint_files.found_in(run_dir / "checkpoints")] == kept
 
 
 def test_lost_checkpoints_are_an_error(full, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from tuner_runs import LORA, OPTIONS, before_call, make_tuner, state
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.training import checkpoint
+from gpt2_tuning.training import checkpoint_files
 
 
 @pytest.fixture(scope="module", params=[None, LORA], ids=["full", "lora"])
@@ -52,9 +52,9 @@ def test_metrics_csv_has_a_row_for_each_epoch(whole):
 
 def test_two_checkpoints_are_kept_and_hold_no_frozen_weight(whole):
     tuner, lora = whole
-    kept = checkpoint.checkpoints(tuner.checkpoints)
+    kept = checkpoint_files.found_in(tuner.checkpoints)
     assert [path.name for path in kept] == ["step-00000021", "step-00000024"]
-    best = {checkpoint.read_content(path)["progress"]["best"] for path in kept}
+    best = {checkpoint_files.read_content(path)["progress"]["best"] for path in kept}
     files = {f"best-{number:04d}.safetensors" for number in best}
     assert {path.name for path in tuner.checkpoints.iterdir()} - {"step-00000021"} == {
         "step-00000024",
@@ -87,5 +87,5 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(tmp_path):
     before_call(tuner.steps, "evaluate", 1, lambda: kernel.assign(np.full(kernel.shape, np.nan)))
     with pytest.raises(UserError, match="validation loss is not finite after epoch 1"):
         tuner.fit()
-    assert checkpoint.checkpoints(tuner.checkpoints)[-1].name == "step-00000006"
+    assert checkpoint_files.found_in(tuner.checkpoints)[-1].name == "step-00000006"
     assert not list(tuner.checkpoints.glob("best-*"))

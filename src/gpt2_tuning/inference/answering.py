@@ -16,7 +16,7 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.row_files import check_columns, check_file, naming_flags, read_all_columns
 from gpt2_tuning.data.tokenizer import check_encodable
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.inference import answer_file
+from gpt2_tuning.inference import answer_file, answer_sinks
 from gpt2_tuning.inference.answer_digest import answer_digest, directories_of_run
 from gpt2_tuning.inference.json_lines import json_line, without_nan
 from gpt2_tuning.options.testing import TestOptions
@@ -48,7 +48,7 @@ class FileToAnswer:
     examples: list[Fields]
     names: dict[str, str]
     """What an answer's columns are called in the file."""
-    sink: answer_file.Sink
+    sink: answer_sinks.Sink
     rows_at_once: int
 
     def answer(self, answer: Answer) -> None:
@@ -174,10 +174,10 @@ def note(line: str) -> None:
 
 
 @contextlib.contextmanager
-def progress_to(total: int, sink: answer_file.Sink) -> Iterator[Callable[[int], None]]:
+def progress_to(total: int, sink: answer_sinks.Sink) -> Iterator[Callable[[int], None]]:
     """Yields a function that shows how many rows are done: a moving line, or one now and then."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    crossing = isinstance(sink, answer_file.Printed) and sys.stdout.isatty()
+    crossing = isinstance(sink, answer_sinks.Printed) and sys.stdout.isatty()
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = ProgressBar(
         TextColumn("answering"),

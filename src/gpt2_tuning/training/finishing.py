@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gpt2_tuning.runs import run_files
-from gpt2_tuning.training import checkpoint, run_directory
+from gpt2_tuning.training import checkpoint_files, run_directory
 from gpt2_tuning.training.board import log_result
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.tuner import Tuner
@@ -37,7 +37,7 @@ def disk_line(run_dir: Path, keep_checkpoints: bool) -> str:
     if keep_checkpoints:
         kept = run_files.size_of(directory)
         return f"disk: {before / MB:.1f} MB, {kept / MB:.1f} of them in {directory}"
-    checkpoint.keep_end(directory)
+    checkpoint_files.keep_end(directory)
     after = run_files.size_of(run_dir)
     removed = (before - after) / MB
     return f"disk: {after / MB:.1f} MB" + (

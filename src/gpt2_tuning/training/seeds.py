@@ -19,7 +19,7 @@ from gpt2_tuning.metrics import scores_as_json, title_of
 from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.runs import run_files
 from gpt2_tuning.training import run_directory
-from gpt2_tuning.training.checkpoint import checkpoints
+from gpt2_tuning.training.checkpoint_files import found_in
 from gpt2_tuning.training.evaluation import headline_names
 from gpt2_tuning.training.finishing import disk_line
 from gpt2_tuning.training.model_card import CARD_FILE, described
@@ -75,7 +75,7 @@ def options_of_seed(options: ClassifierOptions, seed: int, directory: Path) -> C
     one = dataclasses.replace(options, seed=seed, seeds=1, output_dir=directory, overwrite=False)
     if not options.resume:
         return one
-    if is_finished(directory) or checkpoints(directory / run_files.CHECKPOINTS):
+    if is_finished(directory) or found_in(directory / run_files.CHECKPOINTS):
         return one
     # Stopped before its first checkpoint, or never begun: from the start.
     return dataclasses.replace(one, resume=False, overwrite=True)

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -17,19 +17,20 @@ from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.batch_arrays import Batch
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.formats.huggingface import as_float32, sha256_of_weights
 from gpt2_tuning.interrupts import Stopped, StopRequest
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import run_files
-from gpt2_tuning.training import checkpoint, out_of_memory, run_directory
+from gpt2_tuning.training import checkpoint_files, out_of_memory
 from gpt2_tuning.training.checkpoint import Checkpoints
+from gpt2_tuning.training.not_finite import refuse_batch, refuse_validation
 from gpt2_tuning.training.objective import Objective
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.progress import Progress
+from gpt2_tuning.training.run_identity import described
 from gpt2_tuning.training.steps import SUMS, TRAINING, StepFunctions, evaluate
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
 from gpt2_tuning.training.validations import Validations
-from gpt2_tuning.training.variables import changing_variables, frozen_weights
+from gpt2_tuning.training.variables import changing_variables
 from gpt2_tuning.training.watching import (
     RunWatcher,
     SilentWatcher,
@@ -98,28 +99,13 @@ class Tuner:
             self.checkpoints,
             self.variables,
             model.trainable_variables,
-            self.described(learning_rate),
+            described(options, learning_rate, train, validation, model),
             writes=self.chief,
         )
         self.stop = StopRequest()
         self.watcher: RunWatcher = SilentWatcher(run_dir, self.validations.updates, train.steps)
         self.samples: dict[str, str] = {}
         """Texts that show what the model does, for TensorBoard; by what they are."""
-
-    def described(self, learning_rate: float) -> dict[str, Any]:
-        """What the run is: all that decides on its result and is not in a checkpoint."""
-        settings = run_directory.as_settings(self.options)
-        # A base may have another path on another machine: its weights count.
-        apart = (*run_directory.MAY_CHANGE, "pretrained")
-        frozen = frozen_weights(self.model)
-        return {
-            **{name: settings[name] for name in settings if name not in apart},
-            **({checkpoint.UPDATES: self.train.divided} if self.train.divided else {}),
-            "learning_rate": learning_rate,
-            "train split": self.train.records.checksum(),
-            "validation split": self.validation.records.checksum(),
-            "frozen weights": sha256_of_weights(map(as_float32, frozen)),
-        }
 
     def fit(self, resume: bool = False) -> list[dict[str, float]]:
         """Trains to the end, leaves the best weights in the model, returns the history.
@@ -190,7 +176,7 @@ class Tuner:
 
     def restore(self) -> None:
         """Goes back to the newest checkpoint; to the beginning where none was written yet."""
-        if not checkpoint.checkpoints(self.checkpoints):
+        if not checkpoint_files.found_in(self.checkpoints):
             # The first validation's checkpoint is written before metrics.csv is.
             if (self.run_dir / run_files.METRICS_FILE).exists():
                 raise UserError(
@@ -205,7 +191,7 @@ class Tuner:
         self.watcher.resumed(self.progress)
         if self.finished:
             if self.chief:  # a kill may have come just after the last one was written
-                checkpoint.remove_older(path)
+                checkpoint_files.remove_older(path)
             self.watcher.say(f"the training was finished ({path.name}): doing what comes after it")
         else:
             place = f"epoch {self.progress.epoch + 1}, after step {self.progress.step}"
@@ -251,7 +237,7 @@ class Tuner:
             *values, norm = np.asarray(result, np.float64)
             progress.advance(self.train.steps)
             if not np.isfinite([*values, norm]).all():
-                self.refuse_batch(batch)
+                refuse_batch(batch, progress, self.checkpoints)
             computed = self.steps.computed_tokens(batch)
             counted = {"norm": norm, "real": batch.real_tokens, "computed": computed}
             progress.add({**dict(zip(SUMS, values, strict=True)), **counted, "updates": 1})
@@ -262,18 +248,6 @@ class Tuner:
         if self.done % DRAIN_EVERY == 0 or self.done == validated:
             self.watcher.log(self.done, figures(progress.unlogged, self.rate))
             progress.unlogged = {}
-
-    def refuse_batch(self, batch: Batch) -> NoReturn:
-        """Raises UserError, naming the batch whose loss or gradient is not finite."""
-        rows = [] if batch.rows is None else np.sort(batch.rows).tolist()
-        whole = checkpoint.checkpoints(self.checkpoints)
-        raise UserError(
-            f"the loss or its gradient is not finite at epoch {self.progress.epoch + 1}, step "
-            f"{self.progress.step}, in a batch of the train examples "
-            f"{', '.join(map(str, rows))} (counted from 0). Start again with a lower "
-            "--learning_rate, or without those examples; "
-            + (f"{whole[-1]} is from before" if whole else "there is no checkpoint yet")
-        )
 
     def asked_to_stop(self) -> int:
         """The signal that ends the run, 0 while there is none; all workers learn it at once.
@@ -306,10 +280,7 @@ class Tuner:
         validation = evaluate(self.steps, self.validation, self.stop_if_asked)
         row = self.validations.row(self.done, figures(progress.sums, self.rate), validation)
         if not np.isfinite(row["val_loss"]):
-            raise UserError(
-                f"the validation loss is not finite after epoch {row['epoch']}: start again with a "
-                "lower --learning_rate"
-            )
+            refuse_validation(row)
         if self.validations.record(progress, row):
             self.store.save_best(progress)
         progress.sums = {}
