@@ -113,6 +113,8 @@ def split_labels(rows: Rows, column: str, split: str, signed: bool) -> SplitLabe
             f"column {column!r} of {split} holds {kind}: labels must be names or integers"
         )
     written, numbers = different(rows[column])
+    # Older versions of pyarrow give NumPy's numbers for those of half precision.
+    written = [float(value) if isinstance(value, np.floating) else value for value in written]
     values = list(map(without_blanks, written))
     if rows.untyped:
         values = typed(values)
