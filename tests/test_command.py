@@ -41,8 +41,9 @@ def test_script_and_command_have_the_same_flags_and_help(step, task, capsys):
     usage, by_command = help_of(command.main, capsys, step, task)
     assert usage == f"usage: gpt2-tuning {step} {task} [-h] [OPTIONS]"
     assert by_command == by_script
-    shown = {flag.removeprefix("no_") for flag in re.findall(r"--(\w+)", by_command)}
-    assert {field.name for field in dataclasses.fields(script.Options)} <= shown
+    shown = set(re.findall(r"--(\w+)", by_command))
+    for field in dataclasses.fields(script.Options):
+        assert {field.name, f"no_{field.name}"} & shown, field.name
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)
@@ -126,7 +127,8 @@ def test_help_and_mistakes_are_answered_without_tensorflow():
 
 def test_workers_are_started_with_the_command_too(capfd):
     assert launch.main(["--workers", "1", "--", "gpt2-tuning", "train", "textt"]) == 2
-    assert capfd.readouterr().err.startswith("error: unknown task textt: did you mean text?")
+    # tokenizers may have said before that a process was forked.
+    assert "error: unknown task textt: did you mean text?" in capfd.readouterr().err
 
 
 def test_scripts_are_named_where_they_are(monkeypatch):

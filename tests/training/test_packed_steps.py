@@ -77,7 +77,12 @@ def unpacked(records, packed):
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize(
     ("strategy", "accumulation"),
-    [("one", 1), ("one", 3), ("mirrored", 1), ("mirrored", 2)],
+    [
+        ("one", 1),
+        pytest.param("one", 3, marks=pytest.mark.slow),
+        pytest.param("mirrored", 1, marks=pytest.mark.slow),
+        ("mirrored", 2),
+    ],
 )
 def test_packed_training_equals_unpacked(text_config, records, lora, strategy, accumulation):
     parts = accumulation * make_strategy(strategy).num_replicas_in_sync

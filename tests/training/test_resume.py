@@ -484,7 +484,7 @@ def test_workers_stop_by_what_all_of_them_say(full, tmp_path, monkeypatch, silen
 @pytest.mark.usefixtures("plain_handlers")
 def test_a_signal_while_the_first_step_is_built_is_not_waited_with(full, tmp_path):
     tuner = make_tuner(tmp_path)
-    before_call(tuner.steps.objective, "sums", 1, send(signal.SIGTERM))
+    before_call(tuner.steps, "_sums", 1, send(signal.SIGTERM))
     with pytest.raises(Stopped, match="terminated before the first update") as caught:
         tuner.fit()
     assert caught.value.code == 143

@@ -67,7 +67,10 @@ def test_a_step_that_xla_compiles_whole_as_on_a_gpu_is_the_plain_one(
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "lora",
+    [pytest.param(None, id="full", marks=pytest.mark.slow), {"rank": 2, "alpha": 4}],
+)
 def test_two_replicas_end_with_the_weights_of_one(text_config, records, lora):
     source = BatchSource(records, 5)  # the last batch holds one row, and 5 is odd
     ends = []
@@ -85,6 +88,7 @@ def test_two_replicas_end_with_the_weights_of_one(text_config, records, lora):
     np.testing.assert_allclose(evaluated[0], evaluated[1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_accumulation_ends_with_the_weights_of_none(text_config, records):
     """Three parts on each of two devices: 5 rows become 6, and parts have unequal weights."""
     source, ends = BatchSource(records, 5), []
@@ -232,6 +236,7 @@ def test_learning_rate_rises_then_falls():
 # --- float16 ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_float16_trains_nearly_as_float32(text_config, records):
     source, ends = BatchSource(records, 5), []
     for dtype in ("float32", "mixed_float16"):
@@ -244,7 +249,7 @@ def test_float16_trains_nearly_as_float32(text_config, records):
     np.testing.assert_allclose(half[:, 3], exact[:, 3], rtol=0.05)
 
 
-@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+@pytest.mark.parametrize("strategy", ["one", pytest.param("mirrored", marks=pytest.mark.slow)])
 def test_a_step_that_overflows_is_left_out_and_halves_the_scale(text_config, records, strategy):
     steps = steps_of(text_config, make_strategy(strategy), dtype="mixed_float16")
     steps.loss_scale.scale.assign(2.0**40)

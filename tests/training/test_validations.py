@@ -91,6 +91,7 @@ def logged(tuner):
     return {name: chart for name, chart in found.items() if name[1] not in MEASURED}
 
 
+@pytest.mark.slow
 def test_a_run_by_updates_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
     """Stopped in the second validation, killed before that is kept, and before the next one is.
 
