@@ -3,3 +3,7 @@
 Each has three steps, `prepare`, `train` and `test`, that meet through files alone. What the
 `test` steps of a kind of model share lies beside the folders.
 """
+
+from gpt2_tuning import interrupts
+
+interrupts.hook()  # first: imports are most of a start
