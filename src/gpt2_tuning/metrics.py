@@ -39,6 +39,11 @@ class Figure:
         """Whether the whole interval lies above the baseline."""
         return self.low > self.baseline
 
+    @property
+    def falls_below_baseline(self) -> bool:
+        """Whether the whole interval lies below the baseline."""
+        return self.high < self.baseline
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationScores:

@@ -97,6 +97,8 @@ def test_an_export_takes_int32_rows_of_any_number_and_length(tmp_path, model_cla
     model = make(model_class, lora)
     model.export(tmp_path / "exported", verbose=False)
     exported = tf.saved_model.load(tmp_path / "exported")
+    _, named = exported.signatures["serving_default"].structured_input_signature
+    assert set(named) == {"token_ids", "attention_mask"}
     for rows, length in ((3, 9), (1, 4)):
         inputs = batch(CONFIG, rows, length)
         theirs = exported.serve(inputs).numpy()
@@ -110,6 +112,24 @@ def test_a_summary_shows_the_shape_of_every_layer(model_class, lora):
     text = "\n".join(lines)
     assert "(None, None, 32)" in text
     assert "?" not in text
+
+
+@ALL
+def test_a_model_that_was_only_made_is_summed_up_saved_and_takes_weights(
+    tmp_path, model_class, lora
+):
+    arguments = {"lora": lora, **({"num_classes": 3} if model_class is GPT2Classifier else {})}
+    lines: list[str] = []
+    model_class(CONFIG, **arguments).summary(print_fn=lines.append)
+    assert "unbuilt" not in "\n".join(lines)
+    model = model_class(CONFIG, **arguments)
+    model.save(tmp_path / "new.keras")
+    again = keras.models.load_model(tmp_path / "new.keras")
+    assert unchanged(again, values(model))
+    model.save_weights(tmp_path / "new.weights.h5")
+    other = model_class(CONFIG, **arguments)
+    other.load_weights(tmp_path / "new.weights.h5")
+    assert unchanged(other, values(model))
 
 
 def test_a_merged_model_is_loaded_merged_and_unmerges_to_the_same_bits(tmp_path):

@@ -40,6 +40,14 @@ def test_the_line_has_rows_updates_parameters_precision_and_devices(model):
     )
 
 
+def test_lora_on_a_random_base_is_said_to_leave_it_as_it_is(model):
+    said = "LoRA leaves the random base as it is"
+    for rank, pretrained, told in ((8, "none", True), (0, "none", False), (8, None, False)):
+        options = dataclasses.replace(OPTIONS, lora_rank=rank, pretrained=pretrained)
+        text = "\n".join(lines(model, options, BatchSource(rows(30, 0), 4)))
+        assert (said in text) == told
+
+
 def packed(count, batch_size=8):
     """Examples of which ten fill a row."""
     columns = {"prompt_length": np.zeros(count, np.int32)}

@@ -174,6 +174,21 @@ class SavedByName(Model):
         """Keras's hook: see `build`."""
         build(self, config)
 
+    def summary(self, *args, **kwargs) -> None:
+        """As Keras's, of a model whose weights are made now if they were not."""
+        self.built_now()
+        super().summary(*args, **kwargs)
+
+    def save(self, *args, **kwargs) -> None:
+        """As Keras's, of a model whose weights are made now if they were not."""
+        self.built_now()
+        super().save(*args, **kwargs)
+
+    def load_weights(self, *args, **kwargs) -> None:
+        """As Keras's, into a model whose weights are made now if they were not."""
+        self.built_now()
+        super().load_weights(*args, **kwargs)
+
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
     ) -> None:
@@ -182,7 +197,8 @@ class SavedByName(Model):
         With `input_signature`, a list of one such dict of keras.InputSpec, they are others.
         """
         if input_signature is None:
-            rows = keras.InputSpec(dtype="int32", shape=(None, None))
-            input_signature = [{"token_ids": rows, "attention_mask": rows}]
+            names = ("token_ids", "attention_mask")
+            rows = {"dtype": "int32", "shape": (None, None)}
+            input_signature = [{name: keras.InputSpec(**rows, name=name) for name in names}]
         self.built_now()
         super().export(filepath, format, verbose, input_signature, **kwargs)

@@ -120,6 +120,11 @@ def verdict(scores: ClassificationScores) -> str:
     accuracy = scores.figures["accuracy"]
     if accuracy.beats_baseline:
         return "The whole interval of the accuracy lies above the baseline."
+    if accuracy.falls_below_baseline:
+        return (
+            "The whole interval of the accuracy lies below the baseline: always answering "
+            f"{scores.baseline_class!r} does better."
+        )
     return (
         "The interval of the accuracy reaches down to the baseline: this split does not show that "
         f"the model does better than always answering {scores.baseline_class!r}."

@@ -43,6 +43,11 @@ def summary(
         f"{trained:,} parameters trained, {frozen:,} frozen; "
         f"{options.precision} on {counted(replicas, 'GPU' if uses_gpu() else 'CPU device')}"
     ]
+    if options.pretrained == "none" and options.lora_rank and not options.resume:
+        lines.append(
+            "note: LoRA leaves the random base as it is, so little can be learnt: --lora_rank 0 "
+            "tunes all of it"
+        )
     if updates < FEW_UPDATES and not options.resume:
         lines.append(
             f"warning: only {counted(updates, 'update')} to learn from: "
