@@ -218,7 +218,9 @@ def test_hub_data_of_the_wrong_shape_is_one_clear_line(monkeypatch):
         UserError, match="a/b, split train, has no column 'body'; its columns: text,"
     ):
         load(PrepareOptions(dataset="a/b"), text_columns=["body"])
-    with pytest.raises(UserError, match="a/b: column 'label' holds int64, not text"):
+    with pytest.raises(
+        UserError, match="a/b, split train, row 1: column 'label' holds a number .0., not text"
+    ):
         load(PrepareOptions(dataset="a/b"), text_columns=["label"])
 
 
