@@ -45,8 +45,7 @@ def json_rows(
             return
         row = checked_row(stream.value(), f"{path}, line {line}")
         following = lines if stream.line == line else one_after_another
-        if comma := stream.next_character() == ",":
-            stream.skip()
+        comma = stream.skip_comma()
         if stream.next_character():
             check_no_field(path, reading)
             yield row
@@ -80,7 +79,7 @@ def lines(stream: JsonStream, commas: bool, remarks: list[str]) -> Iterator[Row]
             text, commas = text[:-1], True
         if text:
             row = parsed_line(text, stream.path, number)
-            yield checked_row(row, f"{stream.path}, line {number}")
+            yield row if isinstance(row, dict) else checked_row(row, f"{stream.path}, line {number}")
     if commas:
         remarks.append("lines that end in commas")
 
@@ -94,8 +93,7 @@ def one_after_another(stream: JsonStream, commas: bool, remarks: list[str]) -> I
     while stream.next_character():
         count += 1
         yield checked_row(stream.value(), f"{stream.path}, row {count}")
-        if stream.next_character() == ",":
-            stream.skip()
+        stream.skip_comma()
     remarks.append("objects one after another")
 
 
@@ -103,15 +101,14 @@ def listed(stream: JsonStream) -> Iterator[Row]:
     """The objects of a list."""
     stream.skip()
     count = 0
-    while count or stream.next_character() != "]":
-        stream.next_character()
+    more = stream.next_character() != "]"
+    while more:
         count += 1
-        yield checked_row(stream.value(), f"{stream.path}, row {count}")
-        if (found := stream.next_character()) not in ("]", ","):
-            raise stream.unexpected("Expecting ',' delimiter")
-        if found == "]":
-            break
-        stream.skip()
+        row = stream.value()
+        yield row if isinstance(row, dict) else checked_row(row, f"{stream.path}, row {count}")
+        more = stream.skip_comma()
+    if stream.next_character() != "]":
+        raise stream.unexpected("Expecting ',' delimiter")
     stream.skip()
     if stream.next_character():
         raise stream.unexpected("Extra data")

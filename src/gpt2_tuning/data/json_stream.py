@@ -12,6 +12,7 @@ from gpt2_tuning.errors import UserError
 CHUNK = 1 << 20
 """Characters that are read at once, at least."""
 BLANK = re.compile(r"[ \t\r\n]*")
+COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 CUT_SHORT = 16
 """How near to the end of what was read lies what more of it may mend: a literal's length."""
 
@@ -68,6 +69,18 @@ class JsonStream:
     def skip(self) -> None:
         """Leaves out the next character."""
         self._place += 1
+
+    def skip_comma(self) -> bool:
+        """Leaves out a comma and the blanks around it; whether there was one."""
+        found = COMMA.match(self._text, self._place)
+        if found and found.end() < len(self._text):
+            self._place = found.end()
+            return True
+        if self.next_character() != ",":
+            return False
+        self.skip()
+        self.next_character()
+        return True
 
     def value(self) -> Any:
         """The next value. Raises UserError where there is none."""
