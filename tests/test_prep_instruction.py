@@ -265,7 +265,7 @@ def test_line_ends_of_windows_within_cells_give_the_tokens_of_unix_ones(cases, t
         (["--train_file", "{good}", "--context_column", "response"], "need a column each"),
         (
             ["--train_file", "{odd}"],
-            "odd.jsonl has no column 'instruction', 'prompt' or 'question'; its columns: q, a: name",
+            "odd.jsonl has no column 'instruction', 'prompt' or 'question'; its columns: q, a",
         ),
         (
             ["--train_file", "{odd}", "--instruction_column", "q"],

@@ -128,6 +128,12 @@ def read(name, reading=BY_ITSELF):
     return rows_of_file(CASES / name, texts, label, reading, remarks), label, remarks
 
 
+def classes(name):
+    """The names of a file's classes."""
+    rows, label, _ = read(name)
+    return read_labels({"train": rows}, label).names
+
+
 @pytest.mark.parametrize("name", READ)
 def test_a_case_that_is_read_gives_its_rows_and_classes(name):
     expected = READ[name]
@@ -142,8 +148,7 @@ def test_a_case_that_is_read_gives_its_rows_and_classes(name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_case_that_cannot_be_used_is_one_line_that_says_where(name):
     with pytest.raises(UserError, match=REFUSED[name]) as refused:
-        rows, label, _ = read(name)
-        read_labels({"train": rows}, label)
+        classes(name)
     assert "\n" not in str(refused.value)
 
 
@@ -174,7 +179,7 @@ def test_a_missing_text_that_json_calls_nan_is_none():
 
 def test_curly_quotes_arrive_by_the_encoding_that_is_named():
     rows, _, remarks = read("cp1252/rows.csv", Reading(encoding="cp1252"))
-    assert rows["text"][2] == "visit 2: the café was “fine” – kind waiter"
+    assert rows["text"][2] == "visit 2: the café was “fine” \u2013 kind waiter"
     assert remarks == ["CP1252", "comma-separated"]
 
 

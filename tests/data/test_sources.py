@@ -215,11 +215,11 @@ def test_hub_data_of_the_wrong_shape_is_one_clear_line(monkeypatch):
         load(PrepareOptions(dataset="a/b"))
     hub(monkeypatch, {"train": hub_rows(3)})
     with pytest.raises(
-        UserError, match="a/b, split train, has no column 'body'; its columns: text,"
+        UserError, match=r"a/b, split train, has no column 'body'; its columns: text,"
     ):
         load(PrepareOptions(dataset="a/b"), text_columns=["body"])
     with pytest.raises(
-        UserError, match="a/b, split train, row 1: column 'label' holds a number .0., not text"
+        UserError, match=r"a/b, split train, row 1: column 'label' holds a number .0., not text"
     ):
         load(PrepareOptions(dataset="a/b"), text_columns=["label"])
 

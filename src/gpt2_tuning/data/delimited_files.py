@@ -103,7 +103,7 @@ def divides(lines: Sequence[str], delimiter: str, whole: bool) -> bool:
     """Whether all rows of a file's head have the header's columns, two or more, by a delimiter."""
     rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
     if not whole:
-        rows = rows[:-1]  # a cell with line breaks may go on behind the head
+        rows = [*rows[:1], *rows[1:-1]]  # a cell with line breaks may go on behind the head
     return (
         bool(rows)
         and len(rows[0]) > 1

@@ -1,6 +1,5 @@
 """Rows of cells from Excel's workbooks."""
 
-import contextlib
 import datetime
 import zipfile
 from collections.abc import Iterator
@@ -56,9 +55,8 @@ def filled(path: Path, remarks: list[str]) -> Iterator[list[Any]]:
     import openpyxl
 
     try:
-        with contextlib.closing(
-            openpyxl.load_workbook(path, read_only=True, data_only=True)
-        ) as book:
+        with path.open("rb") as file:  # of a path openpyxl would judge the name
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             sheet = book.worksheets[0]
             if len(book.worksheets) > 1:
                 remarks.append(f"sheet {sheet.title!r}, the first of {len(book.worksheets)}")

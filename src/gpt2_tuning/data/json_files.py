@@ -79,7 +79,9 @@ def lines(stream: JsonStream, commas: bool, remarks: list[str]) -> Iterator[Row]
             text, commas = text[:-1], True
         if text:
             row = parsed_line(text, stream.path, number)
-            yield row if isinstance(row, dict) else checked_row(row, f"{stream.path}, line {number}")
+            yield (
+                row if isinstance(row, dict) else checked_row(row, f"{stream.path}, line {number}")
+            )
     if commas:
         remarks.append("lines that end in commas")
 

@@ -1,6 +1,7 @@
 """The flags of every prep_dataset.py."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,9 +58,10 @@ TAB = "\\t"
 def is_encoding(name: str | None) -> bool:
     """Whether texts can be in it; None is the default."""
     try:
-        return name is None or isinstance(b"".decode(name), str)
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
     except (LookupError, ValueError):
         return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
