@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.sources import load_source, split_origins
+from gpt2_tuning.data.sources import open_rows, read_source, split_origins
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.preparation import PrepareOptions
 
@@ -18,13 +18,8 @@ SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
 
 
 def load(options, text_columns=("text",), label_column="label", sample_file=SAMPLE_FILE):
-    return load_source(
-        options,
-        default_dataset="someone/something",
-        sample_file=sample_file,
-        text_columns=text_columns,
-        label_column=label_column,
-    )
+    opened = open_rows(options, "someone/something", sample_file)
+    return read_source(opened, options, text_columns, label_column)
 
 
 def write_rows(path, count, prefix="text"):

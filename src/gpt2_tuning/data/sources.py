@@ -134,30 +134,6 @@ class OpenedRows:
         return splits
 
 
-def load_source(
-    options: "DatasetOptions",
-    *,
-    default_dataset: str,
-    sample_file: Path,
-    text_columns: Sequence[str],
-    label_column: str | None = None,
-) -> Source:
-    """Reads the rows that the flags ask for, cuts the splits that are missing, then limits them.
-
-    Args:
-        options: which data set or files, the seed of the cut and the limit.
-        default_dataset: name on the Hub, used when no flag names a source.
-        sample_file: the rows of `--dataset sample`.
-        text_columns: the columns of text that the task uses.
-        label_column: the column of the class, if the task has classes.
-
-    Raises:
-        UserError: flags that contradict each other, or rows that cannot be had or used.
-    """
-    opened = open_rows(options, default_dataset, sample_file)
-    return read_source(opened, options, text_columns, label_column)
-
-
 def read_source(
     opened: OpenedRows,
     options: "DatasetOptions",
@@ -166,13 +142,13 @@ def read_source(
     group_columns: Sequence[str] | None = None,
     signed_labels: bool = True,
 ) -> Source:
-    """What `load_source` does, for a task that looks at the columns before it chooses some.
+    """Reads the rows of a data set, cuts the splits that are missing, then limits them.
 
     Args:
         opened: from `open_rows`.
         options: the seed of the cut and the limit; its flags of columns have what was chosen.
-        text_columns: as in `load_source`.
-        label_column: as in `load_source`.
+        text_columns: the columns of text that the task uses.
+        label_column: the column of the class, if the task has classes.
         group_columns: rows that agree in these text columns stay on one side of a cut; None takes
             all text columns.
         signed_labels: whether an integer label of -1 is a class; see `read_labels`.
@@ -222,10 +198,16 @@ def open_rows(
     sample_file: Path,
     split_names: Mapping[str, str] | None = None,
 ) -> OpenedRows:
-    """Finds the data set that the flags ask for. Arguments and errors are those of `load_source`.
+    """Finds the data set that the flags ask for; a file is looked into only when it is read.
 
-    `split_names` says what the Hub calls train, validation or test where it is not that.
-    A file is looked into only when it is read.
+    Args:
+        options: which data set or files.
+        default_dataset: name on the Hub, used when no flag names a source.
+        sample_file: the rows of `--dataset sample`.
+        split_names: what the Hub calls train, validation or test where it is not that.
+
+    Raises:
+        UserError: flags that contradict each other, or a data set that cannot be had.
     """
     check_flags(options)
     if options.dataset == SAMPLE:
