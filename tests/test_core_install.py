@@ -97,7 +97,7 @@ def imported():
 
 def test_extras_are_all_that_the_core_does_without():
     assert modules_of_extras() == [
-        "datasets", "rouge_score", "tensorflow_text", "tf_keras", "transformers",
+        "datasets", "openpyxl", "rouge_score", "tensorflow_text", "tf_keras", "transformers",
     ]  # fmt: skip
     [everything] = PROJECT["optional-dependencies"]["all"]
     assert set(re.split(r"[\[\],]", everything)) - {"gpt2-tuning", ""} == (

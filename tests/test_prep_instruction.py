@@ -265,18 +265,18 @@ def test_line_ends_of_windows_within_cells_give_the_tokens_of_unix_ones(cases, t
         (["--train_file", "{good}", "--context_column", "response"], "need a column each"),
         (
             ["--train_file", "{odd}"],
-            "odd.jsonl has no column 'instruction'; its columns: q, a: name",
+            "odd.jsonl has no column 'instruction', 'prompt' or 'question'; its columns: q, a",
         ),
         (
             ["--train_file", "{odd}", "--instruction_column", "q"],
-            "no column 'response' or 'output'",
+            "no column 'response', 'output', 'completion' or 'answer'",
         ),
         (["--train_file", "{blank}"], "no row of train is left (dropped: 9 empty response)"),
         (
             ["--train_file", "{good}", "--seq_len", "8"],
             "no row of train is left (dropped: 7 too lo",
         ),
-        (["--train_file", "{lists}"], "lists.jsonl: column 'context' holds lists, not text"),
+        (["--train_file", "{lists}"], "column 'context' holds a list, not text"),
         (["--train_file", "none.csv"], "no such file: none.csv"),
         (["--train_file", "{bad}"], "unknown format bad.txt"),
     ],

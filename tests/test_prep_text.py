@@ -211,7 +211,7 @@ def test_preparing_twice_is_byte_identical(tmp_path):
         (["--train_file", "{empty}"], "empty file"),
         (["--train_file", "{good}", "none.txt"], "no such file: none.txt"),
         (["--train_file", "{pdf}"], "the name must end in .txt, .json"),
-        (["--train_file", "{rows}"], "rows.csv has no column 'text'; its columns: body"),
+        (["--train_file", "{rows}"], "rows.csv has no column 'text'; its columns: title"),
         (["--dataset", "{good}"], "--dataset takes a name on the Hub; give the file"),
     ],
 )
@@ -226,7 +226,7 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(flags, message, tmp_path
         "latin": folder / "latin.txt",
         "empty": write(folder / "empty.txt", ""),
         "pdf": write(folder / "a.pdf", "x"),
-        "rows": write(folder / "rows.csv", "body\nx\ny\nz\n"),
+        "rows": write(folder / "rows.csv", "title\nx\ny\nz\n"),
     }
     files["latin"].write_bytes(b"\x41\xe9t\xe9")
     flags = ["--output_dir", tmp_path / "set", *[files.get(f.strip("{}"), f) for f in flags]]

@@ -134,6 +134,8 @@ def home(tmp_path_factory):
         (home / "emotion" / f"{split}.jsonl").write_text(lines)
     lines = "".join(f"{row['text']},{row['label']}\n" for row in rows)
     (home / "rows.csv").write_text("body,topic\n" + lines)
+    (home / "cp1252.csv").write_bytes(b"text,label\ncaf\xe9,a\n")
+    (home / "numbers.jsonl").write_text('{"text": 42, "label": "a"}\n')
     (home / "book.txt").write_text("The tide comes in and the tide goes out again. " * 200)
     return home
 
@@ -262,6 +264,8 @@ WRONG = [
     "classification_tuning/train.py",
     "classification_tuning/prep_dataset.py",
     "classification_tuning/prep_dataset.py --train_file rows.csv",
+    "classification_tuning/prep_dataset.py --train_file cp1252.csv",
+    "classification_tuning/prep_dataset.py --train_file numbers.jsonl",
     "classification_tuning/train.py --lr 1",
     "classification_tuning/train.py --dataset_dir nowhere",
     "classification_tuning/train.py --dataset_dir emotion",

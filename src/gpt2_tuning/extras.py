@@ -4,7 +4,7 @@ import importlib.util
 
 from gpt2_tuning.errors import UserError
 
-MODULES = {"datasets": "datasets", "rouge": "rouge_score"}
+MODULES = {"datasets": "datasets", "rouge": "rouge_score", "excel": "openpyxl"}
 """The module of each extra that the scripts can use; pyproject.toml has the extras."""
 
 

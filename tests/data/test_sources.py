@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.sources import load_source, split_origins
+from gpt2_tuning.data.sources import open_rows, read_source, split_origins
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.preparation import PrepareOptions
 
@@ -18,13 +18,8 @@ SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
 
 
 def load(options, text_columns=("text",), label_column="label", sample_file=SAMPLE_FILE):
-    return load_source(
-        options,
-        default_dataset="someone/something",
-        sample_file=sample_file,
-        text_columns=text_columns,
-        label_column=label_column,
-    )
+    opened = open_rows(options, "someone/something", sample_file)
+    return read_source(opened, options, text_columns, label_column)
 
 
 def write_rows(path, count, prefix="text"):
@@ -215,10 +210,12 @@ def test_hub_data_of_the_wrong_shape_is_one_clear_line(monkeypatch):
         load(PrepareOptions(dataset="a/b"))
     hub(monkeypatch, {"train": hub_rows(3)})
     with pytest.raises(
-        UserError, match="a/b, split train, has no column 'body'; its columns: text,"
+        UserError, match=r"a/b, split train, has no column 'body'; its columns: text,"
     ):
         load(PrepareOptions(dataset="a/b"), text_columns=["body"])
-    with pytest.raises(UserError, match="a/b: column 'label' holds int64, not text"):
+    with pytest.raises(
+        UserError, match=r"a/b, split train, row 1: column 'label' holds a number .0., not text"
+    ):
         load(PrepareOptions(dataset="a/b"), text_columns=["label"])
 
 

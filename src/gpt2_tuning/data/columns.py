@@ -1,6 +1,7 @@
 """Columns of a file's values as Arrow's: of one kind each, valid Unicode, line ends as Unix has."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,11 +22,33 @@ KINDS = {
 WINDOWS_NEWLINE, NEWLINE = "\r\n", "\n"
 
 
-def as_table(columns: Mapping[str, Sequence[object]], path: Path) -> pa.Table:
-    """Columns of Python values as an Arrow table. Raises UserError when a column mixes types."""
+def as_table(
+    columns: Mapping[str, Sequence[object]],
+    path: Path,
+    text_columns: Sequence[str] = (),
+    coerce: bool = False,
+) -> pa.Table:
+    """Columns of Python values as an Arrow table.
+
+    Args:
+        columns: the values.
+        path: where they come from.
+        text_columns: columns that may hold nothing but texts.
+        coerce: whether numbers, true and false become texts there, and in other columns that mix
+            them with texts.
+
+    Raises:
+        UserError: a column mixes kinds of values, or holds something else than text.
+    """
     arrays = {}
     for name, values in columns.items():
-        check_one_kind(values, f"{path}: column {name!r}")
+        is_text = name in text_columns
+        if coerce and (is_text or str in set(map(type, values))):
+            values = list(map(written, values))
+        if is_text:
+            check_texts(values, str(path), name)
+        else:
+            check_one_kind(values, f"{path}: column {name!r}")
         try:
             arrays[name] = pa.array(values)
         except UnicodeEncodeError:
@@ -38,6 +61,50 @@ def as_table(columns: Mapping[str, Sequence[object]], path: Path) -> pa.Table:
                 " that differ in kind: a column is read of text, or of numbers"
             ) from error
     return pa.table(arrays)
+
+
+def written(value: object) -> object:
+    """A number, true or false as JSON writes it, NaN as nothing; what is none of them stays."""
+    if not isinstance(value, bool | int | float):
+        return value
+    return None if value != value else json.dumps(value)
+
+
+def check_texts(values: Iterable[object], where: str, column: str) -> None:
+    """Raises UserError, naming the first row that holds it, where a value is no text."""
+    if set(map(type, values)) <= {str, type(None)}:
+        return
+    row, value = next(
+        (row, value)
+        for row, value in enumerate(values, start=1)
+        if not isinstance(value, str | None)
+    )
+    kind = KINDS.get(type(value), f"a {type(value).__name__}")
+    single = isinstance(value, bool | int | float)
+    shown = f" ({json.dumps(value):.40})" if single else ""
+    advice = ": put it in quotes, or take such as text with --coerce" if single else ""
+    raise UserError(f"{where}, row {row}: column {column!r} holds {kind}{shown}, not text{advice}")
+
+
+def check_text_columns(
+    table: pa.Table, columns: Sequence[str], where: str, coerce: bool = False
+) -> pa.Table:
+    """The table, once all of these columns are of text; `coerce` has others become it, if it can.
+
+    Raises:
+        UserError: a column holds something else; it names the first row that does.
+    """
+    for name in dict.fromkeys(columns):
+        kind = table.schema.field(name).type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+            continue
+        values = table.column(name).to_pylist()
+        if coerce:
+            values = list(map(written, values))
+        check_texts(values, where, name)
+        position = table.schema.get_field_index(name)
+        table = table.set_column(position, name, pa.array(values, pa.large_string()))
+    return table
 
 
 def check_one_kind(values: Sequence[object], where: str) -> None:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from gpt2_tuning.data.column_names import naming_flags
 from gpt2_tuning.data.columns import unix_newlines
-from gpt2_tuning.data.row_files import check_file, naming_flags, read_row_file
+from gpt2_tuning.data.given_files import PLAIN, SPLITS
+from gpt2_tuning.data.reading import Reading, notes_on
+from gpt2_tuning.data.row_files import check_file, rows_of_file
 from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.sources import (
     CUT,
-    SPLITS,
     OpenedRows,
     Source,
     limited,
@@ -26,6 +28,7 @@ from gpt2_tuning.data.sources import (
     with_all_splits,
 )
 from gpt2_tuning.data.splits import SHARE, fingerprint
+from gpt2_tuning.data.text_files import inner_suffix, read_text
 from gpt2_tuning.data.tokenizer import id_array, load_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
@@ -35,8 +38,6 @@ if TYPE_CHECKING:
 
 TEXT = "text"
 """The column of documents, whatever it was called where they come from."""
-PLAIN = ".txt"
-"""The suffix of a file that is all text."""
 ENDS = "ends"
 """Column that says whether a text goes to its document's end; without it all do."""
 FEW = 20
@@ -93,34 +94,54 @@ def read_documents(
         origins={split: origins.get(split, CUT) for split in splits},
         label_names=None,
         counts=row_counts(splits, [TEXT], load_tokenizer().end_text),
+        notes=opened.notes,
     )
+
+
+def has_columns(opened: OpenedRows) -> bool:
+    """Whether there are rows with columns, by the first file of train.
+
+    Raises:
+        UserError: that file cannot be read.
+    """
+    if opened.hub:
+        return True
+    first = opened.files["train"][0]
+    check_file(first, [PLAIN])
+    return inner_suffix(first) != PLAIN
 
 
 def read_splits(opened: OpenedRows, text_column: str) -> dict[str, Rows]:
     """The documents of the splits that are given. Raises UserError as `read_documents` does."""
     if opened.files:
         return {
-            split: as_rows([text for path in paths for text in read_texts(path, text_column)])
+            split: as_rows(read_texts(paths, text_column, opened.reading, opened.notes))
             for split, paths in opened.files.items()
         }
     found = opened.read([text_column])
     return {split: rows.renamed(text_column, TEXT) for split, rows in found.items()}
 
 
-def read_texts(path: Path, text_column: str) -> list[str]:
-    """The texts of one file: the whole of a .txt file, or a column's.
+def read_texts(
+    paths: Sequence[Path], text_column: str, reading: Reading, notes: list[str]
+) -> list[str]:
+    """The texts of files, of a .txt file the whole; what they were read as is added to the notes.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: a file cannot be read.
     """
-    check_file(path, [PLAIN])
-    if path.suffix.lower() != PLAIN:
-        return [text or "" for text in read_row_file(path, [text_column], None)[text_column]]
-    try:
-        # Not read_text(): that takes a lone \r for a line end too.
-        return [unix_newlines(path.read_bytes().decode("utf-8-sig"))]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    texts: list[str] = []
+    remarks: dict[str, list[str]] = {}
+    for path in paths:
+        check_file(path, [PLAIN])
+        found = remarks.setdefault(path.name, [])
+        if inner_suffix(path) == PLAIN:
+            texts.append(unix_newlines(read_text(path, reading.encoding, found)))
+        else:
+            rows = rows_of_file(path, [text_column], None, reading, found)
+            texts += [text or "" for text in rows[text_column]]
+    notes += notes_on(remarks)
+    return texts
 
 
 def as_rows(texts: Sequence[str]) -> Rows:

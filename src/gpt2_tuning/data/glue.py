@@ -5,7 +5,9 @@ from the data.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
+from gpt2_tuning.data.column_names import usual_column
 from gpt2_tuning.errors import UserError
 
 HUB_NAME = "nyu-mll/glue"
@@ -36,6 +38,23 @@ PAIR_TASKS = {
     "wnli": GlueTask(("sentence1", "sentence2")),
     "mnli": GlueTask(("premise", "hypothesis"), suffix="_matched"),
 }
+
+TEXT_COLUMNS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("#1 String", "#2 String"),
+)
+"""What pairs are called on the Hub and in GLUE's own files."""
+LABEL_COLUMNS = ("label", "gold_label", "is_duplicate", "Quality")
+"""What their class is called there."""
+
+
+def usual_pair(found: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """The first of the pairs of which there are both columns, or else the first of all."""
+    both = (pair for pair in pairs if all(usual_column(found, [name]) for name in pair))
+    return next(both, pairs[0])
 
 
 def pair_task(config: str) -> GlueTask:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_tuning import extras
 from gpt2_tuning.data.columns import with_unix_newlines
-from gpt2_tuning.data.row_files import READERS
+from gpt2_tuning.data.row_files import SUFFIXES
 from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.errors import UserError
 
@@ -28,7 +28,7 @@ def read_hub(
     Raises:
         UserError: it cannot be had, has no train split, or `datasets` is not installed.
     """
-    if name.lower().endswith(tuple(READERS)) or Path(name).exists():
+    if name.lower().endswith(SUFFIXES) or Path(name).exists():
         raise UserError(f"--dataset takes a name on the Hub; give the file {name} to --train_file")
     if not extras.is_installed("datasets"):
         raise UserError(

@@ -82,6 +82,8 @@ def prepare_source(
         pad_token_id=tokenizer.pad,
     )
     rows = {split: examples(split) for split in source.splits}
+    for note in source.notes:
+        print(f"note: {note}")
     import_tensorflow()  # only now: what is wrong with the flags is said without waiting for it
     metadata = write_dataset(output_dir, header, rows)
     Console().print(report_table(metadata.splits, tokenizer.end_text))

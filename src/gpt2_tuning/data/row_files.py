@@ -1,35 +1,45 @@
-"""Rows from local files: JSON arrays, JSON lines, CSV, TSV and Parquet.
+"""Rows from local files: JSON in its forms, CSV, TSV, Parquet and Excel's workbooks.
 
 Text must arrive as it was written. The file readers of `datasets` guess types ("007" becomes 7,
-"NA" nothing, a column of dates timestamps) and answer from a cache, so the two text formats are
-read here with the standard library, straight from the file each time.
+"NA" nothing, a column of dates timestamps) and answer from a cache, so the text formats are read
+here with the standard library, straight from the file each time.
 """
 
-import contextlib
-import csv
 import dataclasses
-import json
-import sys
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
-from gpt2_tuning.data.columns import as_table, with_unix_newlines
+from gpt2_tuning.data.column_names import check_columns
+from gpt2_tuning.data.columns import as_table, check_text_columns, with_unix_newlines
+from gpt2_tuning.data.delimited_files import delimited_rows, wanted_cells
+from gpt2_tuning.data.excel_files import excel_rows
 from gpt2_tuning.data.json_files import json_rows
+from gpt2_tuning.data.parquet_files import parquet_columns, parquet_table, stored_class_names
+from gpt2_tuning.data.reading import BY_ITSELF, Reading, notes_on
 from gpt2_tuning.data.rows import Rows
+from gpt2_tuning.data.text_files import COMPRESSED, compression_of, inner_suffix
 from gpt2_tuning.errors import UserError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-UNTYPED = (".csv", ".tsv")
+EXCEL, PARQUET = ".xlsx", ".parquet"
+DELIMITED = (".csv", ".tsv")
 """The formats whose cells are all text."""
+SUFFIXES = (".json", ".jsonl", *DELIMITED, PARQUET, ".ndjson", EXCEL)
+SIGNATURES = {b"PK\x03\x04": EXCEL, b"PAR1": PARQUET}
+"""What files that are no text begin with, whatever they are called."""
+OLD_EXCEL = b"\xd0\xcf\x11\xe0"
+CALLED = {EXCEL: "an Excel workbook", PARQUET: "Parquet"}
 
 
-def read_row_file(path: Path, text_columns: Sequence[str], label_column: str | None) -> Rows:
+def read_row_file(
+    path: Path,
+    text_columns: Sequence[str],
+    label_column: str | None,
+    reading: Reading = BY_ITSELF,
+) -> Rows:
     r"""The rows of one file, with only the columns named.
 
     Text columns are strings (or None where a row lacks one), with \n for \r\n; the label column
@@ -39,59 +49,124 @@ def read_row_file(path: Path, text_columns: Sequence[str], label_column: str | N
         UserError: the file is missing, empty, of an unknown format or cannot be parsed; a column
             is missing, or has the name of another; a text column holds something else.
     """
+    return rows_of_file(path, text_columns, label_column, reading, [])
+
+
+def read_row_files(
+    paths: Sequence[Path],
+    text_columns: Sequence[str],
+    label_column: str | None,
+    reading: Reading,
+    notes: list[str],
+) -> Rows:
+    """The rows of several files, one after the other; what they were read as is added to the notes.
+
+    Arguments and errors are those of `read_row_file`; nor may a column hold one kind of value in
+    one file and another kind in another.
+    """
+    remarks: dict[str, list[str]] = {}
+    parts = [
+        rows_of_file(path, text_columns, label_column, reading, remarks.setdefault(path.name, []))
+        for path in paths
+    ]
+    notes += notes_on(remarks)
+    return parts[0] if len(parts) == 1 else joined(parts, paths)
+
+
+def rows_of_file(
+    path: Path,
+    text_columns: Sequence[str],
+    label_column: str | None,
+    reading: Reading,
+    remarks: list[str],
+) -> Rows:
+    """What `read_row_file` gives; what was not the plain case is added to the remarks."""
     check_file(path)
-    suffix = path.suffix.lower()
+    kind = kind_of(path, remarks)
     wanted = list(dict.fromkeys([*text_columns, *([label_column] if label_column else [])]))
-    try:
-        table = with_unix_newlines(READERS[suffix](path, wanted))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    names: dict[str, list[str]] = {}
+    if kind == PARQUET:
+        table = parquet_table(path, wanted)
+        names = stored_class_names(table.schema)
+    else:
+        columns = wanted_values(path, kind, wanted, reading, remarks)
+        table = as_table(columns, path, text_columns, reading.coerce)
     if not table.num_rows:
         raise UserError(f"no rows in {path}")
-    rows = Rows(table, stored_class_names(table.schema), untyped=suffix in UNTYPED)
-    check_text_columns(rows, text_columns, path.name)
-    return rows
+    table = check_text_columns(table, text_columns, str(path), reading.coerce)
+    return Rows(with_unix_newlines(table), names, untyped=kind in DELIMITED)
 
 
-def read_all_columns(path: Path) -> list[dict[str, Any]]:
+def wanted_values(
+    path: Path, kind: str, wanted: Sequence[str], reading: Reading, remarks: list[str]
+) -> dict[str, list[Any]]:
+    """The columns that are wanted, as Python values. Raises UserError as `read_row_file` does."""
+    if kind == EXCEL:
+        return wanted_cells(excel_rows(path, remarks), wanted, path)
+    if kind in DELIMITED:
+        return wanted_cells(delimited_rows(path, reading, remarks), wanted, path)
+    found: dict[str, None] = {}  # an ordered set
+    columns: dict[str, list[Any]] = {name: [] for name in wanted}
+    for row in json_rows(path, reading, remarks, wanted):
+        found.update(dict.fromkeys(row))
+        for name in wanted:
+            columns[name].append(row.get(name))
+    if found:
+        check_columns(list(found), wanted, path.name)
+    return columns
+
+
+def read_all_columns(path: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:
     """The rows of one file with every column, as plain values; CSV and TSV hold only strings.
 
-    Of several columns without a name the last is kept.
+    What it was read as is added to the notes. Of several columns without a name the last is kept.
 
     Raises:
         UserError: the file is missing, empty, of an unknown format or cannot be parsed, or two
             columns have one name.
     """
     check_file(path)
-    rows: list[dict[str, Any]]
-    try:
-        if path.suffix.lower() == ".parquet":
-            rows = parquet_table(path, None).to_pylist()
-        elif path.suffix.lower() in UNTYPED:
-            header, *cells = separated_rows(path)
-            rows = [dict(zip(header, row, strict=True)) for row in cells]
-        else:
-            rows = list(json_rows(path))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    remarks: list[str] = []
+    kind = kind_of(path, remarks)
+    if kind == PARQUET:
+        rows = parquet_table(path, None).to_pylist()
+    elif kind == EXCEL:
+        rows = as_dicts(excel_rows(path, remarks))
+    elif kind in DELIMITED:
+        rows = as_dicts(delimited_rows(path, BY_ITSELF, remarks))
+    else:
+        rows = list(json_rows(path, remarks=remarks))
     if not rows:
         raise UserError(f"no rows in {path}")
+    if notes is not None:
+        notes += notes_on({path.name: remarks})
     return rows
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns of a file, without typing their values. Raises as `read_all_columns` does."""
+def as_dicts(rows: Iterator[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Rows of cells behind their header, by the names of its columns."""
+    header = next(rows)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def column_names(path: Path, reading: Reading = BY_ITSELF, most: int | None = None) -> list[str]:
+    """The columns of a file, without typing their values.
+
+    Of JSON, whose rows may differ in their keys, `most` rows are looked at; None looks at all.
+    Raises as `read_all_columns` does.
+    """
     check_file(path)
-    if path.suffix.lower() == ".parquet":
+    remarks: list[str] = []
+    kind = kind_of(path, remarks)
+    if kind == PARQUET:
         return parquet_columns(path)
-    try:
-        if path.suffix.lower() in UNTYPED:
-            return next(separated_rows(path))
-        found: dict[str, None] = {}  # an ordered set
-        for row in json_rows(path):
-            found.update(dict.fromkeys(row))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    if kind == EXCEL:
+        return next(excel_rows(path, remarks))
+    if kind in DELIMITED:
+        return next(delimited_rows(path, reading, remarks))
+    found: dict[str, None] = {}  # an ordered set
+    for row in itertools.islice(json_rows(path, reading), most):
+        found.update(dict.fromkeys(row))
     if not found:
         raise UserError(f"no rows in {path}")
     return list(found)
@@ -100,13 +175,16 @@ def column_names(path: Path) -> list[str]:
 def check_file(path: Path, others: Sequence[str] = ()) -> None:
     """Raises UserError when there is no such file, nothing in it, or its format is unknown.
 
-    `others` are suffixes that are known beside those of READERS.
+    `others` are suffixes that are known beside SUFFIXES.
     """
-    known = [*others, *READERS]
+    known = [*others, *SUFFIXES]
     if path.is_dir():
-        raise UserError(f"{path} is a directory: give the files in it")
-    if path.suffix.lower() not in known:
-        raise UserError(f"unknown format {path.name}: the name must end in {', '.join(known)}")
+        raise UserError(f"{path} is a directory: give the files in it, such as '{path}/*.jsonl'")
+    if inner_suffix(path) not in known:
+        raise UserError(
+            f"unknown format {path.name}: the name must end in {', '.join(known)}, or one of them"
+            f" and {' or '.join(COMPRESSED)}"
+        )
     if not path.exists():
         raise UserError(f"no such file: {path}")
     if not path.is_file():
@@ -115,165 +193,49 @@ def check_file(path: Path, others: Sequence[str] = ()) -> None:
         raise UserError(f"empty file: {path}")
 
 
-class MissingColumn(UserError):
-    """Rows lack a column that is wanted."""
-
-    def __init__(self, where: str, column: str, found: Sequence[str]):
-        super().__init__(f"{where} has no column {column!r}; its columns: {', '.join(found)}")
-        self.column = column
-
-
-def check_columns(found: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """Raises MissingColumn, naming the columns that there are, when one that is wanted is not."""
-    for name in wanted:
-        if name not in found:
-            raise MissingColumn(where, name, found)
-
-
-@contextlib.contextmanager
-def naming_flags(options: "DataclassInstance") -> Iterator[None]:
-    """Adds to what is said of a missing column which of the flags names it: `--text_column`.
+def kind_of(path: Path, remarks: list[str]) -> str:
+    """A file's format, as the suffix of such: by its first bytes, or else its name.
 
     Raises:
-        UserError: in place of MissingColumn.
+        UserError: it is an old workbook of Excel's, or a compressed file of what is compressed.
     """
-    try:
-        yield
-    except MissingColumn as error:
-        flags = [
-            f"--{field.name}"
-            for field in dataclasses.fields(options)
-            if field.name.endswith("_column") and getattr(options, field.name) == error.column
-        ]
-        advice = f": name one with {' or '.join(flags)}" if flags else ""
-        raise UserError(f"{error}{advice}") from error
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head == OLD_EXCEL:
+        raise UserError(f"{path} is a workbook of an old Excel (.xls): save it as .xlsx or CSV")
+    suffix = inner_suffix(path)
+    kind = SIGNATURES.get(head, suffix)
+    if kind != suffix:
+        remarks.append(CALLED[kind])
+    elif kind in CALLED and compression_of(path):
+        raise UserError(f"{path} holds {CALLED[kind]}, which is compressed anyhow: unpack it")
+    return kind
 
 
-def check_names(found: Sequence[str], path: Path, wanted: Sequence[str] = ()) -> None:
-    """Raises UserError when two columns have one name.
+def joined(parts: Sequence[Rows], paths: Sequence[Path]) -> Rows:
+    """The rows of several files, which have the same columns, as one table.
 
-    Columns without a name, as commas at the ends of lines make them, may be several if none is
-    wanted.
+    Raises:
+        UserError: files differ in what a column holds, or in the names of classes.
     """
-    for name in dict.fromkeys(found):
-        if found.count(name) > 1 and (name.strip() or name in wanted):
-            raise UserError(
-                f"{path} has {found.count(name)} columns called {name!r}: rename or remove all"
-                " but one"
-            )
+    first = parts[0]
+    for part, path in zip(parts, paths, strict=True):
+        for name in first.column_names:
+            kinds = kind_of_values(first.kind(name)), kind_of_values(part.kind(name))
+            if kinds[0] != kinds[1] and "null" not in kinds:
+                raise UserError(
+                    f"column {name!r} holds {kinds[0]} in {paths[0].name} and {kinds[1]} in"
+                    f" {path.name}: give all files the same kind"
+                )
+        if part.class_names != first.class_names:
+            raise UserError(f"{paths[0].name} and {path.name} name their classes differently")
+    table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
+    untyped = all(part.untyped for part in parts)
+    return dataclasses.replace(first, table=table, untyped=untyped)
 
 
-def check_text_columns(rows: Rows, columns: Sequence[str], where: str) -> None:
-    """Raises UserError when a column that should be text is of another type."""
-    for name in columns:
-        kind = rows.kind(name)
-        if kind not in ("string", "large_string", "null"):
-            raise UserError(f"{where}: column {name!r} holds {kind}, not text")
-
-
-def read_json(path: Path, wanted: Sequence[str]) -> pa.Table:
-    """The wanted columns of a JSON array of objects, or of one object a line."""
-    found: dict[str, None] = {}  # an ordered set
-    columns: dict[str, list[Any]] = {name: [] for name in wanted}
-    for row in json_rows(path):
-        found.update(dict.fromkeys(row))
-        for name in wanted:
-            columns[name].append(row.get(name))
-    if found:
-        check_columns(list(found), wanted, path.name)
-    return as_table(columns, path)
-
-
-def read_separated(path: Path, wanted: Sequence[str]) -> pa.Table:
-    """The wanted columns of a CSV or TSV file, as text."""
-    rows = separated_rows(path)
-    header = next(rows)
-    check_columns(header, wanted, path.name)
-    check_names(header, path, wanted)
-    positions = [header.index(name) for name in wanted]
-    columns: dict[str, list[Any]] = {name: [] for name in wanted}
-    for row in rows:
-        for name, position in zip(wanted, positions, strict=True):
-            columns[name].append(row[position])
-    return as_table(columns, path)
-
-
-def separated_rows(path: Path) -> Iterator[list[str]]:
-    """The header, then each row, of a CSV file, or of a TSV file, where a quote is a character."""
-    csv.field_size_limit(sys.maxsize)  # the default stops at texts of 128 kB
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".tsv":
-            reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        else:
-            reader = csv.reader(file, strict=True)
-        try:
-            header = next(reader, [])
-            if not header:
-                raise UserError(f"no rows in {path}")
-            check_names(header, path)
-            yield header
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise UserError(
-                        f"cannot parse {path}: line {reader.line_num} has {len(row)} columns,"
-                        f" the header has {len(header)}"
-                    )
-                if row:  # else a blank line
-                    yield row
-        except csv.Error as error:
-            raise UserError(f"cannot parse {path}: {error} (line {reader.line_num})") from error
-
-
-def read_parquet(path: Path, wanted: Sequence[str]) -> pa.Table:
-    """The wanted columns of a Parquet file; class names that `datasets` stored are kept."""
-    table = parquet_table(path, wanted)
-    for position, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):  # a categorical column of pandas
-            plain = table.column(position).cast(field.type.value_type)
-            table = table.set_column(position, field.name, plain)
-    return table
-
-
-def stored_class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The names of classes that `datasets` notes in the files it writes, by column."""
-    try:
-        noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = noted["info"]["features"]
-        return {
-            name: list(map(str, features[name]["names"]))
-            for name in schema.names
-            if features[name].get("_type") == "ClassLabel"
-            and pa.types.is_integer(schema.field(name).type)
-        }
-    except (ValueError, LookupError, TypeError, AttributeError):  # no such note
-        return {}
-
-
-def parquet_columns(path: Path) -> list[str]:
-    """The columns of a Parquet file."""
-    try:
-        names: list[str] = pyarrow.parquet.read_schema(path).names
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"cannot parse {path}: {error}") from error
-    check_names(names, path)
-    return names
-
-
-def parquet_table(path: Path, wanted: Sequence[str] | None) -> pa.Table:
-    """A Parquet file, or the wanted columns of it."""
-    found = parquet_columns(path)
-    check_columns(found, wanted or [], path.name)
-    check_names(found, path, wanted or [])
-    try:
-        return pyarrow.parquet.read_table(path, columns=None if wanted is None else list(wanted))
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"cannot parse {path}: {error}") from error
-
-
-READERS = {
-    ".json": read_json,
-    ".jsonl": read_json,
-    ".csv": read_separated,
-    ".tsv": read_separated,
-    ".parquet": read_parquet,
-}
+def kind_of_values(kind: str) -> str:
+    """A type of Rows as one of those that go together."""
+    if kind.startswith(("int", "uint", "float")):
+        return "numbers"
+    return "text" if kind == "large_string" or kind == "string" else kind

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from gpt2_tuning.data.column_names import OptionsT, check_columns, naming_flags, with_usual_columns
+from gpt2_tuning.data.columns import check_text_columns
+from gpt2_tuning.data.given_files import SAMPLE, SPLITS, check_flags, found_files, named_files
 from gpt2_tuning.data.hub import read_hub, rows_of
 from gpt2_tuning.data.labels import read_labels
-from gpt2_tuning.data.row_files import (
-    check_columns,
-    check_text_columns,
-    column_names,
-    naming_flags,
-    read_row_file,
-)
+from gpt2_tuning.data.reading import BY_ITSELF, Reading
+from gpt2_tuning.data.row_files import column_names, read_row_files
 from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.splits import (
     SHARE,
@@ -36,9 +34,9 @@ if TYPE_CHECKING:
 
     from gpt2_tuning.options.preparation import DatasetOptions
 
-SPLITS = ("train", "validation", "test")
-SAMPLE = "sample"
 CUT = "cut from train"
+HEAD = 1000
+"""Rows of JSON that are looked at for the usual names of columns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +58,8 @@ class Source:
     """For each split, of its rows as metadata.json counts them: `end_of_text_written`, those
     whose texts hold the letters of the end of text, and with classes `labels_trimmed`, those whose
     label had blanks around it."""
+    notes: Sequence[str] = ()
+    """As OpenedRows has them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +76,38 @@ class OpenedRows:
     """For each split that is given its rows on the Hub; empty for local files."""
     split_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the Hub calls a split, where it is not by its own name."""
+    reading: Reading = BY_ITSELF
+    """How local files are read."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What is to be said, once they can be used, of how they were read and columns were found."""
 
-    def column_names(self) -> list[str]:
-        """The columns of the train split. Raises UserError where its file cannot be read."""
+    def column_names(self, most: int | None = None) -> list[str]:
+        """The columns of the train split, by its first file; `most` as in `row_files`.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
         if self.hub:
             return self.hub["train"].column_names
-        return column_names(self.files["train"][0])
+        return column_names(self.files["train"][0], self.reading, most)
+
+    def first_columns(self) -> list[str]:
+        """The columns of the first rows. Raises UserError as `column_names` does."""
+        return self.column_names(HEAD)
+
+    def with_usual_columns(self, options: OptionsT, usual: Mapping[str, Sequence[str]]) -> OptionsT:
+        """The options with names for the columns that no flag names.
+
+        Args:
+            options: the flags.
+            usual: as in `column_names.with_usual_columns`.
+
+        Raises:
+            UserError: the first file cannot be read.
+        """
+        if all(getattr(options, flag) for flag in usual):
+            return options
+        return with_usual_columns(options, self.first_columns(), usual, self.notes)
 
     def read(self, text_columns: Sequence[str], label_column: str | None = None) -> dict[str, Rows]:
         """The rows of each split that is given, with these columns only.
@@ -89,43 +115,23 @@ class OpenedRows:
         Raises:
             UserError: a file cannot be read, a column is missing, or text is not text.
         """
-        if self.files:  # tasks of rows with columns have one for each split
+        if self.files:
             return {
-                split: read_row_file(path, text_columns, label_column)
-                for split, (path,) in self.files.items()
+                split: read_row_files(paths, text_columns, label_column, self.reading, self.notes)
+                for split, paths in self.files.items()
             }
         # Each once: flags may name a column twice, which the check of its type then refuses.
         columns = list(dict.fromkeys([*text_columns, *([label_column] if label_column else [])]))
         splits = {}
         for split, found in self.hub.items():
             check_columns(found.column_names, columns, f"{self.name}, split {split},")
-            splits[split] = rows_of(found.select_columns(columns))
-            check_text_columns(splits[split], text_columns, self.name)
+            coerce = self.reading.coerce
+            rows = rows_of(found.select_columns(columns))
+            table = check_text_columns(
+                rows.table, text_columns, f"{self.name}, split {split}", coerce
+            )
+            splits[split] = dataclasses.replace(rows, table=table)
         return splits
-
-
-def load_source(
-    options: "DatasetOptions",
-    *,
-    default_dataset: str,
-    sample_file: Path,
-    text_columns: Sequence[str],
-    label_column: str | None = None,
-) -> Source:
-    """Reads the rows that the flags ask for, cuts the splits that are missing, then limits them.
-
-    Args:
-        options: which data set or files, the seed of the cut and the limit.
-        default_dataset: name on the Hub, used when no flag names a source.
-        sample_file: the rows of `--dataset sample`.
-        text_columns: the columns of text that the task uses.
-        label_column: the column of the class, if the task has classes.
-
-    Raises:
-        UserError: flags that contradict each other, or rows that cannot be had or used.
-    """
-    opened = open_rows(options, default_dataset, sample_file)
-    return read_source(opened, options, text_columns, label_column)
 
 
 def read_source(
@@ -136,13 +142,13 @@ def read_source(
     group_columns: Sequence[str] | None = None,
     signed_labels: bool = True,
 ) -> Source:
-    """What `load_source` does, for a task that looks at the columns before it chooses some.
+    """Reads the rows of a data set, cuts the splits that are missing, then limits them.
 
     Args:
         opened: from `open_rows`.
         options: the seed of the cut and the limit; its flags of columns have what was chosen.
-        text_columns: as in `load_source`.
-        label_column: as in `load_source`.
+        text_columns: the columns of text that the task uses.
+        label_column: the column of the class, if the task has classes.
         group_columns: rows that agree in these text columns stay on one side of a cut; None takes
             all text columns.
         signed_labels: whether an integer label of -1 is a class; see `read_labels`.
@@ -182,30 +188,8 @@ def read_source(
         origins={split: given.get(split, CUT) for split in splits},
         label_names=label_names,
         counts=row_counts(splits, text_columns, load_tokenizer().end_text, trimmed),
+        notes=opened.notes,
     )
-
-
-def check_flags(options: "DatasetOptions") -> None:
-    """Raises UserError when the flags that choose the rows contradict each other."""
-    files = local_files(options)
-    if options.dataset and "train" in files:
-        raise UserError("--dataset and --train_file exclude each other: give one of them")
-    if files and "train" not in files:
-        raise UserError(f"--{next(iter(files))}_file needs --train_file beside it")
-    if options.dataset_config and (files or options.dataset == SAMPLE):
-        raise UserError("--dataset_config belongs to a data set on the Hub")
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit must be at least 1, not {options.limit}")
-
-
-def local_files(options: "DatasetOptions") -> dict[str, tuple[Path, ...]]:
-    """The files that the flags name, for each split that has some."""
-    files = {}
-    for split in SPLITS:
-        given = getattr(options, f"{split}_file")
-        if given:
-            files[split] = (given,) if isinstance(given, Path) else tuple(given)
-    return files
 
 
 def open_rows(
@@ -214,24 +198,31 @@ def open_rows(
     sample_file: Path,
     split_names: Mapping[str, str] | None = None,
 ) -> OpenedRows:
-    """Finds the data set that the flags ask for. Arguments and errors are those of `load_source`.
+    """Finds the data set that the flags ask for; a file is looked into only when it is read.
 
-    `split_names` says what the Hub calls train, validation or test where it is not that.
-    A file is looked into only when it is read.
+    Args:
+        options: which data set or files.
+        default_dataset: name on the Hub, used when no flag names a source.
+        sample_file: the rows of `--dataset sample`.
+        split_names: what the Hub calls train, validation or test where it is not that.
+
+    Raises:
+        UserError: flags that contradict each other, or a data set that cannot be had.
     """
     check_flags(options)
     if options.dataset == SAMPLE:
         return OpenedRows(SAMPLE, "sample", {"train": [sample_file]}, {})
-    files = local_files(options)
-    if files:
-        name = ", ".join(path.name for paths in files.values() for path in paths)
-        return OpenedRows(name, "files", files, {})
+    named = named_files(options)
+    if named:
+        name = ", ".join(path.name for paths in named.values() for path in paths)
+        files = {split: found_files(paths) for split, paths in named.items()}
+        return OpenedRows(name, "files", files, {}, reading=Reading.of(options))
     name = options.dataset or default_dataset
     called = "/".join(filter(None, [name, options.dataset_config]))
     split_names = split_names or {}
     wanted = {split: split_names.get(split, split) for split in SPLITS}
     splits = read_hub(name, options.dataset_config, wanted)
-    return OpenedRows(called, "hub", {}, splits, split_names)
+    return OpenedRows(called, "hub", {}, splits, split_names, Reading.of(options))
 
 
 def with_all_splits(

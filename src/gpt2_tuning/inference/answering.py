@@ -11,9 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from gpt2_tuning.data.column_names import check_columns, naming_flags
 from gpt2_tuning.data.columns import unix_newlines
 from gpt2_tuning.data.metadata import Metadata
-from gpt2_tuning.data.row_files import check_columns, check_file, naming_flags, read_all_columns
+from gpt2_tuning.data.row_files import check_file, read_all_columns
 from gpt2_tuning.data.tokenizer import check_encodable
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference import answer_file, answer_sinks
@@ -106,7 +107,8 @@ def file_to_answer(
     if options.output is not None:
         kept = directories_of_run(options, run_dir, metadata)
         target = answer_file.check_output(options.output, source, kept)
-    rows = read_all_columns(source)
+    notes: list[str] = []
+    rows = read_all_columns(source, notes)
     with naming_flags(options):
         found = list(dict.fromkeys(name for row in rows for name in row))
         check_columns(found, unusual(columns, options), source.name)
@@ -114,6 +116,8 @@ def file_to_answer(
             example_of(row, columns, f"{source.name}, row {number}")
             for number, row in enumerate(rows, start=1)
         ]
+    for line in notes:
+        note(line)
     at_once = batches_at_once * options.batch_size
     digest = answer_digest(options, source, run_dir) if target else ""
     with answer_file.opened(target, digest, options.resume, len(rows), at_once) as sink:

@@ -1,16 +1,60 @@
 """Which flags of the scripts have an effect only beside others: a table for each kind of script."""
 
+from pathlib import Path
+from typing import Any
+
 from gpt2_tuning.needs import Implied, Need, Needs
 
 CUT = Need(
     lambda o: o.limit is not None or not (o.train_file and o.validation_file and o.test_file),
     "a split to set aside, or --limit: with a file for each split nothing is drawn",
 )
+TEXT = ("", ".txt")
+"""The suffixes of what is all text: a folder's, and a file's."""
+
+
+def suffixes(options: Any) -> set[str]:
+    """What the names of the local files say of their content, in small letters."""
+    found = set()
+    for given in (options.train_file, options.validation_file, options.test_file):
+        for path in [given] if isinstance(given, Path) else given or ():
+            name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+            found.add(Path(name).suffix)
+    return found
+
+
 COLUMNS = Need(
-    lambda o: o.dataset or any(path.suffix.lower() != ".txt" for path in o.train_file),
+    lambda o: bool(o.dataset or suffixes(o) - set(TEXT)),
     "a file with columns, or --dataset: a .txt file is all text",
 )
-PREPARE: Needs = {"seed": [CUT]}
+PREPARE: Needs = {
+    "seed": [CUT],
+    "delimiter": [
+        Need(
+            lambda o: bool(suffixes(o) & {".csv", ".tsv"}), "--train_file with a .csv or .tsv file"
+        )
+    ],
+    "encoding": [
+        Need(
+            lambda o: bool(suffixes(o) - {".parquet", ".xlsx"}),
+            "--train_file with a file of text, such as .csv or .jsonl",
+        )
+    ],
+    "json_field": [
+        Need(
+            lambda o: bool(suffixes(o) & {".json", ".jsonl", ".ndjson"}),
+            "--train_file with a .json file",
+        )
+    ],
+    "coerce": [
+        Need(
+            lambda o: (
+                bool(suffixes(o) - {*TEXT, ".csv", ".tsv"}) or o.dataset not in (None, "sample")
+            ),
+            "rows of which some may hold numbers: what CSV, TSV and .txt files hold is text",
+        )
+    ],
+}
 PREPARE_TEXT: Needs = {**PREPARE, "text_column": [COLUMNS]}
 
 LORA = Need(lambda o: o.lora_rank > 0, "--lora_rank above 0: rank 0 tunes every weight")

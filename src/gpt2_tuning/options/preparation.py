@@ -1,12 +1,14 @@
 """The flags of every prep_dataset.py."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import ClassVar
 
 from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
+from gpt2_tuning.options.ranges import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +31,37 @@ class DatasetOptions:
     """Decides which rows are set aside where a split is missing."""
     limit: int | None = None
     """Take only this many rows of each split."""
+    delimiter: str | None = None
+    """What stands between the cells of CSV and TSV: one character, or \\t. Default: a tab in TSV,
+    in CSV what the file's beginning has."""
+    encoding: str | None = None
+    """Encoding of local files of text, such as cp1252. Default: UTF-8, or UTF-16 by its mark."""
+    json_field: str | None = None
+    """Key under which a .json file has its rows. Default: the one that holds a list of objects."""
+    coerce: bool = False
+    """Take numbers, true and false for texts, as JSON writes them, in place of refusing them."""
     config: Path | None = None
     """A YAML file of flags (`name: value` lines); flags on the command line come first."""
+
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        single = self.delimiter in (None, TAB) or len(self.delimiter) == 1
+        single = single and self.delimiter not in ('"', "\r", "\n")
+        require(single, "delimiter", "one character, or \\t, but no quote or line break", self)
+        require(is_encoding(self.encoding), "encoding", "an encoding that Python knows", self)
+
+
+TAB = "\\t"
+"""A tab as it is written on a command line."""
+
+
+def is_encoding(name: str | None) -> bool:
+    """Whether texts can be in it; None is the default."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +69,8 @@ class PrepareOptions(DatasetOptions):
     """Flags of every prep_dataset.py whose rows have columns."""
 
     train_file: Path | None = None
-    """Local training rows (.json, .jsonl, .csv, .tsv or .parquet) instead of --dataset."""
+    """Local training rows instead of --dataset: .json, .jsonl, .csv, .tsv, .parquet or .xlsx, as
+    they are or with .gz or .zst, or a pattern such as 'rows-*.csv'."""
     validation_file: Path | None = None
     """Local validation rows; without it a tenth of the training rows is set aside."""
     test_file: Path | None = None

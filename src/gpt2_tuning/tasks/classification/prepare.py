@@ -12,6 +12,10 @@ from gpt2_tuning.options.preparation import PrepareOptions
 
 TASK = "classification"
 DEFAULT_DATASET = "dair-ai/emotion"
+USUAL_NAMES = {
+    "text_column": ("text", "sentence", "content", "body"),
+    "label_column": ("label",),
+}
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
 
 
@@ -21,28 +25,24 @@ class Options(PrepareOptions):
 
     seq_len: int = 128
     """Longest example, in tokens: longer ones are cut. At most 1024."""
-    text_column: str = "text"
-    """Column that holds the text."""
-    label_column: str = "label"
-    """Column that holds the class, as a name or an integer."""
+    text_column: str | None = None
+    """Column that holds the text. Default: `text`, `sentence`, `content` or `body`."""
+    label_column: str | None = None
+    """Column that holds the class, as a name or an integer. Default: `label`."""
 
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.examples import text_example
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
-    from gpt2_tuning.data.sources import load_source
+    from gpt2_tuning.data.sources import open_rows, read_source
 
     checked_output_dir(TASK, options)
-    source = load_source(
-        options,
-        default_dataset=DEFAULT_DATASET,
-        sample_file=SAMPLE_FILE,
-        text_columns=[options.text_column],
-        label_column=options.label_column,
-    )
-    columns = [options.text_column]
-    prepare_labelled(TASK, options, source, columns, options.label_column, text_example)
+    opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILE)
+    options = opened.with_usual_columns(options, USUAL_NAMES)
+    columns, label_column = [options.text_column or ""], options.label_column or ""
+    source = read_source(opened, options, columns, label_column)
+    prepare_labelled(TASK, options, source, columns, label_column, text_example)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:

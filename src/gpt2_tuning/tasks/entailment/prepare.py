@@ -15,7 +15,6 @@ from gpt2_tuning.options.preparation import PrepareOptions
 
 TASK = "entailment"
 DEFAULT_CONFIG = "rte"
-COLUMNS = ("premise", "hypothesis")
 SAMPLE_FILE = paths.ASSETS / "entailment_sample.jsonl"
 
 
@@ -28,11 +27,12 @@ class Options(PrepareOptions):
     seq_len: int = 384
     """Longest pair, in tokens: the longer text of longer pairs is cut. At most 1024."""
     premise_column: str | None = None
-    """Column that holds the first text. Default: that of the GLUE task, else premise."""
+    """Column that holds the first text. Default: premise, or what GLUE's own files call it."""
     hypothesis_column: str | None = None
-    """Column that holds the second text. Default: that of the GLUE task, else hypothesis."""
-    label_column: str = "label"
-    """Column that holds the class, as a name or an integer; -1 is no class."""
+    """Column that holds the second text. Default: hypothesis, or what GLUE's files call it."""
+    label_column: str | None = None
+    """Column that holds the class, as a name or an integer; -1 is no class. Default: `label`, or
+    what GLUE's own files call it."""
 
 
 def prepare(options: Options) -> None:
@@ -43,28 +43,30 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.tokenizer import load_tokenizer
 
     checked_output_dir(TASK, options, shortest=3)  # a token, the separator, a token
-    defaults, split_names = COLUMNS, None
+    pairs: Sequence[tuple[str, str]] = glue.TEXT_COLUMNS
+    split_names = None
     if not options.train_file and options.dataset in (None, glue.HUB_NAME):
         config = options.dataset_config or DEFAULT_CONFIG
         options = dataclasses.replace(options, dataset_config=config)
         task = glue.pair_task(config)
-        defaults, split_names = task.text_columns, task.split_names
-    premise = options.premise_column or defaults[0]
-    hypothesis = options.hypothesis_column or defaults[1]
-    options = dataclasses.replace(options, premise_column=premise, hypothesis_column=hypothesis)
+        pairs, split_names = (task.text_columns,), task.split_names
 
     opened = open_rows(options, glue.HUB_NAME, SAMPLE_FILE, split_names)
+    texts = glue.usual_pair(opened.first_columns(), pairs)
+    usual = {"premise_column": texts[:1], "hypothesis_column": texts[1:]}
+    options = opened.with_usual_columns(options, {**usual, "label_column": glue.LABEL_COLUMNS})
+    columns = [options.premise_column or "", options.hypothesis_column or ""]
+    label_column = options.label_column or ""
     source = read_source(
         opened,
         options,
-        [premise, hypothesis],
-        options.label_column,
-        group_columns=[premise],  # a premise that trained must not come back to validate
+        columns,
+        label_column,
+        group_columns=columns[:1],  # a premise that trained must not come back to validate
         signed_labels=False,
     )
-    columns = [premise, hypothesis]
     make_example = functools.partial(pair_example, separator=load_tokenizer().separator)
-    prepare_labelled(TASK, options, source, columns, options.label_column, make_example)
+    prepare_labelled(TASK, options, source, columns, label_column, make_example)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:

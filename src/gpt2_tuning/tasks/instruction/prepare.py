@@ -25,11 +25,13 @@ TASK = "instruction"
 DEFAULT_DATASET = "databricks/databricks-dolly-15k"
 SAMPLE_FILE = paths.ASSETS / "instruction_sample.jsonl"
 USUAL_NAMES = {
-    "instruction": ("instruction",),
+    "instruction": ("instruction", "prompt", "question"),
     "context": ("context", "input"),
-    "response": ("response", "output"),
+    "response": ("response", "output", "completion", "answer"),
 }
-"""What Dolly and Alpaca call the columns."""
+"""What Dolly, Alpaca and others call the columns."""
+PLAIN_NAMES = ("instruction", "context", "input", "response", "output")
+"""Those of Dolly and Alpaca, which are not worth a line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +42,11 @@ class Options(PrepareOptions):
     """Longest example, in tokens, at most 1024: longer ones lose the end of their context.
     Where that is not enough the row is dropped."""
     instruction_column: str | None = None
-    """Column that holds the instruction. Default: `instruction`."""
+    """Column that holds the instruction. Default: `instruction`, `prompt` or `question`."""
     context_column: str | None = None
     """Column that holds what the instruction is about. Default: `context` or `input`, if any."""
     response_column: str | None = None
-    """Column that holds the response. Default: `response` or `output`."""
+    """Column that holds the response. Default: `response`, `output`, `completion` or `answer`."""
     template: str = "dolly"
     """dolly, alpaca, or a text file with {instruction}, {context} and, at its end, {response}.
     What stands in it between {?context} and {/context} is left out where there is no context."""
@@ -53,6 +55,7 @@ class Options(PrepareOptions):
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
+        super().check()
         require(self.show >= 0, "show", "0 or more", self)
 
 
@@ -100,7 +103,12 @@ def choose_columns(options: Options, template: "Template", opened: "OpenedRows")
     Raises:
         UserError: there is no such column, or one is named twice.
     """
-    from gpt2_tuning.data.row_files import check_columns, naming_flags
+    from gpt2_tuning.data.column_names import (
+        check_columns,
+        naming_flags,
+        notes_on_columns,
+        usual_column,
+    )
 
     found = opened.column_names()
     chosen: dict[str, str | None] = {}
@@ -109,12 +117,19 @@ def choose_columns(options: Options, template: "Template", opened: "OpenedRows")
         if name is not None:
             with naming_flags(options):
                 check_columns(found, [name], opened.name)
-        chosen[field] = name or next((name for name in usual if name in found), None)
+        chosen[field] = name or usual_column(found, usual)
         if chosen[field] is None and field != "context":
+            *others, last = map(repr, usual)
             raise UserError(
-                f"{opened.name} has no column {' or '.join(map(repr, usual))}; its columns:"
+                f"{opened.name} has no column {', '.join(others)} or {last}; its columns:"
                 f" {', '.join(found)}: name one with --{field}_column"
             )
+    odd = {
+        f"{field}_column": name
+        for field, name in chosen.items()
+        if name and not getattr(options, f"{field}_column") and name not in PLAIN_NAMES
+    }
+    opened.notes.extend(notes_on_columns(odd))
     if chosen["context"] and not template.has_context:
         print(
             f"template {template.name} has no {{context}}: column {chosen['context']} is not used"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TASK = "text"
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
+USUAL_NAMES = {"text_column": ("text", "content", "body")}
 SHORTEST = 3
 WRITTEN_END_ADVICE = (
     "where it stands between documents, give --separator '{end_text}'; elsewhere remove it"
@@ -41,13 +42,15 @@ class Options(DatasetOptions):
     seq_len: int = MAX_SEQ_LEN
     """Longest example, in tokens: longer documents become several. From 3 to 1024."""
     train_file: tuple[Path, ...] = ()
-    """Text files (.txt), each one document, or files with a document a row (.jsonl, .csv ...)."""
+    """Text files (.txt), each one document, or files with a document a row (.jsonl, .csv ...); a
+    folder stands for the .txt files in it, a pattern such as 'part-*.txt' for those it fits."""
     validation_file: tuple[Path, ...] = ()
     """The same for validation; without them a tenth of the training text is set aside."""
     test_file: tuple[Path, ...] = ()
     """The same for testing; without them a tenth of the training text is set aside."""
-    text_column: str = "text"
-    """Column that holds the documents, where there are columns."""
+    text_column: str | None = None
+    """Column that holds the documents, where there are columns. Default: `text`, `content` or
+    `body`."""
     separator: str | None = None
     """What stands between the documents of one text; \\n in it is a line break."""
     show: int = 0
@@ -55,6 +58,7 @@ class Options(DatasetOptions):
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
+        super().check()
         require(self.show >= 0, "show", "0 or more", self)
         if not self.dataset and not self.train_file:
             raise UserError("give text to prepare: --train_file FILE.txt, or --dataset NAME")
@@ -63,7 +67,7 @@ class Options(DatasetOptions):
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.columns import unix_newlines
-    from gpt2_tuning.data.documents import read_documents
+    from gpt2_tuning.data.documents import has_columns, read_documents
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.sources import open_rows
@@ -71,7 +75,9 @@ def prepare(options: Options) -> None:
     output_dir = checked_output_dir(TASK, options, SHORTEST)
     opened = open_rows(options, options.dataset or "", SAMPLE_FILE)
     separator = options.separator and unix_newlines(options.separator.replace("\\n", "\n"))
-    source = read_documents(opened, options, options.text_column, separator)
+    if has_columns(opened):
+        options = opened.with_usual_columns(options, USUAL_NAMES)
+    source = read_documents(opened, options, options.text_column or "", separator)
     rows = functools.partial(examples, source=source, seq_len=options.seq_len)
     metadata = prepare_source(
         TASK,
