@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # The scripts that tests start find nothing compiled by others, and leave the user's cache alone.
@@ -23,6 +22,8 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+from places import SHARED
+
 from gpt2_tuning.families.gpt2 import GPT2Config
 
 LONGEST = ("test_launch.py", "test_chaos.py", "test_notebooks.py", "test_certify.py")
@@ -32,9 +33,6 @@ LONGEST = ("test_launch.py", "test_chaos.py", "test_notebooks.py", "test_certify
 def pytest_collection_modifyitems(items):
     """The longest files come first."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def beside(name):

@@ -1,16 +1,17 @@
-"""What comes out of each of the small files in tests/cases, of the kinds that people bring."""
+"""What comes out of each of the small files of the kinds that people bring."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from places import SHARED
 
 from gpt2_tuning.data.labels import read_labels
 from gpt2_tuning.data.reading import BY_ITSELF, Reading
 from gpt2_tuning.data.row_files import column_names, rows_of_file
 from gpt2_tuning.errors import UserError
 
-CASES = Path(__file__).parents[1] / "cases"
+CASES = SHARED / "cases"
+pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"no files in {CASES}")
 OTHERS = {"README.md", "chat/messages.jsonl", "text_files/crlf.txt", "text_files/eot.txt"}
 """What holds no rows with columns."""
 FIRST, LAST = "visit 0: fresh bread and kind waiter", "visit 59: stale bread and dull stage"
