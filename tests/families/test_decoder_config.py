@@ -29,12 +29,15 @@ DECODER = GPT2Config.from_size("tiny").decoder
         ("tied_head", False),
         ("kv_heads", 1),
         ("windows", (256, None)),
+        ("windows", (0, 0)),
+        ("biases", frozenset()),
     ],
 )
 def test_an_option_that_no_code_computes_is_named_with_what_is_supported(option, value):
     with pytest.raises(UserError, match=rf"gpt2: {option}=") as caught:
         dataclasses.replace(DECODER, **{option: value})
     assert "\n" not in str(caught.value)
+    assert "what is: " in str(caught.value)
     for supported in COMPUTED.get(option, ()):
         assert repr(supported) in str(caught.value)
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prepared_sets import header
@@ -14,7 +15,7 @@ from gpt2_tuning.inference.answer_digest import answer_digest
 from gpt2_tuning.inference.answer_sinks import Printed
 from gpt2_tuning.inference.answering import InputColumns, asked, example_of, free_names, progress_to
 from gpt2_tuning.inference.json_lines import json_line
-from gpt2_tuning.options.testing import GenerationOptions
+from gpt2_tuning.options.testing import ADDED, GenerationOptions
 from instruction_tuning.test import Options
 
 COLUMNS = InputColumns(("instruction",), ("context",))
@@ -171,3 +172,12 @@ def test_the_sums_of_a_runs_weights_stand_for_them(run_dir):
 def test_resuming_needs_an_output():
     with pytest.raises(UserError, match="--resume needs --output"):
         GenerationOptions(input=Path("rows.jsonl"), resume=True).check()
+
+
+def test_flags_that_came_later_decide_on_nothing_at_their_defaults():
+    """Answers that were begun before there were any are gone on with."""
+    options = GenerationOptions(prompt=("a",))
+    assert not set(ADDED) & set(options.deciding())
+    for name in ADDED:
+        changed: dict[str, Any] = {name: 1 + ADDED[name]}
+        assert name in dataclasses.replace(options, **changed).deciding()

@@ -99,3 +99,18 @@ def test_a_gate_is_refused_while_the_updates_are_merged():
     model.merge()
     with pytest.raises(UserError, match=r"a gate on a merged model: call unmerge\(\) first"):
         model(inputs, gate=0.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3, 1, 2), (3, 1, 1, 1)])
+def test_a_gate_of_another_shape_is_refused(shape):
+    model, inputs = small_model(GPT2Model, SMALL, LORA), batch(SMALL)
+    with pytest.raises(UserError, match="a gate is one number, or one a row"):
+        model(inputs, gate=np.ones(shape))
+    with pytest.raises(UserError, match="a gate needs a model with LoRA"):
+        small_model(GPT2Model, SMALL, None)(inputs, gate=1.0)
+
+
+def test_a_number_a_row_may_be_of_any_type_and_of_one_axis():
+    model, inputs = small_model(GPT2Model, SMALL, LORA), batch(SMALL)
+    wanted = model(inputs, gate=np.array([0.0, 0.5, 1.0]).reshape(3, 1, 1))
+    np.testing.assert_array_equal(model(inputs, gate=np.array([0.0, 0.5, 1.0])), wanted)

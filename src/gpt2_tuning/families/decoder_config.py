@@ -10,6 +10,9 @@ from typing import Any
 
 from gpt2_tuning.errors import UserError
 
+EVERY_DENSE = frozenset({"attention.qkv", "attention.out", "mlp.up", "mlp.down"})
+"""The dense layers of a block, by their place in it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Dropouts:
@@ -56,7 +59,7 @@ class DecoderConfig:
     place: str = "learned"
     """How a token's position comes in."""
     mlp: str = "gelu_tanh"
-    biases: frozenset[str] = frozenset({"attention.qkv", "attention.out", "mlp.up", "mlp.down"})
+    biases: frozenset[str] = EVERY_DENSE
     """The dense layers of a block that have one."""
     windows: tuple[int | None, ...] = ()
     """How far each layer's attention looks back, in tokens; none given, or None, is all the way."""
@@ -77,9 +80,14 @@ class DecoderConfig:
                     f"what is: {', '.join(map(repr, values))}"
                 )
         if self.kv_heads != self.heads:
-            raise UserError(f"{self.family}: kv_heads={self.kv_heads} below heads={self.heads}")
-        if any(self.windows):
-            raise UserError(f"{self.family}: windows={self.windows} are not supported; None is")
+            raise UserError(
+                f"{self.family}: kv_heads={self.kv_heads} is not supported; what is: as many as "
+                f"heads, {self.heads}"
+            )
+        if any(window is not None for window in self.windows):
+            raise UserError(
+                f"{self.family}: windows={self.windows} is not supported; what is: None for each"
+            )
 
     @property
     def attention_width(self) -> int:
@@ -110,6 +118,7 @@ COMPUTED: Mapping[str, tuple[Any, ...]] = {
     "norm": ("layer",),
     "place": ("learned",),
     "mlp": ("gelu_tanh",),
+    "biases": (EVERY_DENSE,),
     "score_cap": (None,),
     "logit_cap": (None,),
     "parallel": (False,),

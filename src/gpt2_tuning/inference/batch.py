@@ -14,7 +14,7 @@ class Batch:
     """Prompts that are continued together, some tokens at a time.
 
     Args:
-        decoder: of the model, whose weights and LoRA switch count as they are now.
+        decoder: of the model, whose weights and gate count as they are now.
         prompts: token ids; none is empty.
         numbers: each prompt's own, from which together with its seed its randomness comes.
         generations: how each is continued, all with the same sampler; `stop` is not looked at.

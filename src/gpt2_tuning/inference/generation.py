@@ -44,7 +44,7 @@ def generate_text(
     """Continues every prompt: the new text only, in the prompts' order. `generate` says more.
 
     Args:
-        model: any language model; its weights and LoRA switch count as they are at the call.
+        model: any language model; its weights and its gate count as they are at the call.
         prompts: texts or token ids, none empty.
         max_new_tokens: together with the longest prompt at most the model's positions (1,024).
         sampler: Greedy(), Temperature(t), TopK(k, t), TopP(p, t), or one of your own.
@@ -191,6 +191,8 @@ def one_each(given: Generations, count: int) -> list[Generation]:
     """A generation for each of `count` prompts. Raises UserError where there are more or fewer."""
     if isinstance(given, Generation):
         return [given] * count
+    if not isinstance(given, Sequence) or not all(isinstance(one, Generation) for one in given):
+        raise UserError(f"generation must be a Generation, or a list of them, not {given!r}")
     if len(given) != count:
         raise UserError(f"{len(given)} generations for {count} prompts: give one, or one for each")
     return list(given)

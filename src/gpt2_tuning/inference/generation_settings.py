@@ -34,7 +34,10 @@ class Generation(Choices):
     Temperature(t), TopK(k, t) and TopP(p, t) only say values of these, and are replaced by them."""
 
     def __post_init__(self) -> None:
-        self._set(stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, Sequence) or not all(isinstance(word, str) for word in stop):
+            raise UserError(f"stop must be a text or a list of texts, not {self.stop!r}")
+        self._set(stop=tuple(stop))
         if "" in self.stop:
             raise UserError("a stop string is empty: leave it out")
         if self.sampler is not None:

@@ -11,3 +11,4 @@ class GPT2Classifier(Classifier):
     """A Classifier that takes a GPT2Config."""
 
     only_family = gpt2.NAME
+    config: gpt2.GPT2Config

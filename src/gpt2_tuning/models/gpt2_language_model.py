@@ -11,3 +11,4 @@ class GPT2LanguageModel(LanguageModel):
     """A LanguageModel that takes a GPT2Config."""
 
     only_family = gpt2.NAME
+    config: gpt2.GPT2Config

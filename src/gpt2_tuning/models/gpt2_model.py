@@ -11,3 +11,4 @@ class GPT2Model(Backbone):
     """A Backbone that takes a GPT2Config."""
 
     only_family = gpt2.NAME
+    config: gpt2.GPT2Config

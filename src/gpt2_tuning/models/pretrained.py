@@ -85,21 +85,25 @@ class PretrainedModel(SavedByName):
         """What a pass multiplies the updates by: what it is given, or the model's own.
 
         Args:
-            gate: float32, one number or [B, 1, 1], a number a row.
+            gate: one number, or [B], a number a row, which may be [B, 1, 1] too.
 
         Returns:
-            The same, or None for a pass without updates.
+            The same as float32, [] or [B, 1, 1]; None for a pass without updates.
 
         Raises:
-            UserError: a gate is given, and the updates are merged.
+            UserError: a gate is given, and has another shape, or the model has no updates, or they
+                are merged.
         """
-        if self.gate is None:
-            return None
-        own = self.gate.value()
         if gate is None:
-            return own
+            return self.gate.value() if self.gate else None
+        if self.gate is None:
+            raise UserError('a gate needs a model with LoRA: pass lora={"rank": 8, "alpha": 16}')
         self._require_unmerged("a gate")
-        return tf.convert_to_tensor(gate, tf.float32)
+        gate = tf.cast(gate, tf.float32)
+        shape = gate.shape.as_list()
+        if len(shape) not in (0, 1, 3) or shape[1:] not in ([], [1, 1]):
+            raise UserError(f"a gate is one number, or one a row, [B] or [B, 1, 1], not {shape}")
+        return tf.reshape(gate, [-1, 1, 1]) if shape else gate
 
     def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
         """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.

@@ -21,6 +21,16 @@ NOT_DECIDING = (
 """Flags of test.py that do not decide on the answers to a file: where things lie, how to begin, and
 what to do beside them. Run and input count by their content."""
 
+ADDED: dict[str, float] = {
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "no_repeat_ngram": 0,
+}
+"""Flags that came later, with the values that decide on nothing: answers that were begun before are
+gone on with."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TestOptions:
@@ -60,7 +70,11 @@ class TestOptions:
     def deciding(self) -> dict[str, Any]:
         """The flags that decide on the answers to a file: all but those known not to."""
         every = dataclasses.asdict(self)
-        return {name: value for name, value in every.items() if name not in NOT_DECIDING}
+        return {
+            name: value
+            for name, value in every.items()
+            if name not in NOT_DECIDING and (name, value) not in ADDED.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True)

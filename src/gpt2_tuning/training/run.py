@@ -1,6 +1,7 @@
 """What every train.py's run is made of, whatever the model's head."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
+from gpt2_tuning import paths
 from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata
@@ -35,6 +37,9 @@ def set_up(
         UserError: the run directory may not be used so, or the devices cannot be those wanted.
     """
     options, line = precision.resolved(with_layout(options))
+    if options.dataset_dir is None and not paths.in_checkout():
+        # The default follows the working directory there, and the run is to find its data again.
+        options = dataclasses.replace(options, dataset_dir=paths.dataset_dir(task).absolute())
     run_dir = run_directory.check_run_dir(task, options, metadata)
     tf.config.experimental.enable_tensor_float_32_execution(options.tensor_float_32)
     strategy = make_strategy(options.strategy, options.logical_devices)
