@@ -11,6 +11,7 @@ from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.objectives import Accuracy, CrossEntropy, Perplexity
 from gpt2_tuning.training.steps import add, means
+from gpt2_tuning.training.strategy import make_strategy
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -95,7 +96,7 @@ def test_the_losses_of_replicas_add_up_to_that_of_their_batch(weights):
     """Though the rows of one have another weight than those of the other."""
     labels, scores = np.array([[0, 1, 1], [1, 0, 0]]), np.random.randn(2, 3, 2)
     batch = [part if part is None else tf.constant(part) for part in (labels, scores, weights)]
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = make_strategy("mirrored")
 
     def loss_of_a_row():
         row = tf.distribute.get_replica_context().replica_id_in_sync_group
