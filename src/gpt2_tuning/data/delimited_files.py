@@ -10,8 +10,9 @@ from typing import Any, TextIO
 
 from gpt2_tuning.data.column_names import check_columns, check_names
 from gpt2_tuning.data.reading import Reading
-from gpt2_tuning.data.text_files import inner_suffix, opened_text
+from gpt2_tuning.data.text_files import opened_text
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.file_names import inner_suffix
 
 TSV = ".tsv"
 DELIMITERS = {

@@ -28,10 +28,11 @@ from gpt2_tuning.data.sources import (
     with_all_splits,
 )
 from gpt2_tuning.data.splits import SHARE, fingerprint
-from gpt2_tuning.data.text_files import inner_suffix, read_text
+from gpt2_tuning.data.text_files import read_text
 from gpt2_tuning.data.tokenizer import id_array, load_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.file_names import inner_suffix
 
 if TYPE_CHECKING:
     from gpt2_tuning.options.preparation import DatasetOptions

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2_tuning.data.text_files import COMPRESSED
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.file_names import COMPRESSED
 
 if TYPE_CHECKING:
     from gpt2_tuning.options.preparation import DatasetOptions

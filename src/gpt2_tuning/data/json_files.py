@@ -6,8 +6,9 @@ from typing import Any
 
 from gpt2_tuning.data.json_stream import JsonStream, parsed_line
 from gpt2_tuning.data.reading import BY_ITSELF, Reading
-from gpt2_tuning.data.text_files import inner_suffix, opened_text
+from gpt2_tuning.data.text_files import opened_text
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.file_names import inner_suffix
 
 Row = dict[str, Any]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gpt2_tuning.checks import is_whole
 from gpt2_tuning.families.known import MAX_SEQ_LEN
 
 COLUMNS = (["label"], ["prompt_length"])
@@ -19,13 +20,6 @@ COUNTS = (
     "labels_trimmed",
 )
 """What a split may count beside its examples."""
-
-
-def is_integer(value: object, least: int | None = None, most: int | None = None) -> bool:
-    """Whether a value is a whole number, and not out of its range; true and false are none."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return False
-    return (least is None or value >= least) and (most is None or value <= most)
 
 
 def is_mapping_of_text(value: object, *keys: str) -> bool:
@@ -52,7 +46,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "texts, with a name, a source and a fingerprint",
     ),
     "seq_len": (
-        lambda value: is_integer(value, 1, MAX_SEQ_LEN),
+        lambda value: is_whole(value, 1, MAX_SEQ_LEN),
         f"a whole number from 1 to {MAX_SEQ_LEN}",
     ),
     "columns": (
@@ -67,7 +61,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or is_mapping_of_text(value, "name", "text"),
         "null or texts, with a name and a text",
     ),
-    "split_seed": (is_integer, "a whole number"),
+    "split_seed": (is_whole, "a whole number"),
 }
 """For each field that any data set may fill as it likes, what makes it right, and that in words."""
 
@@ -95,10 +89,10 @@ def wrong_entry(entry: Mapping[str, Any], label_names: list[str] | None) -> str 
     files = entry["files"]
     if not files or not all(isinstance(file.get("sha256"), str) for file in files):
         return must_be("files", "a list of one file or more with a name and a sha256", files)
-    if not is_integer(entry.get("examples"), 1):
+    if not is_whole(entry.get("examples"), 1):
         return must_be("examples", "a whole number, 1 or more", entry.get("examples"))
     for name in COUNTS:
-        if name in entry and not is_integer(entry[name], 0):
+        if name in entry and not is_whole(entry[name], 0):
             return must_be(name, "a whole number, 0 or more", entry[name])
     labels = entry.get("labels")
     if label_names is None:
@@ -106,7 +100,7 @@ def wrong_entry(entry: Mapping[str, Any], label_names: list[str] | None) -> str 
     if not isinstance(labels, Mapping) or set(labels) != set(label_names):
         return must_be("labels", f"a number for each of {', '.join(label_names)}", labels)
     for name, count in labels.items():
-        if not is_integer(count, 0):
+        if not is_whole(count, 0):
             return must_be(f"labels.{name}", "a whole number, 0 or more", count)
     return None
 

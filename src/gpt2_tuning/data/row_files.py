@@ -21,8 +21,9 @@ from gpt2_tuning.data.json_files import json_rows
 from gpt2_tuning.data.parquet_files import parquet_columns, parquet_table, stored_class_names
 from gpt2_tuning.data.reading import BY_ITSELF, Reading, notes_on
 from gpt2_tuning.data.rows import Rows
-from gpt2_tuning.data.text_files import COMPRESSED, compression_of, inner_suffix
+from gpt2_tuning.data.text_files import compression_of
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.file_names import COMPRESSED, inner_suffix
 
 EXCEL, PARQUET = ".xlsx", ".parquet"
 DELIMITED = (".csv", ".tsv")

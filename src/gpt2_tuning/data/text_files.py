@@ -13,8 +13,6 @@ from gpt2_tuning.errors import UserError
 
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """What is known by the first bytes of a file."""
-COMPRESSED = (".gz", ".zst")
-"""The suffixes that come after the one which says what is inside."""
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16's mark, with which it begins
@@ -30,12 +28,6 @@ NULS = 0.2
 """The share of zero bytes from which UTF-16 without a mark is likely."""
 ALONE = 0.5
 """The share of bytes above 127 that stand alone from which a Western language is likely."""
-
-
-def inner_suffix(path: Path) -> str:
-    """What the name says of the content, in small letters: `.csv` of rows.csv and rows.CSV.gz."""
-    suffix = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
 
 
 def compression_of(path: Path) -> str | None:

@@ -48,10 +48,7 @@ class Stream:
 
     def append(self, lines: Sequence[str]) -> None:
         """As Sink's."""
-        try:
-            write_all(self.descriptor, lines)
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path}: {error.strerror}") from error
+        write_all(self.descriptor, lines, f"to {self.path}")
         self.done += len(lines)
 
     def finish(self) -> None:
@@ -72,10 +69,7 @@ class PartialFile:
 
     def append(self, lines: Sequence[str]) -> None:
         """As Sink's."""
-        try:
-            write_all(self.descriptor, lines)
-        except OSError as error:
-            raise UserError(f"cannot write {self.partial}: {error.strerror}") from error
+        write_all(self.descriptor, lines, str(self.partial))
         self.done += len(lines)
 
     def finish(self) -> None:
@@ -99,8 +93,15 @@ class PartialFile:
         return f": {count}; the same flags and --resume go on from there"
 
 
-def write_all(descriptor: int, lines: Sequence[str]) -> None:
-    """Writes lines at once, without a buffer that could hold some back. Raises OSError."""
+def write_all(descriptor: int, lines: Sequence[str], where: str) -> None:
+    """Writes lines at once, without a buffer that could hold some back.
+
+    Raises:
+        UserError: they cannot be written; it says `where`.
+    """
     rest = memoryview("".join(line + "\n" for line in lines).encode("utf-8"))
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError as error:
+        raise UserError(f"cannot write {where}: {error.strerror}") from error

@@ -141,7 +141,7 @@ class Decoder:
     def _read_prompts(self, weights: Weights, inputs) -> tuple[tf.Tensor, Cache]:
         self.traces += 1
         batch, length = tf.unstack(tf.shape(inputs["token_ids"]))
-        cache = self._model.transformer.empty_cache(batch, length)
+        cache = self._model.empty_cache(batch, length)
         return self._logits(weights, inputs, cache)
 
     def _add_tokens(self, sampler: Sampler | None, weights: Weights, state: State, count):

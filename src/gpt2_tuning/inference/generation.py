@@ -60,18 +60,9 @@ def generate_text(
     Raises:
         UserError: a prompt or a stop string is empty, or something is too long or out of range.
     """
-    given = generation_of(generation, max_new_tokens, sampler, seed, stop)
-    return [
-        continuation.text
-        for continuation in generate(
-            model,
-            prompts,
-            batch_size=batch_size,
-            first_number=first_number,
-            generation=given,
-            tokenizer=tokenizer,
-        )
-    ]
+    how = (max_new_tokens, sampler, seed, stop, batch_size, first_number)
+    done = generate(model, prompts, *how, generation=generation, tokenizer=tokenizer)
+    return [continuation.text for continuation in done]
 
 
 def generate(

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Any
 
-from gpt2_tuning.checks import is_number
+from gpt2_tuning.checks import is_number, is_whole
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.choices import Choices
 
@@ -85,7 +85,7 @@ class TopK(ValueSampler):
     t: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+        if not is_whole(self.k, least=1):
             raise UserError(f"top_k must be a whole number of at least 1, not {self.k!r}")
         check_temperature(self.t)
 

@@ -15,10 +15,6 @@ class Backbone(TunableModel):
         lora: a LoRAConfig, a dict of its fields, or None for a model without LoRA weights.
     """
 
-    def build(self, input_shape=None):
-        """Creates every weight; no data or shape is needed."""
-        self.transformer.build((None, None))
-
     def compute_output_shape(self, input_shape):
         """[B, T] of the token ids, or a dict that has it, to [B, T, width]."""
         return self.transformer.compute_output_shape(input_shape)

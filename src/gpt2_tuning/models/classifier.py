@@ -64,7 +64,7 @@ class Classifier(TunableModel):
 
     def build(self, input_shape=None):
         """Creates every weight; no data or shape is needed."""
-        self.transformer.build((None, None))
+        super().build(input_shape)
         pooled = (None, self.transformer.config.width)
         self.dropout.build(pooled)
         self.score.build(pooled)

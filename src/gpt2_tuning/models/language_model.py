@@ -23,10 +23,6 @@ class LanguageModel(TunableModel):
 
     task_type = "CAUSAL_LM"
 
-    def build(self, input_shape=None):
-        """Creates every weight; no data or shape is needed."""
-        self.transformer.build((None, None))
-
     def call(self, inputs: Inputs, training=None, gate=None):
         """Logits, float32.
 

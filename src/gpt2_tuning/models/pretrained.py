@@ -72,6 +72,10 @@ class PretrainedModel(SavedByName):
         self.loading_notes: list[str] = []
         """What a user should know of how the last checkpoint was taken, a line each."""
 
+    def build(self, input_shape=None):
+        """Creates every weight; no data or shape is needed."""
+        self.transformer.build((None, None))
+
     @property
     def rematerialize(self) -> bool:
         """Whether training computes each block again for its gradient, which saves memory."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gpt2_tuning.file_names import inner_suffix
 from gpt2_tuning.needs import Implied, Need, Needs
 
 CUT = Need(
@@ -18,8 +19,7 @@ def suffixes(options: Any) -> set[str]:
     found = set()
     for given in (options.train_file, options.validation_file, options.test_file):
         for path in [given] if isinstance(given, Path) else given or ():
-            name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
-            found.add(Path(name).suffix)
+            found.add(inner_suffix(path))
     return found
 
 
