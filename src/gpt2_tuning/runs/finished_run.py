@@ -1,15 +1,12 @@
 """What `--run_dir` names: a run, its flags and its data, or something else, which is said."""
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import Metadata, read_content, read_metadata, train_command
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.runs.run_files import OPTIONS_FILE
+from gpt2_tuning.runs.settings import OPTIONS_FILE, read_settings
 
 
 def metadata_of_run(run_dir: Path, task: str) -> Metadata:
@@ -39,17 +36,6 @@ def metadata_of_run(run_dir: Path, task: str) -> Metadata:
             f"`{paths.step_command('test', content['task'])} --run_dir {run_dir}`"
         )
     return read_metadata(run_dir, task)
-
-
-def read_settings(run_dir: Path) -> dict[str, Any]:
-    """The flags a run was started with. Raises UserError when the directory is no run."""
-    try:
-        settings = yaml.safe_load((run_dir / OPTIONS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{run_dir} is not a run: it has no readable {OPTIONS_FILE}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{run_dir / OPTIONS_FILE} holds no settings")
-    return settings
 
 
 def newest_run(task: str) -> Path:

@@ -12,8 +12,8 @@ from gpt2_tuning.formats import adapters, classifier_head
 from gpt2_tuning.formats.directory import CONFIG_FILE, read_checkpoint
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.runs import weights_record
-from gpt2_tuning.runs.finished_run import read_settings
 from gpt2_tuning.runs.run_files import ADAPTER, ASIDE, BASE, MODEL
+from gpt2_tuning.runs.settings import read_settings
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
 
