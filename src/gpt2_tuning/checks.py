@@ -2,8 +2,11 @@
 
 import reprlib
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
+LONGEST_NAME = 255
+"""Characters of a file's name."""
 SHOWN = 60
 """Characters of a value in a message; the others are left out."""
 
@@ -30,6 +33,16 @@ def are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_text, value))
 
 
+def is_file_name(value: Any) -> bool:
+    """Whether it can be the name of a file that lies beside the one which names it."""
+    return (
+        isinstance(value, str)
+        and value.isprintable()
+        and len(value) <= LONGEST_NAME
+        and PurePath(value).name == value != ""
+    )
+
+
 def is_mapping_of_text(value: Any, *keys: str) -> bool:
     """Whether it is an object of strings, these keys among them."""
     return (
@@ -48,4 +61,10 @@ def shown(value: object) -> str:
     else:
         # Of a long text its beginning, since repr would make another one as long.
         text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """A text on one line of a message, without its end where it is long."""
+    line = " ".join(text[: SHOWN + 1].split())
+    return line if len(text) <= SHOWN else line[:SHOWN] + "..."

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpt2_tuning.checks import is_text, shown
+from gpt2_tuning.checks import is_file_name, is_text, shown
 from gpt2_tuning.data.metadata_fields import wrong_field
 from gpt2_tuning.data.tokenizer import Tokenizer, load_tokenizer
 from gpt2_tuning.errors import UserError
@@ -109,7 +109,7 @@ def read_content(directory: Path) -> dict[str, Any] | None:
         isinstance(content.get("schema_version"), int)
         and isinstance(content.get("splits"), dict)
         and is_text(content.get("task"))
-        and content["task"].isidentifier()  # it becomes part of a command
+        and re.fullmatch("[a-z_]{1,40}", content["task"])  # it becomes part of a command
         and "tokenizer_sha256" in content
     )
     return content if ours else None
@@ -134,10 +134,7 @@ def names_own_files(split: object) -> bool:
     if not isinstance(split, Mapping) or not isinstance(split.get("files"), list):
         return False
     return all(
-        isinstance(file, Mapping)
-        and isinstance(file.get("name"), str)
-        and Path(file["name"]).name == file["name"]
-        for file in split["files"]
+        isinstance(file, Mapping) and is_file_name(file.get("name")) for file in split["files"]
     )
 
 

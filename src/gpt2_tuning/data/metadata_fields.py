@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpt2_tuning import schema
-from gpt2_tuning.checks import is_mapping_of_text, is_whole
+from gpt2_tuning.checks import cut, is_mapping_of_text, is_whole
 from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.schema import Rule, must_be, or_null
 
@@ -85,7 +85,7 @@ def wrong_entry(entry: Mapping[str, Any], label_names: list[str] | None) -> str 
     if label_names is None:
         return None if labels is None else must_be("labels", "left out without classes", labels)
     if not isinstance(labels, Mapping) or set(labels) != set(label_names):
-        return must_be("labels", f"a number for each of {', '.join(label_names)}", labels)
+        return must_be("labels", f"a number for each of {cut(', '.join(label_names))}", labels)
     for name, count in labels.items():
         if not is_whole(count, 0, MOST):
             return must_be(f"labels.{name}", "a whole number, 0 or more", count)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from gpt2_tuning import arrays
-from gpt2_tuning.checks import is_mapping_of_text
+from gpt2_tuning.checks import is_file_name
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
 from gpt2_tuning.families.decoder_config import DecoderConfig
@@ -34,8 +34,8 @@ WRAPPERS = {
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 INDEX_FIELDS: Schema = {
     "weight_map": Rule(
-        lambda value: is_mapping_of_text(value) and all(map(file_name, value.values())),
-        "an object that names a file for each weight",
+        lambda value: isinstance(value, dict) and all(map(is_file_name, value.values())),
+        "an object that names, for each weight, a file beside it",
     )
 }
 
@@ -140,20 +140,13 @@ def weight_files(directory: Path, fields: dict[str, Any]) -> list[Path]:
         index = {"weight_map": None, **read_json(directory / INDEX_FILE)}
         if wrong := wrong_field(index, INDEX_FIELDS):
             raise UserError(f"{directory / INDEX_FILE}: {wrong}")
-        return [
-            directory / name for name in sorted(set(map(file_name, index["weight_map"].values())))
-        ]
+        return [directory / name for name in sorted(set(index["weight_map"].values()))]
     classifies = "ForSequenceClassification" in str(fields.get("architectures"))
     loader = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
     raise UserError(
         f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, never pickles)"
         f"{how_to_convert(directory, loader)}"
     )
-
-
-def file_name(path: str) -> str:
-    """The name of a file of an index, which lies beside it."""
-    return Path(path).name
 
 
 def how_to_convert(directory: Path, loader: str) -> str:

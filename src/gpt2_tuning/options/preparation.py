@@ -4,9 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
+from gpt2_tuning.options.ranges import SEEDS, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,22 @@ class DatasetOptions:
     """Take only this many rows of each split."""
     config: Path | None = None
     """A YAML file of flags (`name: value` lines); flags on the command line come first."""
+
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
+
+    def check_apart(self, *names: str) -> None:
+        """Raises UserError where two of these flags name the same column."""
+        flags: dict[str, str] = {}
+        for name in names:
+            column = getattr(self, name)
+            if column in flags:
+                raise UserError(
+                    f"--{name} is {column}, as --{flags[column]} is: each needs a column of its own"
+                )
+            if column is not None:
+                flags[column] = name
 
 
 @dataclasses.dataclass(frozen=True)

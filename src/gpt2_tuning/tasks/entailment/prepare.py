@@ -34,6 +34,11 @@ class Options(PrepareOptions):
     label_column: str = "label"
     """Column that holds the class, as a name or an integer; -1 is no class."""
 
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        super().check()
+        self.check_apart("premise_column", "hypothesis_column", "label_column")
+
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
@@ -52,6 +57,7 @@ def prepare(options: Options) -> None:
     premise = options.premise_column or defaults[0]
     hypothesis = options.hypothesis_column or defaults[1]
     options = dataclasses.replace(options, premise_column=premise, hypothesis_column=hypothesis)
+    options.check()  # again, with the columns that were not given
 
     opened = open_rows(options, glue.HUB_NAME, SAMPLE_FILE, split_names)
     source = read_source(

@@ -53,7 +53,9 @@ class Options(PrepareOptions):
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
+        super().check()
         require(self.show >= 0, "show", "0 or more", self)
+        self.check_apart("instruction_column", "context_column", "response_column")
 
 
 @dataclasses.dataclass(frozen=True)

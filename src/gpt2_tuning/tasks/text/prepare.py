@@ -55,6 +55,7 @@ class Options(DatasetOptions):
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
+        super().check()
         require(self.show >= 0, "show", "0 or more", self)
         if not self.dataset and not self.train_file:
             raise UserError("give text to prepare: --train_file FILE.txt, or --dataset NAME")
