@@ -1,9 +1,10 @@
-"""File systems that are full, or without locks, and processes that are killed."""
+"""File systems that are full, or without locks, processes that are killed, and what never ends."""
 
 import contextlib
 import errno
 import os
 import resource
+import signal
 
 
 @contextlib.contextmanager
@@ -15,6 +16,22 @@ def room_for(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """Raises TimeoutError inside the block where it takes longer."""
+
+    def too_long(number, frame):
+        raise TimeoutError(f"not done after {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def no_locks(descriptor, operation):

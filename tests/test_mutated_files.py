@@ -9,10 +9,10 @@ import functools
 import json
 import os
 import random
-import signal
 
 import pytest
 import yaml
+from hostile import within
 from lora_models import SMALL, small_model
 from prepared_sets import write
 
@@ -97,19 +97,12 @@ def originals(tmp_path_factory):
 
 @pytest.fixture(params=READERS)
 def mutated(request, originals):
-    """A file, and its reader; afterwards it is as it was, and it may take so many seconds."""
-
-    def too_long(number, frame):
-        raise TimeoutError(f"{request.param} is read without end")
-
+    """A file, and its reader; afterwards it is as it was."""
     path = originals / request.param
     text = path.read_text()
     READERS[request.param](originals)  # or no mutant shows anything
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
-    yield path, READERS[request.param]
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with within(120):
+        yield path, READERS[request.param]
     if path.is_dir():
         path.rmdir()
     path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from hostile import within
 from lora_models import BOTH, SMALL, batch, outputs, small_model, unchanged, values
 from safetensors.numpy import load_file, save_file
 
@@ -303,11 +304,45 @@ def refused(model, directory, message):
         ({"target_modules": 7}, "target_modules must be null or a list of names"),
         ({"rank_pattern": {"h.0.attn.c_attn": 2}}, "rank_pattern differs between blocks"),
         ({"rank_pattern": [1]}, "rank_pattern must be null or an object of"),
+        (
+            {"target_modules": r"(.*\.)?(?=h)attn"},
+            "(?=h)attn' is not read (Invalid regular expression",
+        ),
+        ({"target_modules": "(.*.*)*" * 5000}, "is longer than 10,000 characters"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(adapter, victim, fields, message):
     edit_config(adapter, **fields)
     refused(victim, adapter, message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"use_dora": True}, "use_dora=True is not supported"),
+        ({"bias": "lora_only"}, "bias='lora_only' is not supported; only 'none' is"),
+        ({"modules_to_save": ["wte"]}, "modules_to_save names 'wte': of whole layers"),
+        ({"r": [8]}, "r must be a whole number from 1 to 2147483648, not [8]"),
+    ],
+)
+def test_the_config_is_judged_before_the_weights(adapter, victim, fields, message):
+    edit_config(adapter, **fields)
+    (adapter / WEIGHTS).write_bytes(b"")
+    refused(victim, adapter, message)
+
+
+@pytest.mark.parametrize("field", ["target_modules", "rank_pattern"])
+def test_a_pattern_that_backtracking_would_never_end_on_is_matched(adapter, victim, field):
+    """Python's own matching takes more than 2^25 steps on the first name."""
+    pattern = "((((a|t|.)*)*)*)*(.+)+[0-9]"
+    edit_config(adapter, **{field: pattern if field == "target_modules" else {pattern: 4}})
+    with within(60):
+        if field == "rank_pattern":
+            victim.load_adapter(adapter)
+        else:
+            refused(
+                victim, adapter, "target_modules and the weights disagree about h.0.attn.c_attn"
+            )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\x00", '"LORA"'])
@@ -410,3 +445,4 @@ def test_missing_files_are_named(adapter, victim, tmp_path):
     refused(victim, tmp_path / "nowhere", f"no {CONFIG} in {tmp_path / 'nowhere'}: not an adapter")
     os.rename(adapter / WEIGHTS, adapter / "adapter_model.bin")
     refused(victim, adapter, f"no {WEIGHTS} in {adapter} (only safetensors are read, no pickles)")
+    refused(victim, adapter, "from peft import AutoPeftModelForCausalLM as M; M.from_pretrained(")

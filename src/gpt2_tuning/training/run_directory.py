@@ -15,7 +15,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import OutOfMemory, UserError
-from gpt2_tuning.files import check_place, write_text
+from gpt2_tuning.files import check_place, naming, write_text
 from gpt2_tuning.locks import in_use
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import run_files
@@ -197,7 +197,7 @@ def write_beginning(
     except FileExistsError as error:
         raise UserError(f"{busy}; if none is, remove {claim}") from error
     try:
-        with file:
+        with naming(run_dir / OPTIONS_FILE), file:
             file.write(settings)
         if options_as_found(run_dir) != found:  # another process had made the claim and used it
             raise UserError(busy)
