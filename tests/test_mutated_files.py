@@ -49,10 +49,11 @@ def read_metadata(place):
 
 def read_options(place):
     found = settings.read_settings(place)
-    paths = [found["dataset_dir"] or "x", found["pretrained"] or found["model_size"]]
-    assert all(map(os.path.join, paths, paths))
+    assert settings.base_of_run(place).strip() is not None
+    assert os.path.join(found.get("dataset_dir") or "x", "y")
     assert (found.get("epochs", 1) + found.get("seeds", 1)) * found.get("lora_alpha", 1.0) != ""
-    assert found.get("monitor", "val_loss").startswith("val") or found.get("lora_targets", [])
+    assert found.get("monitor", "val_loss").startswith("val")
+    assert " ".join(found.get("lora_targets", ["x"])) is not None
     run_files.settings_of_run(place)
 
 

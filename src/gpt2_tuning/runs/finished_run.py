@@ -84,7 +84,7 @@ def split_of_run(
         UserError: the data is not there, or is not the run's.
     """
     settings = read_settings(run_dir)
-    directory = dataset_dir or Path(settings["dataset_dir"] or paths.dataset_dir(metadata.task))
+    directory = dataset_dir or Path(settings.get("dataset_dir") or paths.dataset_dir(metadata.task))
     found = read_metadata(directory, metadata.task)
     if found.label_names != metadata.label_names:
         theirs, ours = (

@@ -14,8 +14,6 @@ from gpt2_tuning.schema import Rule, Schema
 from gpt2_tuning.small_files import read_yaml
 
 OPTIONS_FILE = "options.yaml"
-NEEDED = ("dataset_dir", "model_size", "pretrained")
-"""The flags without which a run cannot be tried; older runs may lack others."""
 MOST = 2**63
 """Of whole numbers, which are computed with in 64 bits."""
 
@@ -33,13 +31,22 @@ def read_settings(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir} is not a run: it has no readable {OPTIONS_FILE}") from error
     if settings is None:
         raise UserError(f"{path} holds no settings")
-    wrong = schema.wrong_field(settings, SCHEMA)
-    for name in NEEDED:
-        if name not in settings:
-            wrong = f"{name} is missing"
-    if wrong:
+    if wrong := schema.wrong_field(settings, SCHEMA):
         raise UserError(f"{path} was altered: {wrong}: bring back the run's own file")
     return settings
+
+
+def base_of_run(run_dir: Path) -> str:
+    """What a run began from: a Hub name, a directory, a size, or `none`.
+
+    Raises:
+        UserError: the directory is no run, or its flags do not say.
+    """
+    settings = read_settings(run_dir)
+    base = settings.get("pretrained") or settings.get("model_size")
+    if not base:
+        raise UserError(f"{run_dir / OPTIONS_FILE} has neither pretrained nor model_size")
+    return base
 
 
 def rule_of(hint: Any) -> Rule:
