@@ -1,9 +1,12 @@
-"""File systems that are full, or without locks, and processes that are killed."""
+"""File systems that are full, or without locks, processes that are killed, and what never ends."""
 
 import contextlib
 import errno
 import os
 import resource
+import signal
+
+import pytest
 
 
 @contextlib.contextmanager
@@ -15,6 +18,22 @@ def room_for(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """Fails the test inside the block where it takes longer."""
+
+    def too_long(number, frame):
+        pytest.fail(f"not done after {seconds} seconds")  # which no `except Exception` takes
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def no_locks(descriptor, operation):

@@ -10,8 +10,8 @@ from lora_models import SMALL, small_model
 
 from gpt2_tuning.arrays import opened, save_arrays
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.formats.directory import read_json
 from gpt2_tuning.models.gpt2_model import GPT2Model
+from gpt2_tuning.small_files import read_json
 from gpt2_tuning.training.checkpoint import Checkpoints
 from gpt2_tuning.training.progress import Progress
 

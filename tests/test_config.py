@@ -25,8 +25,9 @@ def test_other_words_for_the_same_computation_are_accepted(fields):
     [
         ({"n_inner": 64}, "config.json has n_inner=64; only None works"),
         ({"activation_function": "gelu"}, "has activation_function='gelu'; only 'gelu_new' works"),
-        ({"n_layer": "2"}, "n_layer must be a whole number of at least 1, not '2'"),
-        ({"n_embd": None}, "n_embd must be a whole number of at least 1, not None"),
+        ({"n_layer": "2"}, "n_layer must be a whole number from 1 to 1000, not '2'"),
+        ({"n_layer": 1_000_000}, "n_layer must be a whole number from 1 to 1000, not 1000000"),
+        ({"n_embd": None}, "n_embd must be a whole number from 1 to 10000000, not None"),
         ({"resid_pdrop": "0.1"}, r"resid_pdrop must be a number in \[0, 1\), not '0.1'"),
         ({"layer_norm_epsilon": [1]}, r"layer_norm_epsilon must be a number .*, not \[1\]"),
     ],

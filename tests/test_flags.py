@@ -5,10 +5,12 @@ Command lines are those of the scripts, read up to where work would begin.
 
 import dataclasses
 import importlib
+import os
 import shlex
 
 import pytest
 import yaml
+from hostile import within
 
 from classification_tuning import train as classification_train
 from gpt2_tuning import cli
@@ -72,6 +74,36 @@ classification_tuning/train --learning_rate inf
     --learning_rate must be a number above 0, not inf
 classification_tuning/train --seed -1
     --seed must be from 0 to 4294967295, not -1
+classification_tuning/train --batch_size 9999999999999
+    --batch_size must be at most 1048576, not 9999999999999
+classification_tuning/train --gradient_accumulation 99999999
+    --gradient_accumulation must be at most 4096, not 99999999
+classification_tuning/train --strategy mirrored --logical_devices 100000
+    --logical_devices must be at most 128, not 100000
+classification_tuning/train --max_updates 0
+    --max_updates must be at least 1, not 0
+classification_tuning/train --lora_rank 999999999999999999999999999999
+    --lora_rank must be of 64 bits, not 999999999999999999999999999999
+classification_tuning/train --seeds 2 --seed 4294967295
+    --seed must be below 4294967295 for --seeds 2, not 4294967295
+classification_tuning/prep_dataset --seed -5
+    --seed must be from 0 to 4294967295, not -5
+text_tuning/prep_dataset --dataset sample --seed -5
+    --seed must be from 0 to 4294967295, not -5
+text_tuning/test --prompt x --batch_size 9999999999999
+    --batch_size must be at most 1048576, not 9999999999999
+classification_tuning/prep_dataset --label_column text
+    --label_column is text, as --text_column is: each needs a column of its own
+entailment_tuning/prep_dataset --dataset sample --hypothesis_column a --premise_column a
+    --hypothesis_column is a, as --premise_column is: each
+entailment_tuning/prep_dataset --dataset sample --hypothesis_column premise
+    --hypothesis_column is premise, as --premise_column is: each
+instruction_tuning/prep_dataset --response_column a --context_column a
+    --response_column is a, as --context_column is: each
+gpt2_tuning.commands.plan --batch_size 9999999999999
+    --batch_size must be at most 1048576, not 9999999999999
+gpt2_tuning.commands.launch --workers 100000 -- train.py
+    --workers must be at most 128, not 100000
 classification_tuning/train --model_size small
     --model_size: unknown model size 'small': choose one of tiny, mini, 124M, 355M, 774M, 1.5B
 entailment_tuning/train --lora_targets c_attn
@@ -213,6 +245,12 @@ RECIPES = [
     ("- epochs", "recipe.yaml is not a config"),
     ("", "recipe.yaml is not a config"),
     ("epochs: [", "cannot read the config recipe.yaml"),
+    ("epochs: &all [1]\nlora_targets: *all", "recipe.yaml: *all is an alias: write out what it is"),
+    (f"epochs: {'9' * 5000}", "recipe.yaml: it holds a number of 5,000 digits; 40 is the most"),
+    (f"epochs: {'9' * 30}", "epochs in recipe.yaml must be of 64 bits, not 999999"),
+    (f"epochs: {'[' * 50}{']' * 50}", "recipe.yaml: its lists or objects are nested more than 40"),
+    (f"# {'x' * 300_000}", "the config recipe.yaml is larger than 256 KiB, the most that is read"),
+    ('pretrained: "a\\0b"', "pretrained in recipe.yaml holds a null character"),
 ]
 
 
@@ -221,6 +259,19 @@ def test_a_wrong_recipe_is_answered_with_its_name(text, message, capsys, tmp_pat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text(text)
     assert message in answer("classification_tuning/train --config recipe.yaml", capsys)
+
+
+def test_a_pipe_in_place_of_a_recipe_is_not_waited_for(capsys, tmp_path):
+    os.mkfifo(tmp_path / "recipe.yaml")
+    with within(60):
+        line = answer(f"classification_tuning/train --config {tmp_path / 'recipe.yaml'}", capsys)
+    assert "recipe.yaml is a pipe, not a file" in line
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("epochs: 7", encoding="utf-8-sig")
+    flags = ["--config", str(tmp_path / "recipe.yaml")]
+    assert checked("classification_tuning/train", *flags).epochs == 7
 
 
 def checked(script, *flags):

@@ -111,6 +111,7 @@ def test_columns_are_chosen_by_flag_and_integers_may_be_classes(tmp_path):
         (["--train_file", "none.csv"], "no such file: none.csv"),
         (["--train_file", "{empty}"], "empty file"),
         (["--train_file", "{good}", "--text_column", "body"], "its columns: text, label, score"),
+        (["--train_file", "{good}", "--label_column", "klass"], "no column 'klass'; its columns"),
         (["--train_file", "{good}", "--label_column", "score"], "labels must be names or integers"),
         (["--train_file", "{good}", "--validation_file", "{other}"], "label 'z' in row 1 of valid"),
         (["--train_file", "{blank}"], "no row of train holds any text"),

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import current_umask
+from gpt2_tuning.small_files import check_regular
 
 
 def save_arrays(
@@ -35,6 +36,7 @@ def opened(path: Path) -> Iterator[Any]:
     """
     try:
         # safetensors says of a file that may not be read that there is none.
+        check_regular(path)
         path.open("rb").close()
         with safe_open(path, framework="numpy") as file:
             yield file

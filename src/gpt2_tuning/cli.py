@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import tyro
 
 from gpt2_tuning import compiled_cache, needs, paths
+from gpt2_tuning.checks import cut
 from gpt2_tuning.config_file import in_config
 from gpt2_tuning.errors import UserError, is_out_of_memory
 from gpt2_tuning.flags import HELP, Form, Given, forms_of, on_the_line
@@ -146,12 +147,16 @@ def made(
     arguments = [part for flag in found for part in flag.arguments(forms[flag.name])]
     options = parsed(options_class, arguments)
     if options is not None:
+        for flag in found:
+            value = getattr(options, flag.name)
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise UserError(f"{flag.shown} must be of 64 bits, not {cut(str(value))}")
         return options
     for flag in found:
         form = forms[flag.name]
         alone = dataclasses.make_dataclass("Alone", [(flag.name, form.hint)])
         if parsed(alone, flag.arguments(form)) is None:
-            raise UserError(f"{flag.shown} must be {form.kind}, not {' '.join(flag.values)}")
+            raise UserError(f"{flag.shown} must be {form.kind}, not {cut(' '.join(flag.values))}")
     raise UserError("the flags do not go together (--help lists them)")
 
 

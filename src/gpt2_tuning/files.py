@@ -88,18 +88,25 @@ def workplace_beside(target: Path) -> Iterator[Path]:
     prefix = f".{target.name}.{WORKPLACE}-"
     workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:
-        with in_use(workplace):
+        with naming(target), in_use(workplace):
             (workplace / MARK).touch()
             (workplace / NEW).mkdir()
             yield workplace
+    finally:
+        clear(workplace)
+
+
+@contextlib.contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Names in the block's OSError what was to be written, where the error names no file."""
+    try:
+        yield
     except SafetensorError as error:  # what safetensors makes of a full disk
         raise OSError(f"cannot write {target}: {error}") from error
     except OSError as error:
         if error.strerror and not error.filename:  # of a write, which does not know the file's name
             raise OSError(f"cannot write {target}: {error.strerror}") from error
         raise
-    finally:
-        clear(workplace)
 
 
 def swap_in(workplace: Path, directory: Path, foreign: Foreign) -> None:

@@ -64,6 +64,13 @@ def test_every_lora_target_of_every_family_is_a_dense_layer_of_its_blocks():
         assert list(updates) == list(config.decoder.dense), size
 
 
+def test_the_shape_of_each_weight_is_known_before_there_is_a_model(small_config):
+    model = GPT2Model(small_config).built_now()
+    shapes = {name: tuple(weight.shape) for name, weight in model.base_weights().items()}
+    table = model.family.weights(small_config.decoder)
+    assert {name: small_config.decoder.shape_of(path) for name, path in table} == shapes
+
+
 @pytest.mark.parametrize("size", ["tiny", "124M"])
 def test_the_number_of_parameters_is_that_of_the_weights_in_the_table(size):
     config = known.config_of_size(size)

@@ -9,6 +9,7 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from hostile import within
 from lora_models import BOTH, SMALL, batch, outputs, small_model, unchanged, values
 from safetensors.numpy import load_file, save_file
 
@@ -291,23 +292,57 @@ def refused(model, directory, message):
         ({"bias": "all"}, "bias='all' is not supported"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' changes the base"),
         ({"r": 3}, "h.0.attn.c_attn has rank 4 in the weights, 3 by adapter_config.json"),
-        ({"r": "4"}, "has rank 4 in the weights, '4' by"),
+        ({"r": "4"}, "r must be a whole number from 1 to 2147483648, not '4'"),
         ({"lora_alpha": 0}, "alpha must be a number above 0, not 0"),
         ({"lora_alpha": "8"}, "alpha must be a number above 0, not '8'"),
         ({"lora_alpha": 16}, "scales its update by 4, the model by 2: alpha or use_rslora differs"),
         ({"use_rslora": True}, "scales its update by 4, the model by 2"),
-        ({"lora_dropout": 1}, "dropout must be in"),
+        ({"lora_dropout": 1}, "lora_dropout must be a number in [0, 1), not 1"),
         ({"target_modules": ["attn.c_attn"]}, "disagree about h.0.mlp.c_proj"),
         ({"target_modules": ["c_attn", "c_proj"]}, "disagree about h.0.attn.c_proj"),
         ({"target_modules": "("}, "target_modules: '(' is no regular expression"),
-        ({"target_modules": 7}, "target_modules=7 is neither a list of names nor a pattern"),
+        ({"target_modules": 7}, "target_modules must be null or a list of names"),
         ({"rank_pattern": {"h.0.attn.c_attn": 2}}, "rank_pattern differs between blocks"),
-        ({"rank_pattern": [1]}, "rank_pattern=[1] is not a dict"),
+        ({"rank_pattern": [1]}, "rank_pattern must be null or an object of"),
+        (
+            {"target_modules": r"(.*\.)?(?=h)attn"},
+            "(?=h)attn' is not read (Invalid regular expression",
+        ),
+        ({"target_modules": "(.*.*)*" * 5000}, "is longer than 10,000 characters"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(adapter, victim, fields, message):
     edit_config(adapter, **fields)
     refused(victim, adapter, message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"use_dora": True}, "use_dora=True is not supported"),
+        ({"bias": "lora_only"}, "bias='lora_only' is not supported; only 'none' is"),
+        ({"modules_to_save": ["wte"]}, "modules_to_save names 'wte': of whole layers"),
+        ({"r": [8]}, "r must be a whole number from 1 to 2147483648, not [8]"),
+    ],
+)
+def test_the_config_is_judged_before_the_weights(adapter, victim, fields, message):
+    edit_config(adapter, **fields)
+    (adapter / WEIGHTS).write_bytes(b"")
+    refused(victim, adapter, message)
+
+
+@pytest.mark.parametrize("field", ["target_modules", "rank_pattern"])
+def test_a_pattern_that_backtracking_would_never_end_on_is_matched(adapter, victim, field):
+    """Python's own matching takes more than 2^25 steps on the first name."""
+    pattern = "((((a|t|.)*)*)*)*(.+)+[0-9]"
+    edit_config(adapter, **{field: pattern if field == "target_modules" else {pattern: 4}})
+    with within(60):
+        if field == "rank_pattern":
+            victim.load_adapter(adapter)
+        else:
+            refused(
+                victim, adapter, "target_modules and the weights disagree about h.0.attn.c_attn"
+            )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\x00", '"LORA"'])
@@ -410,3 +445,4 @@ def test_missing_files_are_named(adapter, victim, tmp_path):
     refused(victim, tmp_path / "nowhere", f"no {CONFIG} in {tmp_path / 'nowhere'}: not an adapter")
     os.rename(adapter / WEIGHTS, adapter / "adapter_model.bin")
     refused(victim, adapter, f"no {WEIGHTS} in {adapter} (only safetensors are read, no pickles)")
+    refused(victim, adapter, "from peft import AutoPeftModelForCausalLM as M; M.from_pretrained(")

@@ -174,7 +174,41 @@ def test_truncated_file_is_refused(saved):
 
 def test_pickles_are_not_read(saved):
     (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
-    with pytest.raises(UserError, match="only safetensors are read"):
+    with pytest.raises(UserError, match="only safetensors are read") as caught:
+        GPT2Model.from_pretrained(saved)
+    command = "from transformers import AutoModelForCausalLM as M; M.from_pretrained("
+    assert f'`python -c "{command}{str(saved)!r}).save_pretrained(' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [("module.", "DataParallel: save `model.module`"), ("_orig_mod.", r"torch\.compile: save the")],
+)
+def test_names_of_a_model_in_a_wrapper_say_whose_they_are(saved, prefix, message):
+    def wrap(arrays):
+        for name in list(arrays):
+            arrays[prefix + name] = arrays.pop(name)
+
+    rewrite(saved, wrap)
+    with pytest.raises(UserError, match=rf"begins with {prefix}, which is left by .*{message}"):
+        GPT2Model.from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n_layer": 1_000_000}, "config.json: n_layer must be a whole number from 1 to 1000"),
+        ({"n_layer": 1000}, "h.2.ln_1.weight is missing"),
+        ({"n_embd": 10**7 - 4}, r"wte.weight has shape \(97, 32\), not \(97, 9999996\)"),
+        ({"n_positions": 10**7}, r"wpe.weight has shape \(64, 32\), not \(10000000, 32\)"),
+        ({"vocab_size": 10**7}, r"wte.weight has shape \(97, 32\), not \(10000000, 32\)"),
+    ],
+)
+def test_no_model_is_made_of_a_size_that_the_weights_have_not(saved, fields, message, monkeypatch):
+    monkeypatch.setattr(GPT2Model, "__init__", None)
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, **fields}))
+    with pytest.raises(UserError, match=message):
         GPT2Model.from_pretrained(saved)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from gpt2_tuning import cli, flags
 from gpt2_tuning.cluster import VARIABLE, Cluster
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.options.ranges import require
+from gpt2_tuning.options.ranges import DEVICES, require, require_whole
 from gpt2_tuning.paths import PROGRAM
 
 POLL_SECONDS = 0.1
@@ -53,7 +53,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
-        require(self.workers >= 1, "workers", "at least 1", self)
+        require_whole("workers", 1, DEVICES, self)
         require(self.grace >= 0, "grace", "0 or more", self)
 
 

@@ -18,6 +18,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import config_of_size
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options import effects
+from gpt2_tuning.options.ranges import COUNTS, ROWS, require_whole
 from gpt2_tuning.options.training import Precision
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -104,9 +105,8 @@ class Options:
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
-        for name in ("seq_len", "batch_size", "devices"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        for name, most in (("seq_len", COUNTS), ("batch_size", ROWS), ("devices", ROWS)):
+            require_whole(name, 1, most, self)
         if self.lora_rank < 0:
             raise UserError(f"--lora_rank must be 0 (full tuning) or more, not {self.lora_rank}")
         if self.memory is not None and not 0 < self.memory < math.inf:

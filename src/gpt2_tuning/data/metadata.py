@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gpt2_tuning.checks import is_file_name, is_text, shown
 from gpt2_tuning.data.metadata_fields import wrong_field
 from gpt2_tuning.data.tokenizer import Tokenizer, load_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import Tree, foreign_entry
 from gpt2_tuning.paths import step_command
+from gpt2_tuning.small_files import read_json
 
 METADATA_FILE = "metadata.json"
 SCHEMA_VERSION = 1
@@ -84,15 +86,15 @@ def read_metadata(directory: Path, task: str) -> Metadata:
         "pad_token_id": tokenizer.pad,
     }
     for name, value in expected.items():
-        if content.get(name) != value:
-            found = f"{name} {content.get(name)!r}, not {value!r}"
+        found = content.get(name)
+        if type(found) is not type(value) or found != value:
+            differs = f"{name} {shown(found)}, not {value!r}"
             if name == "task":
                 remedy += f", or train on this with {train_command(content, directory)}"
-            raise UserError(f"{directory} was prepared with {found}: {remedy}")
+            raise UserError(f"{directory} was prepared with {differs}: {remedy}")
     if set(content) != FIELDS or not all(map(names_own_files, content["splits"].values())):
         raise UserError(f"{directory / METADATA_FILE} is incomplete or altered: {remedy}")
-    wrong = wrong_field(content)
-    if wrong:
+    if wrong := wrong_field(content):
         raise UserError(f"{directory / METADATA_FILE} was altered: {wrong}: {remedy}")
     return Metadata(**content)
 
@@ -100,14 +102,15 @@ def read_metadata(directory: Path, task: str) -> Metadata:
 def read_content(directory: Path) -> dict[str, Any] | None:
     """The content of metadata.json of whatever version, or None where it is not ours."""
     try:
-        content = json.loads((directory / METADATA_FILE).read_text(encoding="utf-8"))
+        content = read_json(directory / METADATA_FILE)
     except (OSError, ValueError):
         return None
     ours = (
-        isinstance(content, dict)
-        and isinstance(content.get("schema_version"), int)
+        isinstance(content.get("schema_version"), int)
         and isinstance(content.get("splits"), dict)
-        and {"task", "tokenizer_sha256"} <= content.keys()
+        and is_text(content.get("task"))
+        and re.fullmatch("[a-z_]{1,40}", content["task"])  # it becomes part of a command
+        and "tokenizer_sha256" in content
     )
     return content if ours else None
 
@@ -131,10 +134,7 @@ def names_own_files(split: object) -> bool:
     if not isinstance(split, Mapping) or not isinstance(split.get("files"), list):
         return False
     return all(
-        isinstance(file, Mapping)
-        and isinstance(file.get("name"), str)
-        and Path(file["name"]).name == file["name"]
-        for file in split["files"]
+        isinstance(file, Mapping) and is_file_name(file.get("name")) for file in split["files"]
     )
 
 

@@ -15,6 +15,7 @@ from gpt2_tuning.data.examples import Dropped, Example, PromptTokens, instructio
 from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.small_files import read_text
 
 FIELDS = ("instruction", "context", "response")
 TAG = re.compile(r"\{(?P<kind>[?/]?)(?P<name>[A-Za-z_]\w*)\}")
@@ -241,7 +242,4 @@ def load_template(name: str) -> Template:
     path = Path(name)
     if not path.is_file():
         raise UserError(f"no such template: {name}: give {', '.join(TEMPLATES)} or a text file")
-    try:
-        return Template(path.name, path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    return Template(path.name, read_text(path))

@@ -104,6 +104,19 @@ class DecoderConfig:
             "mlp.down": (self.mlp_width, self.width),
         }
 
+    def shape_of(self, path: str) -> tuple[int, ...]:
+        """The shape of a weight, by its attribute path in a Decoder.
+
+        "blocks.0.attention.qkv.bias" gives (2304,) for 124M.
+        """
+        layer, _, kind = path.rpartition(".")
+        if kind == "embeddings":
+            return (self.vocabulary if layer == "tokens" else self.positions), self.width
+        if kind in ("gamma", "beta"):
+            return (self.width,)
+        inputs, outputs = self.dense[layer.split(".", 2)[2]]
+        return (inputs, outputs) if kind == "kernel" else (outputs,)
+
     @property
     def parameters(self) -> int:
         """How many weights it has; GPT-2 124M has 124,439,808."""

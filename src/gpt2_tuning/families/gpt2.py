@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from gpt2_tuning.checks import is_number, is_whole
+from gpt2_tuning import schema
+from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
 from gpt2_tuning.families.family import Family, Heads, StoredWeight
+from gpt2_tuning.schema import Schema
 
 NAME = "gpt2"
 
@@ -42,18 +44,8 @@ class GPT2Config:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size"):
-            value = getattr(self, name)
-            if not is_whole(value, least=1):
-                raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value < 1:
-                raise UserError(f"{name} must be a number in [0, 1), not {value!r}")
-        for name in ("layer_norm_epsilon", "initializer_range"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value < math.inf:
-                raise UserError(f"{name} must be a number of at least 0, not {value!r}")
+        if wrong := schema.wrong_field(vars(self), FIELDS):
+            raise UserError(wrong)
         if self.n_embd % self.n_head:
             raise UserError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
 
@@ -83,7 +75,7 @@ class GPT2Config:
         for name, expected in FIXED_FIELDS.items():
             found = fields.get(name, expected)
             if found not in (expected, same.get(name, expected)):
-                raise UserError(f"config.json has {name}={found!r}; only {expected!r} works")
+                raise UserError(f"config.json has {name}={shown(found)}; only {expected!r} works")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,6 +118,16 @@ class GPT2Config:
                 return size
         return None
 
+
+SHARE = schema.number(lambda value: 0 <= value < 1, "in [0, 1)")
+SPREAD = schema.number(lambda value: 0 <= value < math.inf, "of at least 0")
+FIELDS: Schema = {
+    "n_layer": schema.whole(1, 1000),
+    **dict.fromkeys(("n_embd", "n_head", "n_positions", "vocab_size"), schema.whole(1, 10**7)),
+    **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), SHARE),
+    **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), SPREAD),
+}
+"""What a config may hold; what has no bound here, a checkpoint's weights bound."""
 
 SIZES: dict[str, dict[str, Any]] = {
     # On a few thousand texts two layers from random weights overfit with a dropout of 0.1.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import gpt2
 from gpt2_tuning.families.family import Family, FamilyConfig
@@ -32,7 +33,9 @@ def family_of_fields(fields: Mapping[str, Any]) -> Family:
     """
     name = fields.get("model_type", gpt2.NAME)
     if not isinstance(name, str) or name not in FAMILIES:
-        raise UserError(f"config.json has model_type={name!r}; only {', '.join(FAMILIES)} works")
+        raise UserError(
+            f"config.json has model_type={shown(name)}; only {', '.join(FAMILIES)} works"
+        )
     return FAMILIES[name]
 
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from gpt2_tuning import arrays
+from gpt2_tuning.checks import shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
@@ -23,9 +24,10 @@ from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
 from gpt2_tuning.formats.classifier_head import HEAD, unnamed
-from gpt2_tuning.formats.directory import are_names, read_json
+from gpt2_tuning.formats.directory import are_names, how_to_convert, refuse_wrapped
 from gpt2_tuning.formats.holder import Holder
 from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
+from gpt2_tuning.small_files import parse_json, read_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -112,7 +114,12 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
         UserError: there is no adapter, it is damaged, or it is of a kind not supported.
     """
     directory = Path(directory)
-    fields, header = read_json(directory / CONFIG_FILE, "an adapter"), read_header(directory)
+    fields = read_json(directory / CONFIG_FILE, "an adapter")
+    try:
+        peft_config.check_fields(fields)
+    except UserError as error:
+        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
+    header = read_header(directory)
     ranks = {
         name.removesuffix(".lora_A.weight"): shape[0]
         for name, shape in header.shapes.items()
@@ -126,7 +133,7 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
     num_classes = header.shapes[HEAD][0] if HEAD in header.shapes else None
     label_names = header.recorded.get("label_names")
     if label_names is not None and not are_names(label_names, num_classes):
-        raise UserError(f"{header.path}: {label_names!r} are not the names of its classes")
+        raise UserError(f"{header.path}: {shown(label_names)} are not the names of its classes")
     return lora, AdapterExtra(
         num_classes,
         label_names,
@@ -144,20 +151,24 @@ def read_header(directory: Path) -> Header:
     """
     path = directory / WEIGHTS_FILE
     if not path.is_file():
-        raise UserError(f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)")
+        raise UserError(
+            f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)"
+            f"{how_to_convert(directory, 'AutoPeftModelForCausalLM')}"
+        )
     with arrays.opened(path) as file:
         metadata = file.metadata() or {}
         slices = {stored: file.get_slice(stored) for stored in file.keys()}  # noqa: SIM118
         stored_shapes = {stored: tuple(part.get_shape()) for stored, part in slices.items()}
         dtypes = {stored: part.get_dtype() for stored, part in slices.items()}
     try:
-        recorded = json.loads(metadata.get(METADATA_KEY, "{}"))
-    except (ValueError, RecursionError) as error:
+        recorded = parse_json(metadata.get(METADATA_KEY, "{}"))
+    except ValueError as error:
         raise UserError(f"{path}: its metadata {METADATA_KEY} is not JSON") from error
     family, prefix = family_of_names(stored_shapes)
     shapes: dict[str, tuple[int, ...]] = {}
     for stored, shape in stored_shapes.items():
         name = HEAD if stored == PEFT_PREFIX + HEAD else stored.removeprefix(prefix)
+        refuse_wrapped(stored.removeprefix(PEFT_PREFIX), path)
         if name == stored or not (name == HEAD or family.lora_name(name)):
             raise UserError(f"{path}: {stored!r} is unexpected in an adapter of {family.name}")
         if dtypes[stored] not in FLOATS:

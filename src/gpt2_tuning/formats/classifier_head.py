@@ -1,11 +1,13 @@
 """A checkpoint's classifier head for a model whose classes may be others, or in another order."""
 
+import collections
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from gpt2_tuning.checks import is_text, shown
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import FAMILIES
-from gpt2_tuning.formats.directory import CONFIG_FILE, Checkpoint, is_text
+from gpt2_tuning.formats.directory import CONFIG_FILE, Checkpoint
 
 HEAD = "score.weight"
 SHOWN = 6
@@ -99,14 +101,14 @@ def names_by_index(found: Any) -> list[str]:
         UserError: saying what is wrong with it.
     """
     if not isinstance(found, dict):
-        raise UserError(f"is {found!r}, not an object of names by number")
+        raise UserError(f"is {shown(found)}, not an object of names by number")
     indices = [str(index) for index in range(len(found))]
     if set(found) != set(indices):
         raise UserError(f"has the keys {listed(list(found))}, not the numbers from 0 on")
     names = [found[index] for index in indices]
     if not all(map(is_text, names)):
-        raise UserError(f"has a name that is no text: {names}")
-    for name in names:
-        if names.count(name) > 1:
+        raise UserError(f"has a name that is no text: {shown(names)}")
+    for name, count in collections.Counter(names).items():
+        if count > 1:
             raise UserError(f"has the name {name!r} more than once")
     return names

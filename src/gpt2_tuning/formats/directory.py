@@ -4,7 +4,6 @@ What no model could take is refused here; what fits a given model, `huggingface`
 """
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -12,8 +11,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from gpt2_tuning import arrays
+from gpt2_tuning.checks import is_file_name
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
+from gpt2_tuning.families.decoder_config import DecoderConfig
+from gpt2_tuning.families.family import Family, FamilyConfig
+from gpt2_tuning.schema import Rule, Schema, wrong_field
+from gpt2_tuning.small_files import read_json
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -22,6 +26,18 @@ CONFIG_FILE = "config.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")
 """Constants that old checkpoints carry; the causal mask is computed here."""
+WRAPPERS = {
+    "module.": "torch.nn.DataParallel or DistributedDataParallel: save `model.module`",
+    "_orig_mod.": "torch.compile: save the model that was compiled (`model._orig_mod`)",
+}
+"""What PyTorch puts before every name of a model that it wraps, and how to save without it."""
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+INDEX_FIELDS: Schema = {
+    "weight_map": Rule(
+        lambda value: isinstance(value, dict) and all(map(is_file_name, value.values())),
+        "an object that names, for each weight, a file beside it",
+    )
+}
 
 
 class Stored(NamedTuple):
@@ -43,6 +59,8 @@ class Checkpoint(NamedTuple):
     directory: Path
     fields: dict[str, Any]
     """Of config.json."""
+    config: FamilyConfig
+    """What they say."""
     weights: dict[str, Stored]
     """By name, without the prefix of models with heads."""
 
@@ -51,15 +69,20 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """The config and the weights' names, types and shapes; no weight is read yet.
 
     Raises:
-        UserError: a file is missing or damaged, a weight is not of a floating-point type, or two
-            have one name.
+        UserError: a file is missing or damaged, a weight is not of a floating-point type, two have
+            one name, or the base's are not those that config.json describes.
     """
     fields = read_json(directory / CONFIG_FILE)
-    prefix = known.family_of_fields(fields).base_prefix
+    try:
+        config = known.config_of(fields)
+    except UserError as error:
+        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
+    prefix = known.family_of(config).base_prefix
     weights: dict[str, Stored] = {}
-    for path in weight_files(directory):
+    for path in weight_files(directory, fields):
         with arrays.opened(path) as file:
             for stored in file.keys():  # noqa: SIM118 - the file is not a mapping
+                refuse_wrapped(stored, path)
                 name = stored.removeprefix(prefix)
                 if name.endswith(MASK_BUFFERS):
                     continue
@@ -76,11 +99,37 @@ def read_checkpoint(directory: Path) -> Checkpoint:
                     )
                 read = functools.partial(arrays.read_array, path, stored)
                 weights[name] = Stored(f"{path}: {name}", tuple(part.get_shape()), read)
-    return Checkpoint(directory, fields, weights)
+    check_base(known.family_of(config), config.decoder, weights, directory)
+    return Checkpoint(directory, fields, config, weights)
 
 
-def weight_files(directory: Path) -> list[Path]:
+def refuse_wrapped(stored: str, path: Path) -> None:
+    """Raises UserError for a name as PyTorch writes it for a model in a wrapper."""
+    for prefix, what in WRAPPERS.items():
+        if stored.startswith(prefix):
+            raise UserError(f"{path}: {stored} begins with {prefix}, which is left by {what}")
+
+
+def check_base(
+    family: Family, config: DecoderConfig, weights: dict[str, Stored], directory: Path
+) -> None:
+    """Compares the base's names and shapes with a config, before a model of its size is made.
+
+    Raises:
+        UserError: naming the first weight that is missing or of another shape.
+    """
+    for name, path in family.weights(config):
+        if name not in weights:
+            raise UserError(f"{directory}: {name} is missing")
+        found, expected = weights[name].shape, config.shape_of(path)
+        if found != expected:
+            raise UserError(f"{directory}: {name} has shape {found}, not {expected}")
+
+
+def weight_files(directory: Path, fields: dict[str, Any]) -> list[Path]:
     """The files that hold the weights: one, or those of an index.
+
+    `fields` are config.json's.
 
     Raises:
         UserError: there are none, or the index is damaged.
@@ -88,16 +137,31 @@ def weight_files(directory: Path) -> list[Path]:
     if (directory / WEIGHTS_FILE).is_file():
         return [directory / WEIGHTS_FILE]
     if (directory / INDEX_FILE).is_file():
-        weight_map = read_json(directory / INDEX_FILE).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(map(is_text, weight_map.values())):
-            raise UserError(f"{directory / INDEX_FILE}: weight_map does not name a file a weight")
-        return [directory / name for name in sorted({Path(n).name for n in weight_map.values()})]
-    raise UserError(f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, never pickles)")
+        index = {"weight_map": None, **read_json(directory / INDEX_FILE)}
+        if wrong := wrong_field(index, INDEX_FIELDS):
+            raise UserError(f"{directory / INDEX_FILE}: {wrong}")
+        return [directory / name for name in sorted(set(index["weight_map"].values()))]
+    classifies = "ForSequenceClassification" in str(fields.get("architectures"))
+    loader = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
+    raise UserError(
+        f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, never pickles)"
+        f"{how_to_convert(directory, loader)}"
+    )
 
 
-def is_text(value: Any) -> bool:
-    """Whether a value from a file is a string."""
-    return isinstance(value, str)
+def how_to_convert(directory: Path, loader: str) -> str:
+    """What makes safetensors of the pickle in a directory; empty where there is none.
+
+    `loader` is the class of transformers or PEFT that loads it.
+    """
+    if not any(path.suffix in PICKLES for path in directory.iterdir()):
+        return ""
+    library = "peft" if loader.startswith("AutoPeft") else "transformers"
+    place = str(directory)
+    return (
+        f': where you trust the pickle, `python -c "from {library} import {loader} as M; '
+        f'M.from_pretrained({place!r}).save_pretrained({place!r})"` converts it'
+    )
 
 
 def are_names(value: Any, number: int | None) -> bool:
@@ -107,18 +171,3 @@ def are_names(value: Any, number: int | None) -> bool:
         and len(value) == number
         and all(isinstance(name, str) for name in value)
     )
-
-
-def read_json(path: Path, kind: str = "a Hugging Face model") -> dict[str, Any]:
-    """A JSON object. Raises UserError when the file is missing or is something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except PermissionError as error:
-        raise UserError(f"{path} may not be read: permission denied (see ls -l)") from error
-    except OSError as error:
-        raise UserError(f"no {path.name} in {path.parent}: not {kind}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} does not hold a JSON object")
-    return content

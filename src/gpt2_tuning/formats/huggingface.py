@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from gpt2_tuning.arrays import check_finite, save_arrays
+from gpt2_tuning.checks import shown
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, load_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
@@ -97,7 +98,9 @@ def unused_parts(model: Holder, checkpoint: Checkpoint) -> list[str]:
 def check_computation(model: Holder, fields: dict[str, Any], where: str) -> None:
     """Refuses a config that no shape gives away but that computes something else."""
     if fields.get("model_type", model.family.name) != model.family.name:
-        raise UserError(f"{where} is a {fields['model_type']!r}, the model a {model.family.name}")
+        raise UserError(
+            f"{where} is a {shown(fields['model_type'])}, the model a {model.family.name}"
+        )
     theirs = model.family.config_of(fields)
     for name in model.family.unseen_fields:
         found, mine = getattr(theirs, name), getattr(model.config, name)

@@ -4,14 +4,21 @@ PEFT names layers by patterns that may hit some layers only; here a target means
 of every block. What cannot be said that way is refused, never approximated.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpt2_tuning import schema
+from gpt2_tuning.checks import are_texts, is_text, shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats.holder import Holder
+from gpt2_tuning.schema import Rule, Schema, or_null
 
 OFF_FIELDS = (
     "alora_invocation_tokens",
@@ -67,6 +74,47 @@ IDLE_FIELDS = (
     "runtime_config",
 )
 """Fields that change nothing once the weights are there and every field of OFF_FIELDS is off."""
+HEADS = ("score", "classifier")
+"""What `modules_to_save` may name: PEFT's words for a classifier's head, of which a GPT-2 has the
+first."""
+MOST_PATTERNS = 2000
+"""Names or patterns of one field: a field may have one for each of a base's layers."""
+MOST_CHARACTERS = 10_000
+"""Of a regular expression."""
+
+
+NAMES = or_null(
+    Rule(
+        lambda value: is_text(value) or (are_texts(value) and len(value) <= MOST_PATTERNS),
+        "a list of names or a pattern",
+    )
+)
+PATTERNS = or_null(
+    Rule(
+        lambda value: isinstance(value, dict) and len(value) <= MOST_PATTERNS,
+        f"an object of at most {MOST_PATTERNS} patterns",
+    )
+)
+FLAG = or_null(schema.SWITCH)
+FIELDS: Schema = {
+    "peft_type": or_null(schema.TEXT),
+    "task_type": or_null(schema.TEXT),
+    "base_model_name_or_path": or_null(schema.TEXT),
+    "bias": schema.TEXT,
+    "init_lora_weights": Rule(
+        lambda value: isinstance(value, (bool, str)), "true, false or a text"
+    ),
+    "use_rslora": FLAG,
+    "modules_to_save": or_null(Rule(are_texts, "a list of names")),
+    "r": schema.whole(1, 2**31),
+    "lora_alpha": schema.number(lambda value: 0 < value < math.inf, "above 0"),
+    "lora_dropout": schema.number(lambda value: 0 <= value < 1, "in [0, 1)"),
+    "target_modules": NAMES,
+    "exclude_modules": NAMES,
+    "rank_pattern": PATTERNS,
+    "alpha_pattern": PATTERNS,
+}
+"""What the fields may hold that are read; those of OFF_FIELDS are off, or refused."""
 
 
 def to_fields(model: Holder) -> dict[str, Any]:
@@ -106,22 +154,20 @@ def from_fields(
         family: that the names are of.
 
     Raises:
-        UserError: it is no LoRA adapter, is one of a kind that LoRADense does not compute, or
-            does not agree with the weights.
+        UserError: it does not agree with the weights, or says what LoRADense does not compute.
     """
-    refuse_other_kinds(fields)
     numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in ranks)
     blocks = 1 + max(map(int, numbers), default=-1)
     targets, target_ranks, alphas = [], {}, {}
     for target in family.lora_targets:
         names = [f"{family.block_prefix}{block}.{target}" for block in range(blocks)]
-        for name in names:
-            if is_target(fields, prefix + name) != (name in ranks):
+        wanted = targeted(fields, [prefix + name for name in names])
+        for name, hit in zip(names, wanted, strict=True):
+            if hit != (name in ranks):
                 raise UserError(f"target_modules and the weights disagree about {name}")
-        hit = [name for name in names if name in ranks]
-        if not hit:
+        if not any(wanted):
             continue
-        if len(hit) < len(names):
+        if not all(wanted):
             raise UserError(f"{target} is adapted in some blocks only; here it must be in all")
         targets.append(target)
         target_ranks[target] = one_value(fields, "rank_pattern", "r", prefix, names)
@@ -130,7 +176,7 @@ def from_fields(
             if ranks[name] != target_ranks[target]:
                 raise UserError(
                     f"{name} has rank {ranks[name]} in the weights, "
-                    f"{target_ranks[target]!r} by adapter_config.json"
+                    f"{shown(target_ranks[target])} by adapter_config.json"
                 )
     rank, alpha = fields.get("r", 8), fields.get("lora_alpha", 8)
     return LoRAConfig(
@@ -144,35 +190,46 @@ def from_fields(
     )
 
 
-def refuse_other_kinds(fields: Mapping[str, Any]) -> None:
-    """Raises UserError for anything but plain LoRA."""
-    if fields.get("peft_type") != "LORA":
-        raise UserError(f"peft_type is {fields.get('peft_type')!r}; only 'LORA' works")
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Raises UserError for anything but plain LoRA, by its name; no weight is asked for that."""
     for name in OFF_FIELDS:
         if fields.get(name):
-            raise UserError(f"{name}={fields[name]!r} is not supported")
+            raise UserError(f"{name}={shown(fields[name])} is not supported")
+    if wrong := schema.wrong_field(fields, FIELDS):
+        raise UserError(wrong)
+    if fields.get("peft_type") != "LORA":
+        raise UserError(f"peft_type is {shown(fields.get('peft_type'))}; only 'LORA' works")
     if fields.get("bias", "none") != "none":
-        raise UserError(f"bias={fields['bias']!r} is not supported; only 'none' is")
+        raise UserError(f"bias={shown(fields['bias'])} is not supported; only 'none' is")
     if fields.get("init_lora_weights", True) not in PLAIN_STARTS:
         raise UserError(
-            f"init_lora_weights={fields['init_lora_weights']!r} changes the base, "
+            f"init_lora_weights={shown(fields['init_lora_weights'])} changes the base, "
             "which is not supported: convert the adapter to plain LoRA with PEFT"
         )
+    for name in fields.get("modules_to_save") or []:
+        if name not in HEADS:
+            raise UserError(
+                f"modules_to_save names {shown(name)}: of whole layers that were tuned beside the "
+                "updates only a classifier's score is read; merge the adapter into its base with "
+                "PEFT (merge_and_unload) and give that with --pretrained"
+            )
 
 
-def is_target(fields: Mapping[str, Any], name: str) -> bool:
-    """PEFT's rule: `target_modules` hits the layer and `exclude_modules` does not."""
-    return matches(fields, "target_modules", name) and not matches(fields, "exclude_modules", name)
+def targeted(fields: Mapping[str, Any], names: list[str]) -> list[bool]:
+    """PEFT's rule for each layer: `target_modules` hits it and `exclude_modules` does not."""
+    hit, excluded = (
+        matching(field, fields.get(field) or [], names)
+        for field in ("target_modules", "exclude_modules")
+    )
+    return [one and not other for one, other in zip(hit, excluded, strict=True)]
 
 
-def matches(fields: Mapping[str, Any], field: str, name: str) -> bool:
+def matching(field: str, wanted: str | list[str], names: list[str]) -> list[bool]:
     """PEFT's rule for a list of names or name suffixes, or one regular expression."""
-    wanted = fields.get(field) or []
     if isinstance(wanted, str):
-        return compiled(field, wanted).fullmatch(name) is not None
-    if not isinstance(wanted, list) or not all(isinstance(item, str) for item in wanted):
-        raise UserError(f"{field}={wanted!r} is neither a list of names nor a pattern")
-    return any(f".{name}".endswith(f".{item}") for item in wanted)
+        return matches(field, wanted, wanted, names)
+    suffixes = tuple(f".{item}" for item in wanted)
+    return [f".{name}".endswith(suffixes) for name in names]
 
 
 def one_value(
@@ -181,27 +238,41 @@ def one_value(
     """The value that a pattern field gives for layers, which must be the same for all of them.
 
     Raises:
-        UserError: it is not the same, or the field is no dict.
+        UserError: it is not the same.
     """
-    patterns = fields.get(field) or {}
-    if not isinstance(patterns, dict):
-        raise UserError(f"{field}={patterns!r} is not a dict")
-    values = []
-    for name in names:
-        hits = (key for key in patterns if compiled(field, key).match(prefix + name))
-        key = next(hits, None)
-        values.append(fields.get(default, 8) if key is None else patterns[key])
+    stored = [prefix + name for name in names]
+    values = [fields.get(default, 8)] * len(stored)
+    # The first pattern that hits counts.
+    for pattern, value in reversed((fields.get(field) or {}).items()):
+        hits = matches(field, pattern, rf"(.*\.)?({pattern})", stored)
+        values = [value if hit else before for hit, before in zip(hits, values, strict=True)]
     if any(value != values[0] for value in values):
         raise UserError(f"{field} differs between blocks; here it must be the same for all")
     return values[0]
 
 
-def compiled(field: str, pattern: str) -> re.Pattern[str]:
-    """A pattern as PEFT reads it: `target_modules` match whole names, pattern fields suffixes."""
+def matches(field: str, written: str, pattern: str, names: list[str]) -> list[bool]:
+    """Which names a regular expression of PEFT's, as it is written in a field, matches whole.
+
+    It is Python's, whose own matching can take for ever. So it is matched by RE2, which takes a
+    time that grows with the name's length, and has no lookaround and no references back.
+
+    Raises:
+        UserError: it is no regular expression, or one that RE2 has not.
+    """
+    what = f"{field}: {shown(written)}"
+    if len(written) > MOST_CHARACTERS:
+        raise UserError(f"{what} is longer than {MOST_CHARACTERS:,} characters")
     try:
-        return re.compile(rf"(.*\.)?({pattern})$" if field.endswith("_pattern") else pattern)
+        re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"{field}: {pattern!r} is no regular expression: {error}") from error
+        raise UserError(f"{what} is no regular expression: {error}") from error
+    try:
+        return pc.match_substring_regex(
+            pa.array(names, pa.string()), rf"^(?:{pattern})$"
+        ).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{what} is not read ({error}): list the layers by their names") from error
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

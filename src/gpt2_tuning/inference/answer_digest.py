@@ -10,8 +10,8 @@ from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of
 from gpt2_tuning.options.testing import TestOptions
-from gpt2_tuning.runs.finished_run import read_settings
-from gpt2_tuning.runs.run_files import ADAPTER, BASE, MODEL, OPTIONS_FILE
+from gpt2_tuning.runs.run_files import ADAPTER, BASE, MODEL
+from gpt2_tuning.runs.settings import OPTIONS_FILE, read_settings
 from gpt2_tuning.runs.weights_record import RECORD_FILE
 
 

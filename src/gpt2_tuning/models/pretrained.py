@@ -146,7 +146,7 @@ class PretrainedModel(SavedByName):
         """As `from_pretrained`; what there is to say is in `loading_notes` only."""
         checkpoint = read_checkpoint(hub.find_checkpoint(str(pretrained)))
         arguments = {**kwargs, **cls.head_arguments(checkpoint, kwargs)}
-        model = cls(known.config_of(checkpoint.fields), **arguments)
+        model = cls(checkpoint.config, **arguments)
         with random_values_left_out():
             model.built_now()
         huggingface.load(model, checkpoint)

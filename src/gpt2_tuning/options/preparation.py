@@ -5,10 +5,11 @@ import io
 from pathlib import Path
 from typing import ClassVar
 
+from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
-from gpt2_tuning.options.ranges import require
+from gpt2_tuning.options.ranges import SEEDS, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,23 @@ class DatasetOptions:
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
+        require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
         single = self.delimiter in (None, TAB) or len(self.delimiter) == 1
         single = single and self.delimiter not in ('"', "\r", "\n")
         require(single, "delimiter", "one character, or \\t, but no quote or line break", self)
         require(is_encoding(self.encoding), "encoding", "an encoding that Python knows", self)
+
+    def check_apart(self, *names: str) -> None:
+        """Raises UserError where two of these flags name the same column."""
+        flags: dict[str, str] = {}
+        for name in names:
+            column = getattr(self, name)
+            if column in flags:
+                raise UserError(
+                    f"--{name} is {column}, as --{flags[column]} is: each needs a column of its own"
+                )
+            if column is not None:
+                flags[column] = name
 
 
 TAB = "\\t"

@@ -11,7 +11,7 @@ from gpt2_tuning import extras
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.options import effects
-from gpt2_tuning.options.ranges import SEEDS, require
+from gpt2_tuning.options.ranges import COUNTS, ROWS, SEEDS, require, require_whole
 
 NOT_DECIDING = (
     *("run_dir", "dataset_dir", "input", "output", "resume", "strategy", "config"),
@@ -61,7 +61,7 @@ class TestOptions:
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
-        require(self.batch_size >= 1, "batch_size", "at least 1", self)
+        require_whole("batch_size", 1, ROWS, self)
         if self.output and not self.input:
             raise UserError("--output needs --input")
         if self.resume and not self.output:
@@ -165,7 +165,7 @@ class GenerationOptions(TestOptions):
         require((self.rouge_rows or 0) >= 0, "rouge_rows", "0 or more", self)
         if self.rouge_rows:
             extras.check_installed("rouge", f"--rouge_rows {self.rouge_rows}")
-        require(self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
+        require_whole("max_new_tokens", 1, COUNTS, self)
         require(0 < self.temperature < math.inf, "temperature", "above 0 and finite", self)
         require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
         require(1 <= self.top_k < 2**31, "top_k", "at least 1 and below 2^31", self)

@@ -10,7 +10,16 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import LORA_TARGETS, config_of_size
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
-from gpt2_tuning.options.ranges import SEEDS, require
+from gpt2_tuning.options.ranges import (
+    COUNTS,
+    DEVICES,
+    PARTS,
+    ROWS,
+    RUNS,
+    SEEDS,
+    require,
+    require_whole,
+)
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -96,8 +105,10 @@ class TrainOptions:
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
-        for name in ("epochs", "batch_size", "gradient_accumulation", "checkpoint_steps"):
-            require(getattr(self, name) >= 1, name, "at least 1", self)
+        for name in ("epochs", "checkpoint_steps", "max_updates", "validate_every"):
+            require_whole(name, 1, COUNTS, self)
+        require_whole("batch_size", 1, ROWS, self)
+        require_whole("gradient_accumulation", 1, PARTS, self)
         self.check_model()
         rate = self.learning_rate
         require(rate is None or 0 < rate < math.inf, "learning_rate", "a number above 0", self)
@@ -106,9 +117,6 @@ class TrainOptions:
         require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self)
         require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
         require(self.patience is None or self.patience >= 0, "patience", "0 or more", self)
-        for name in ("max_updates", "validate_every"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, name, "at least 1", self)
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other")
         self.check_devices()
@@ -137,7 +145,7 @@ class TrainOptions:
     def check_devices(self) -> None:
         """Raises UserError when the devices cannot be those wanted."""
         if self.logical_devices is not None:
-            require(self.logical_devices >= 1, "logical_devices", "at least 1", self)
+            require_whole("logical_devices", 1, DEVICES, self)
             if self.strategy != "mirrored":
                 raise UserError("--logical_devices needs --strategy mirrored")
         parts = (self.logical_devices or 1) * self.gradient_accumulation
@@ -168,7 +176,11 @@ class ClassifierOptions(TrainOptions):
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
         super().check()
-        require(self.seeds >= 1, "seeds", "at least 1", self)
+        require_whole("seeds", 1, RUNS, self)
+        last = self.seed + self.seeds - 1
+        require(
+            last < SEEDS, "seed", f"below {SEEDS - self.seeds + 1} for --seeds {self.seeds}", self
+        )
         if self.seeds > 1 and self.strategy == "multi_worker":
             raise UserError("--seeds above 1 is for one process: run multi_worker once a --seed")
 

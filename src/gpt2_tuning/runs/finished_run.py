@@ -1,15 +1,14 @@
 """What `--run_dir` names: a run, its flags and its data, or something else, which is said."""
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import Metadata, read_content, read_metadata, train_command
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.runs.run_files import OPTIONS_FILE
+from gpt2_tuning.formats import adapters
+from gpt2_tuning.formats.directory import CONFIG_FILE
+from gpt2_tuning.runs.settings import OPTIONS_FILE, read_settings
 
 
 def metadata_of_run(run_dir: Path, task: str) -> Metadata:
@@ -23,16 +22,7 @@ def metadata_of_run(run_dir: Path, task: str) -> Metadata:
         raise UserError(f"--run_dir {run_dir} {what}: give the --output_dir of a finished training")
     content = read_content(run_dir)
     if not (run_dir / OPTIONS_FILE).is_file():
-        if (run_dir.absolute().parent / OPTIONS_FILE).is_file():
-            raise UserError(
-                f"--run_dir {run_dir} is a part of a run: give {run_dir.absolute().parent}"
-            )
-        if content is not None:
-            raise UserError(
-                f"--run_dir {run_dir} holds prepared data, not a run: train on it with "
-                f"{train_command(content, run_dir)}"
-            )
-        raise UserError(f"--run_dir {run_dir} is not a run: it has no {OPTIONS_FILE}")
+        raise UserError(f"--run_dir {run_dir} {what_it_is(run_dir, task)}")
     if content is not None and content["task"] != task:
         raise UserError(
             f"--run_dir {run_dir} is a run of {content['task']}, not of {task}: try it with "
@@ -41,15 +31,28 @@ def metadata_of_run(run_dir: Path, task: str) -> Metadata:
     return read_metadata(run_dir, task)
 
 
-def read_settings(run_dir: Path) -> dict[str, Any]:
-    """The flags a run was started with. Raises UserError when the directory is no run."""
-    try:
-        settings = yaml.safe_load((run_dir / OPTIONS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{run_dir} is not a run: it has no readable {OPTIONS_FILE}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{run_dir / OPTIONS_FILE} holds no settings")
-    return settings
+def what_it_is(directory: Path, task: str) -> str:
+    """What a directory without options.yaml is, and what to do with it."""
+    for outer in directory.absolute().parents[:2]:
+        if (outer / OPTIONS_FILE).is_file():
+            return f"is a part of a run: give {outer}"
+    content = read_content(directory)
+    if content is not None:
+        train = train_command(content, directory)
+        return f"holds prepared data, not a run: train on it with {train}"
+    if (directory / adapters.CONFIG_FILE).is_file():
+        return (
+            "holds an adapter, not a run: give the run that it came from; of another library's, "
+            "`load_adapter` of a model in Python takes it"
+        )
+    if (directory / CONFIG_FILE).is_file():
+        train = f"`{paths.step_command('train', task)} --pretrained {directory}`"
+        return f"holds the weights of a model, not a run: tune it with {train}"
+    inner = sorted(path.parent for path in directory.glob(f"*/{OPTIONS_FILE}"))
+    if inner:
+        return f"is not a run, but holds some: give one of them, such as {inner[0]}"
+    missing = f"it has no {OPTIONS_FILE}" if any(directory.iterdir()) else "it is empty"
+    return f"is not a run: {missing}; give the --output_dir of a finished training"
 
 
 def newest_run(task: str) -> Path:
@@ -81,7 +84,7 @@ def split_of_run(
         UserError: the data is not there, or is not the run's.
     """
     settings = read_settings(run_dir)
-    directory = dataset_dir or Path(settings["dataset_dir"] or paths.dataset_dir(metadata.task))
+    directory = dataset_dir or Path(settings.get("dataset_dir") or paths.dataset_dir(metadata.task))
     found = read_metadata(directory, metadata.task)
     if found.label_names != metadata.label_names:
         theirs, ours = (

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gpt2_tuning.data.metadata import METADATA_FILE, read_content
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import Tree, foreign_entry, is_workplace, named_in
 from gpt2_tuning.locks import in_use
+from gpt2_tuning.runs.settings import OPTIONS_FILE
+from gpt2_tuning.small_files import read_yaml
 
-OPTIONS_FILE = "options.yaml"
 METRICS_FILE = "metrics.csv"
 CLAIM = f".{OPTIONS_FILE}.partial"
 """What a run writes first: whoever makes this file has the directory."""
@@ -105,10 +104,10 @@ def refuse_link(directory: Path) -> None:
 def settings_of_run(run_dir: Path) -> dict[str, Any] | None:
     """A run's flags; None unless both files that a run begins with are there and are ours."""
     try:
-        settings = yaml.safe_load((run_dir / OPTIONS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        settings = read_yaml(run_dir / OPTIONS_FILE)
+    except (OSError, UserError):
         return None
-    if not isinstance(settings, dict) or not {"model_size", "epochs", "seed"} <= settings.keys():
+    if settings is None or not {"model_size", "epochs", "seed"} <= settings.keys():
         return None
     return settings if read_content(run_dir) is not None else None
 

@@ -12,8 +12,8 @@ from gpt2_tuning.formats import adapters, classifier_head
 from gpt2_tuning.formats.directory import CONFIG_FILE, read_checkpoint
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.runs import weights_record
-from gpt2_tuning.runs.finished_run import read_settings
 from gpt2_tuning.runs.run_files import ADAPTER, ASIDE, BASE, MODEL
+from gpt2_tuning.runs.settings import base_of_run, read_settings
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
 
@@ -59,10 +59,8 @@ def load_tuned(model_class: type[ModelT], run_dir: Path, **arguments: Any) -> Mo
     if label_names is not None and extra.label_names is not None:
         file = f"{ADAPTER}/{adapters.WEIGHTS_FILE}"
         check_labels(run_dir, file, extra.label_names, label_names)
-    base = run_dir / BASE
-    if not base.is_dir():
-        settings = read_settings(run_dir)
-        base = settings["pretrained"] or settings["model_size"]
+    kept = run_dir / BASE
+    base = kept if kept.is_dir() else base_of_run(run_dir)
     # What of the base's head is not taken does not matter: the adapter brings the run's.
     model = model_class.from_pretrained_silently(base, lora=lora, **arguments)
     model.load_adapter(run_dir / ADAPTER)

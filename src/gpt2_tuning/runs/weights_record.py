@@ -7,10 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+from gpt2_tuning.checks import is_text
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of, write_text
 from gpt2_tuning.formats import adapters, directory
 from gpt2_tuning.runs.run_files import ADAPTER, BASE, MODEL
+from gpt2_tuning.small_files import read_json
 
 RECORD_FILE = "weights.json"
 SUMMED = {
@@ -86,7 +88,7 @@ def read(run_dir: Path) -> dict[str, str]:
     path = run_dir / RECORD_FILE
     if not path.exists():
         return {}
-    sums = directory.read_json(path, "a run with a record of its weights").get("sha256")
-    if not isinstance(sums, dict) or not all(map(directory.is_text, sums.values())):
+    sums = read_json(path, "a run with a record of its weights").get("sha256")
+    if not isinstance(sums, dict) or not all(map(is_text, sums.values())):
         raise UserError(f"{path} is damaged: it holds no sums; {WAY_OUT}")
     return sums

@@ -29,6 +29,7 @@ from gpt2_tuning.metrics import scores_as_json, shown_interval
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.testing import GenerationOptions
 from gpt2_tuning.runs import finished_run, tuned_model
+from gpt2_tuning.runs.settings import base_of_run
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training.language_model import language_model_scores, print_scores, score_section
 from gpt2_tuning.training.layout import evaluation_batches
@@ -95,10 +96,10 @@ def base_of(model: LanguageModel, run_dir: Path) -> LanguageModel:
     """
     if model.lora:
         return model
-    settings = finished_run.read_settings(run_dir)
-    if settings["pretrained"] == "none":
+    base = base_of_run(run_dir)
+    if base == "none":
         raise UserError("--compare_base: the base was random, and a full run does not keep it")
-    return LanguageModel.from_pretrained(settings["pretrained"] or settings["model_size"])
+    return LanguageModel.from_pretrained(base)
 
 
 def train_token_counts(

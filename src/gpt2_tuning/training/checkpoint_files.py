@@ -10,6 +10,7 @@ from typing import Any
 
 from gpt2_tuning.files import files_named, sha256_of, sync, write_text
 from gpt2_tuning.runs.run_files import BEST_NAME, CHECKPOINT_NAME
+from gpt2_tuning.small_files import read_json
 from gpt2_tuning.training.progress import Progress
 
 KEPT = 2
@@ -105,10 +106,10 @@ def remove_checkpoint(path: Path) -> None:
 def read_content(path: Path) -> dict[str, Any]:
     """What a checkpoint's progress.json says. Raises Damaged when it is not as it was written."""
     try:
-        content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
+        content = read_json(path / PROGRESS_FILE)
     except (OSError, ValueError) as error:
         raise Damaged(f"{PROGRESS_FILE} is missing or damaged") from error
-    if not isinstance(content, dict) or content.pop("sha256", None) != sum_of(content):
+    if content.pop("sha256", None) != sum_of(content):
         raise Damaged(f"{PROGRESS_FILE} is damaged")
     return content
 

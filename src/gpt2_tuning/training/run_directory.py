@@ -15,12 +15,12 @@ from gpt2_tuning import paths
 from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import OutOfMemory, UserError
-from gpt2_tuning.files import check_place, write_text
+from gpt2_tuning.files import check_place, naming, write_text
 from gpt2_tuning.locks import in_use
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import run_files
-from gpt2_tuning.runs.finished_run import read_settings
-from gpt2_tuning.runs.run_files import OPTIONS_FILE
+from gpt2_tuning.runs.settings import OPTIONS_FILE, read_settings
+from gpt2_tuning.small_files import read_text
 
 NOT_REPEATED = ("resume", "overwrite", "config", "output_dir")
 """Flags that say how to start a run rather than what it is."""
@@ -185,7 +185,7 @@ def write_beginning(
     """
     settings = yaml.safe_dump(as_settings(options), sort_keys=False, allow_unicode=True)
     if options.resume:
-        if (run_dir / OPTIONS_FILE).read_text(encoding="utf-8") != settings:
+        if read_text(run_dir / OPTIONS_FILE) != settings:
             write_text(run_dir / OPTIONS_FILE, settings)
         return
     claim = run_dir / run_files.CLAIM
@@ -197,7 +197,7 @@ def write_beginning(
     except FileExistsError as error:
         raise UserError(f"{busy}; if none is, remove {claim}") from error
     try:
-        with file:
+        with naming(run_dir / OPTIONS_FILE), file:
             file.write(settings)
         if options_as_found(run_dir) != found:  # another process had made the claim and used it
             raise UserError(busy)
@@ -252,7 +252,7 @@ def check_same_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> 
                 f"resume it with the same flags{REASONS.get(name, '')}"
             )
     try:
-        same_data = (run_dir / METADATA_FILE).read_text(encoding="utf-8") == metadata.to_json()
+        same_data = read_text(run_dir / METADATA_FILE) == metadata.to_json()
     except (OSError, ValueError) as error:
         raise UserError(f"{run_dir / METADATA_FILE} is missing or damaged") from error
     if not same_data:

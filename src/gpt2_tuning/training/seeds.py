@@ -5,7 +5,6 @@ Each seed is a whole run in a directory of its own, and is the very run that it 
 
 import dataclasses
 import gc
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.metrics import scores_as_json, title_of
 from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.runs import run_files
+from gpt2_tuning.small_files import read_json
 from gpt2_tuning.training import run_directory
 from gpt2_tuning.training.checkpoint_files import found_in
 from gpt2_tuning.training.evaluation import headline_names
@@ -63,7 +63,7 @@ def train_seeds(
         run_files.drop_aside(parent)
         gc.collect()  # a model and its traced steps refer to each other; the next one needs room
     figures = {
-        seed: json.loads((directory / SCORES_FILE).read_text(encoding="utf-8"))
+        seed: read_json(directory / SCORES_FILE, "a finished run")
         for seed, directory in directories.items()
     }
     report(parent, figures, run_directory.as_settings(options), metadata, title)

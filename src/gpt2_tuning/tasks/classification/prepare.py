@@ -30,6 +30,11 @@ class Options(PrepareOptions):
     label_column: str | None = None
     """Column that holds the class, as a name or an integer. Default: `label`."""
 
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        super().check()
+        self.check_apart("text_column", "label_column")
+
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""

@@ -34,6 +34,11 @@ class Options(PrepareOptions):
     """Column that holds the class, as a name or an integer; -1 is no class. Default: `label`, or
     what GLUE's own files call it."""
 
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        super().check()
+        self.check_apart("premise_column", "hypothesis_column", "label_column")
+
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
@@ -55,6 +60,7 @@ def prepare(options: Options) -> None:
     texts = glue.usual_pair(opened.first_columns(), pairs)
     usual = {"premise_column": texts[:1], "hypothesis_column": texts[1:]}
     options = opened.with_usual_columns(options, {**usual, "label_column": glue.LABEL_COLUMNS})
+    options.check()  # again, with the columns that were not given
     columns = [options.premise_column or "", options.hypothesis_column or ""]
     label_column = options.label_column or ""
     source = read_source(

@@ -57,6 +57,7 @@ class Options(PrepareOptions):
         """Raises UserError when a value is out of its range."""
         super().check()
         require(self.show >= 0, "show", "0 or more", self)
+        self.check_apart("instruction_column", "context_column", "response_column")
 
 
 @dataclasses.dataclass(frozen=True)
