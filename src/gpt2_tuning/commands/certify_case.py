@@ -26,7 +26,7 @@ from gpt2_tuning.data.batches import MakeBatch
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.packed_examples import into_rows
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import load_tokenizer
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
@@ -54,7 +54,7 @@ def batches_of(task: str, packed: bool = False) -> list[Batch]:
     Rows are not sorted by length as in training, so that parts of a batch differ the more. Packed
     or not, an update has the same examples.
     """
-    rng, tokenizer = np.random.default_rng(0), load_tokenizer()
+    rng, tokenizer = np.random.default_rng(0), GPT2Tokenizer()
     lengths = np.minimum(2 + rng.geometric(0.08, EXAMPLES), 48)
     rows = [rng.integers(0, WORD, length).tolist() for length in lengths]
     if task == "instruction":

@@ -29,7 +29,7 @@ from gpt2_tuning.data.sources import (
 )
 from gpt2_tuning.data.splits import SHARE, fingerprint
 from gpt2_tuning.data.text_files import read_text
-from gpt2_tuning.data.tokenizer import id_array, load_tokenizer
+from gpt2_tuning.data.tokenizer import begun, id_array
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.file_names import inner_suffix
@@ -56,7 +56,11 @@ with it."""
 
 
 def read_documents(
-    opened: OpenedRows, options: "DatasetOptions", text_column: str, separator: str | None = None
+    opened: OpenedRows,
+    options: "DatasetOptions",
+    end_text: str,
+    text_column: str,
+    separator: str | None = None,
 ) -> Source:
     """The documents of a data set, in three splits with the column `text` (and maybe `ends`).
 
@@ -66,6 +70,7 @@ def read_documents(
     Args:
         opened: from `sources.open_rows`; its files may be plain text (.txt) too.
         options: the seed of the cut and the limit.
+        end_text: what ends a text, as texts may hold it in letters, which is counted.
         text_column: column of the documents, where there are columns.
         separator: what stands between the documents of one text, if a text has several.
 
@@ -94,7 +99,7 @@ def read_documents(
         fingerprint=fingerprint(splits, [TEXT], None),
         origins={split: origins.get(split, CUT) for split in splits},
         label_names=None,
-        counts=row_counts(splits, [TEXT], load_tokenizer().end_text),
+        counts=row_counts(splits, [TEXT], end_text),
         notes=opened.notes,
     )
 
@@ -216,7 +221,7 @@ def encode_documents(rows: Rows, tokenizer: WordTokenizer) -> Iterator[tuple[arr
     for group in in_groups(pieces(rows, tokenizer.tokenizer.by_words)):
         encoded = tokenizer.encode_batch([piece.text for piece in group])
         for piece, found in zip(group, encoded, strict=True):
-            ids.extend(found)
+            ids.extend(found if ids else begun(found, tokenizer.tokenizer))
             if piece.last:
                 yield ids, piece.ends
                 ids = id_array(tokenizer.tokenizer)

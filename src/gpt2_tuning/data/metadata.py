@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpt2_tuning.checks import is_file_name, is_text, shown
+from gpt2_tuning.checks import is_file_name, is_text, is_whole, shown
+from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, read_tokenizer
 from gpt2_tuning.data.metadata_fields import wrong_field
-from gpt2_tuning.data.tokenizer import Tokenizer, load_tokenizer
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import Tree, foreign_entry
+from gpt2_tuning.files import Tree, foreign_entry, write_text
 from gpt2_tuning.paths import step_command
 from gpt2_tuning.small_files import read_json
 
 METADATA_FILE = "metadata.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION, BASE_SCHEMA_VERSION = 1, 2
+"""Without a base, and with one, whose tokenizer lies beside it unless that is GPT-2's."""
 RECORDS_NAME = re.compile(r"(train|validation|test)\.tfrecord\.gz")
 
 
@@ -38,12 +40,15 @@ class Metadata:
     splits: dict[str, dict[str, Any]]
     """For each split its `files` (name and sha256), its `origin` and what the report found."""
     pad_token_id: int
-    schema_version: int = SCHEMA_VERSION
+    base: str | None = None
+    """What the data was prepared for, a Hub name or a directory; None is GPT-2 of any size."""
+    tokenizer: Tokenizer = dataclasses.field(default_factory=GPT2Tokenizer, compare=False)
+    """The one that the texts were tokenised with; its checksum stands for it in the file."""
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The one that the texts were tokenised with."""
-        return load_tokenizer()
+    def schema_version(self) -> int:
+        """Of the file."""
+        return SCHEMA_VERSION if self.base is None else BASE_SCHEMA_VERSION
 
     def label_counts(self, split: str) -> list[int]:
         """How many examples of a split have each class, in the classes' order."""
@@ -51,11 +56,22 @@ class Metadata:
 
     def to_json(self) -> str:
         """The text of the file."""
-        content = {"schema_version": self.schema_version, **dataclasses.asdict(self)}
+        content = {name: getattr(self, name) for name in fields_of(self.schema_version)}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
+    def save(self, directory: Path) -> None:
+        """Writes the file and, where the tokenizer is not GPT-2's, what it is read from."""
+        if not isinstance(self.tokenizer, GPT2Tokenizer):
+            self.tokenizer.save(directory)
+        write_text(directory / METADATA_FILE, self.to_json())
 
-FIELDS = {field.name for field in dataclasses.fields(Metadata)}
+
+def fields_of(schema_version: int) -> list[str]:
+    """The fields of metadata.json, in order."""
+    names = [field.name for field in dataclasses.fields(Metadata) if field.name != "tokenizer"]
+    if schema_version == SCHEMA_VERSION:
+        names.remove("base")
+    return ["schema_version", *names]
 
 
 def read_metadata(directory: Path, task: str) -> Metadata:
@@ -78,9 +94,14 @@ def read_metadata(directory: Path, task: str) -> Metadata:
     content = read_content(directory)
     if content is None:
         raise UserError(f"{directory / METADATA_FILE} was not written by gpt2-tuning: {remedy}")
-    tokenizer = load_tokenizer()
+    version = content["schema_version"]
+    if version not in (SCHEMA_VERSION, BASE_SCHEMA_VERSION):
+        raise UserError(
+            f"{directory} was prepared with schema_version {shown(version)}, not "
+            f"{SCHEMA_VERSION} or {BASE_SCHEMA_VERSION}: {remedy}"
+        )
+    tokenizer = tokenizer_of(content, directory, remedy)
     expected = {
-        "schema_version": SCHEMA_VERSION,
         "task": task,
         "tokenizer_sha256": tokenizer.sha256,
         "pad_token_id": tokenizer.pad,
@@ -92,11 +113,28 @@ def read_metadata(directory: Path, task: str) -> Metadata:
             if name == "task":
                 remedy += f", or train on this with {train_command(content, directory)}"
             raise UserError(f"{directory} was prepared with {differs}: {remedy}")
-    if set(content) != FIELDS or not all(map(names_own_files, content["splits"].values())):
+    complete = set(content) == set(fields_of(version))
+    if not complete or not all(map(names_own_files, content["splits"].values())):
         raise UserError(f"{directory / METADATA_FILE} is incomplete or altered: {remedy}")
     if wrong := wrong_field(content):
         raise UserError(f"{directory / METADATA_FILE} was altered: {wrong}: {remedy}")
-    return Metadata(**content)
+    del content["schema_version"]  # which follows from whether there is a base
+    return Metadata(**content, tokenizer=tokenizer)
+
+
+def tokenizer_of(content: Mapping[str, Any], directory: Path, remedy: str) -> Tokenizer:
+    """The tokenizer beside a metadata.json, GPT-2's where none needs to lie there.
+
+    Raises:
+        UserError: its files are missing or damaged.
+    """
+    needed = content["schema_version"] == BASE_SCHEMA_VERSION
+    if not needed or content["tokenizer_sha256"] == GPT2Tokenizer().sha256:
+        return GPT2Tokenizer()
+    try:
+        return read_tokenizer(directory)
+    except UserError as error:
+        raise UserError(f"{error}: {remedy}") from error
 
 
 def read_content(directory: Path) -> dict[str, Any] | None:
@@ -106,7 +144,7 @@ def read_content(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     ours = (
-        isinstance(content.get("schema_version"), int)
+        is_whole(content.get("schema_version"))
         and isinstance(content.get("splits"), dict)
         and is_text(content.get("task"))
         and re.fullmatch("[a-z_]{1,40}", content["task"])  # it becomes part of a command
@@ -125,7 +163,10 @@ def foreign_in_dataset(directory: Path) -> Path | None:
     splits = content["splits"].values()
     listed = {file["name"] for split in splits if names_own_files(split) for file in split["files"]}
     ours = [name for name in listed if RECORDS_NAME.fullmatch(name)]
-    own: Tree = {re.escape(name): None for name in (METADATA_FILE, *ours)} if ours else {}
+    own: Tree = {}
+    if ours:
+        names = (METADATA_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, *ours)
+        own = {re.escape(name): None for name in names}
     return foreign_entry(directory, own)
 
 

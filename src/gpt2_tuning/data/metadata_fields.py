@@ -5,7 +5,6 @@ from typing import Any
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import cut, is_mapping_of_text, is_whole
-from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.schema import Rule, must_be, or_null
 
 COLUMNS = (["label"], ["prompt_length"])
@@ -22,6 +21,8 @@ COUNTS = (
     "labels_trimmed",
 )
 """What a split may count beside its examples."""
+MOST_POSITIONS = 2**20
+"""Of any base."""
 MOST = 2**53
 """Of counts and seeds, which are computed with in 64 bits."""
 
@@ -40,7 +41,7 @@ FIELDS = {
         lambda value: is_mapping_of_text(value, "name", "source", "fingerprint"),
         "texts, with a name, a source and a fingerprint",
     ),
-    "seq_len": schema.whole(1, MAX_SEQ_LEN),
+    "seq_len": schema.whole(1, MOST_POSITIONS),
     "columns": Rule(lambda value: value in COLUMNS, " or ".join(map(str, COLUMNS))),
     "label_names": or_null(Rule(are_class_names, "a list of two or more different names")),
     "template": or_null(
@@ -49,6 +50,7 @@ FIELDS = {
             "texts, with a name and a text",
         )
     ),
+    "base": schema.TEXT,
     "split_seed": Rule(lambda value: is_whole(value, -MOST, MOST), "a whole number"),
 }
 """For each field that any data set may fill as it likes, what it may hold."""

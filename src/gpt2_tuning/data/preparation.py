@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from gpt2_tuning import paths
+from gpt2_tuning.data.base import Base
 from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.report import report_table
 from gpt2_tuning.data.sources import Source, split_origins
-from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.data.writing import Examples, check_output_dir, write_dataset
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.startup import import_tensorflow
 
 if TYPE_CHECKING:
@@ -28,15 +27,16 @@ WRITTEN_END_ADVICE = "remove it from the texts, as the token itself is put where
 """What to do where texts hold the letters of the end of text."""
 
 
-def checked_output_dir(task: str, options: "DatasetOptions", shortest: int = 1) -> Path:
+def checked_output_dir(task: str, options: "DatasetOptions", base: Base, shortest: int = 1) -> Path:
     """Where the data set goes. Call it before any work: it also checks --seq_len.
 
     Raises:
-        UserError: --seq_len is not in shortest..MAX_SEQ_LEN, or the directory may not be used.
+        UserError: --seq_len is not from `shortest` to the base's positions, or the directory may
+            not be used.
     """
-    if not shortest <= options.seq_len <= MAX_SEQ_LEN:
+    if not shortest <= options.seq_len <= base.positions:
         raise UserError(
-            f"--seq_len must be between {shortest} and {MAX_SEQ_LEN}, not {options.seq_len}"
+            f"--seq_len must be between {shortest} and {base.positions}, not {options.seq_len}"
         )
     output_dir = options.output_dir or paths.dataset_dir(task)
     check_output_dir(output_dir)
@@ -46,6 +46,7 @@ def checked_output_dir(task: str, options: "DatasetOptions", shortest: int = 1) 
 def prepare_source(
     task: str,
     options: "DatasetOptions",
+    base: Base,
     source: Source,
     examples: Callable[[str], Examples],
     columns: Sequence[str],
@@ -57,6 +58,7 @@ def prepare_source(
     Args:
         task: such as `classification`, the first word of its folder's name.
         options: the flags.
+        base: what `--base` names.
         source: the rows.
         examples: gives the rows of a split, by its name, as examples.
         columns: what each example stores beside its tokens: `label` or `prompt_length`.
@@ -68,7 +70,7 @@ def prepare_source(
         UserError: a split has no row that gives an example.
         OSError: the disk is full or cannot be written to.
     """
-    output_dir, tokenizer = checked_output_dir(task, options), load_tokenizer()
+    output_dir, tokenizer = checked_output_dir(task, options, base), base.tokenizer
     header = Metadata(
         task=task,
         dataset={"name": source.name, "source": source.kind, "fingerprint": source.fingerprint},
@@ -80,6 +82,8 @@ def prepare_source(
         split_seed=options.seed,
         splits=split_origins(source),
         pad_token_id=tokenizer.pad,
+        base=base.name,
+        tokenizer=tokenizer,
     )
     rows = {split: examples(split) for split in source.splits}
     for note in source.notes:
@@ -103,6 +107,7 @@ def prepare_source(
 def prepare_labelled(
     task: str,
     options: "DatasetOptions",
+    base: Base,
     source: Source,
     text_columns: Sequence[str],
     label_column: str,
@@ -112,18 +117,20 @@ def prepare_labelled(
 
     Args:
         task: as in `prepare_source`.
-        options: as in `prepare_source`.
+        options, base: as in `prepare_source`.
         source: the rows, their classes as numbers.
         text_columns: the columns of an example's texts; a row that lacks one of them is dropped.
         label_column: the column of its class.
         make_example: takes the token ids of each text, then the class and seq_len.
     """
-    tokenizer = WordTokenizer(load_tokenizer())
+    tokenizer = WordTokenizer(base.tokenizer)
 
     def examples(split: str) -> Iterator[Example | None]:
         for batch in source.splits[split].batches():
             texts = [[text or "" for text in batch[name]] for name in text_columns]
-            encoded = zip(*map(tokenizer.encode_batch, texts), strict=True)
+            first, *others = texts
+            ids = (tokenizer.encode_first(first), *map(tokenizer.encode_batch, others))
+            encoded = zip(*ids, strict=True)
             rows = zip(zip(*texts, strict=True), encoded, batch[label_column], strict=True)
             for fields, ids, label in rows:
                 if all(map(str.strip, fields)):
@@ -131,4 +138,4 @@ def prepare_labelled(
                 else:
                     yield None
 
-    return prepare_source(task, options, source, examples, columns=["label"])
+    return prepare_source(task, options, base, source, examples, columns=["label"])

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gpt2_tuning.data.examples import Dropped, Example, PromptTokens, instruction_example
-from gpt2_tuning.data.tokenizer import Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, begun
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.small_files import read_text
@@ -195,7 +195,8 @@ def prompt_tokens(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[Promp
         first = bisect.bisect_left(spans, prompt.context_start, key=lambda span: span[0])
         stop = bisect.bisect_right(spans, prompt.context_end, key=lambda span: span[1])
         stop = max(first, stop)
-        pieces.append(PromptTokens(ids[:first], ids[first:stop], ids[stop:]))
+        head = begun(ids[:first], tokenizer)
+        pieces.append(PromptTokens(head, ids[first:stop], ids[stop:]))
     return pieces
 
 

@@ -26,7 +26,6 @@ from gpt2_tuning.data.splits import (
     row_digests,
     without_hidden_test,
 )
-from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
@@ -137,6 +136,7 @@ class OpenedRows:
 def read_source(
     opened: OpenedRows,
     options: "DatasetOptions",
+    end_text: str,
     text_columns: Sequence[str],
     label_column: str | None = None,
     group_columns: Sequence[str] | None = None,
@@ -147,6 +147,7 @@ def read_source(
     Args:
         opened: from `open_rows`.
         options: the seed of the cut and the limit; its flags of columns have what was chosen.
+        end_text: what ends a text, as texts may hold it in letters, which is counted.
         text_columns: the columns of text that the task uses.
         label_column: the column of the class, if the task has classes.
         group_columns: rows that agree in these text columns stay on one side of a cut; None takes
@@ -187,7 +188,7 @@ def read_source(
         fingerprint=fingerprint(splits, columns, label_names),
         origins={split: given.get(split, CUT) for split in splits},
         label_names=label_names,
-        counts=row_counts(splits, text_columns, load_tokenizer().end_text, trimmed),
+        counts=row_counts(splits, text_columns, end_text, trimmed),
         notes=opened.notes,
     )
 

@@ -81,9 +81,9 @@ class Tokenizer(Protocol):
         """Writes the files from which transformers loads a tokenizer that gives the same ids."""
 
 
-def load_tokenizer() -> Tokenizer:
-    """The tokenizer of every base and data set, GPT-2's; another one would be chosen here alone."""
-    return GPT2Tokenizer()
+def begun(ids: Sequence[int], tokenizer: Tokenizer) -> Sequence[int]:
+    """A text's ids after what its tokenizer begins texts with; no ids stay none."""
+    return ids if tokenizer.start is None or not ids else [tokenizer.start, *ids]
 
 
 def id_array(tokenizer: Tokenizer, ids: Iterable[int] = ()) -> array:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from gpt2_tuning.data.tokenizer import Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, begun
 
 PRINTED = (ord("!"), ord("~"))
 """The first and the last of the bytes after which a word may end: the characters of ASCII that are
@@ -54,6 +54,10 @@ class WordTokenizer:
         self._known.update(zip(new, self.tokenizer.encode_batch(new), strict=True))
         ids = [self._known[word] for word in different]
         return joined(ids, found.indices.to_numpy(), offsets)
+
+    def encode_first(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """As `encode_batch`, of texts that examples begin with: after the tokenizer's start."""
+        return [begun(ids, self.tokenizer) for ids in self.encode_batch(texts)]
 
 
 def split(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from gpt2_tuning.data.examples import Dropped, Example
-from gpt2_tuning.data.metadata import METADATA_FILE, Metadata, foreign_in_dataset
+from gpt2_tuning.data.metadata import Metadata, foreign_in_dataset
 from gpt2_tuning.data.report import NO_TEXT, SplitTally
 from gpt2_tuning.data.wire import serialized
 from gpt2_tuning.errors import UserError
@@ -73,7 +73,7 @@ def write_dataset(directory: Path, header: Metadata, examples: Mapping[str, Exam
             files = [{"name": file.name, "sha256": sha256_of(file)}]
             splits[split] = {**known, "files": files, **tally.summary(header.label_names)}
         metadata = dataclasses.replace(header, splits=splits)
-        (partial / METADATA_FILE).write_text(metadata.to_json(), encoding="utf-8", newline="\n")
+        metadata.save(partial)
     return metadata
 
 

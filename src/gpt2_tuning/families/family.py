@@ -76,8 +76,8 @@ class Family:
     """The token embedding's name in files."""
     end_id: int
     """The id that ends a text, which fills padding too."""
-    tokenizer_ids: int
-    """How many ids its tokenizer has; a base may have rows for more, which no text leads to."""
+    has_gpt2_tokenizer: bool
+    """Whether its bases have GPT-2's tokenizer where no file beside them says another."""
 
     def lora_name(self, name: str) -> re.Match[str] | None:
         """The `block`, the `target` and the `factor` of a name as adapters have it.

@@ -227,5 +227,5 @@ FAMILY = Family(
     },
     embedding=EMBEDDING,
     end_id=END_OF_TEXT,
-    tokenizer_ids=TOKENIZER_IDS,
+    has_gpt2_tokenizer=True,
 )

@@ -1,6 +1,7 @@
 """The families there are, and what is looked up in all of them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gpt2_tuning.checks import shown
@@ -46,6 +47,19 @@ def config_of(fields: Mapping[str, Any]) -> FamilyConfig:
         UserError: the family is not known, or no code computes what it describes.
     """
     return family_of_fields(fields).config_of(fields)
+
+
+def with_vocabulary(config: FamilyConfig, size: int) -> FamilyConfig:
+    """The config with rows for so many token ids."""
+    return family_of(config).config_of({**config.to_dict(), "vocab_size": size})
+
+
+def config_of_file(path: Path, fields: Mapping[str, Any]) -> FamilyConfig:
+    """As `config_of`, of the fields of a file, which an error names."""
+    try:
+        return config_of(fields)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def config_of_size(size: str) -> FamilyConfig:

@@ -73,10 +73,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             one name, or the base's are not those that config.json describes.
     """
     fields = read_json(directory / CONFIG_FILE)
-    try:
-        config = known.config_of(fields)
-    except UserError as error:
-        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
+    config = known.config_of_file(directory / CONFIG_FILE, fields)
     prefix = known.family_of(config).base_prefix
     weights: dict[str, Stored] = {}
     for path in weight_files(directory, fields):

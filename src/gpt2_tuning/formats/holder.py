@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.families.family import Family, FamilyConfig
 from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint
@@ -28,6 +29,10 @@ class Holder(Protocol):
     exact_base_sha256: str | None
     kept_adapter_fields: Mapping[str, Any]
     loading_notes: list[str]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Between text and token ids. Raises UserError where there is none."""
 
     @property
     def holds_rounded(self) -> bool:

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import ALIASES, HUB_NAMES, SIZES
 from gpt2_tuning.formats.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
+
+DESCRIPTION = (CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
+"""What preparation needs of a base."""
 
 
 def find_checkpoint(pretrained: str) -> Path:
@@ -13,6 +17,16 @@ def find_checkpoint(pretrained: str) -> Path:
     Raises:
         UserError: neither is there; the message names the file, the cache and what else works.
     """
+    return find(pretrained, [*DESCRIPTION, WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"])
+
+
+def find_description(base: str) -> Path:
+    """As `find_checkpoint`, without the weights: its config.json and its tokenizer's files."""
+    return find(base, list(DESCRIPTION))
+
+
+def find(pretrained: str, patterns: list[str]) -> Path:
+    """The directory with the files of a checkpoint that fit these patterns."""
     if Path(pretrained).is_dir():
         return Path(pretrained)
     size = ALIASES.get(pretrained, pretrained)
@@ -21,7 +35,7 @@ def find_checkpoint(pretrained: str) -> Path:
             f"there are no published weights of size {size}: "
             f"use --pretrained none (random weights) or --pretrained DIR"
         )
-    return download(public_name(pretrained))
+    return download(public_name(pretrained), patterns)
 
 
 def public_name(pretrained: str) -> str:
@@ -33,21 +47,24 @@ def public_name(pretrained: str) -> str:
     return HUB_NAMES.get(size) or old_names.get(pretrained, pretrained)
 
 
-def download(hub_name: str) -> Path:
-    """The Hub's copy of a checkpoint, from the local cache where it is already there."""
+def download(hub_name: str, patterns: list[str]) -> Path:
+    """The Hub's copy of such files, from the local cache where they are already there."""
     from huggingface_hub import constants, snapshot_download
 
-    try:
-        return Path(
-            snapshot_download(
-                hub_name,
-                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"],
-            )
+    wanted, advice = CONFIG_FILE, f"use --base DIR (with {', '.join(DESCRIPTION)})"
+    if WEIGHTS_FILE in patterns:
+        wanted, advice = (
+            WEIGHTS_FILE,
+            (
+                f"use --pretrained DIR (config.json and {WEIGHTS_FILE}) or --pretrained none "
+                "(random weights)"
+            ),
         )
+    try:
+        return Path(snapshot_download(hub_name, allow_patterns=patterns))
     except Exception as error:  # the Hub's client raises errors of several libraries
         raise UserError(
-            f"cannot get {WEIGHTS_FILE} of {hub_name!r} ({type(error).__name__}): it is not a "
+            f"cannot get {wanted} of {hub_name!r} ({type(error).__name__}): it is not a "
             f"directory here, not in the cache {constants.HF_HUB_CACHE}, and could not be "
-            f"downloaded; use --pretrained DIR (config.json and {WEIGHTS_FILE}) or "
-            "--pretrained none (random weights)"
+            f"downloaded; {advice}"
         ) from error

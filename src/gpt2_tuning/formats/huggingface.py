@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2_tuning.arrays import check_finite, save_arrays
 from gpt2_tuning.checks import shown
-from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, load_tokenizer
+from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats.classifier_head import HEAD
@@ -86,8 +86,8 @@ def unused_parts(model: Holder, checkpoint: Checkpoint) -> list[str]:
         for name, what in heads.items()
         if name in checkpoint.weights and name not in model.used_heads()
     ]
-    size, known = model.config.decoder.vocabulary, model.family.tokenizer_ids
-    if size > known:
+    size, known = model.config.decoder.vocabulary, GPT2Tokenizer.vocabulary
+    if size > known and model.family.has_gpt2_tokenizer:
         notes.append(
             f"{size - known} of its {size:,} token ids are not among the tokenizer's "
             f"{known:,}: no text leads to them, and they are never generated"
@@ -195,9 +195,23 @@ def write_directory(
     with atomic_directory(directory, own) as partial:
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
-        if model.config.decoder.vocabulary == model.family.tokenizer_ids:
-            load_tokenizer().save(partial)
+        tokenizer = tokenizer_to_write(model)
+        if tokenizer is not None:
+            tokenizer.save(partial)
         save_arrays(partial / WEIGHTS_FILE, arrays, {"format": "pt"})
+
+
+def tokenizer_to_write(model: Holder) -> Tokenizer | None:
+    """What a model's directory gets of a tokenizer: none that does not know all of its ids.
+
+    But for one that came with the base: bases have rows to spare.
+    """
+    try:
+        tokenizer = model.tokenizer
+    except UserError:
+        return None
+    known = tokenizer.vocabulary == model.config.decoder.vocabulary
+    return tokenizer if known or not isinstance(tokenizer, GPT2Tokenizer) else None
 
 
 def as_float32(value: keras.Variable | np.ndarray) -> np.ndarray:

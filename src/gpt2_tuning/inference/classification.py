@@ -9,7 +9,7 @@ from gpt2_tuning.data.batch_arrays import padded
 from gpt2_tuning.data.batches import choose_buckets, plan_in_order
 from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import load_tokenizer
+from gpt2_tuning.data.tokenizer import begun
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.classifier import Classifier
 
@@ -81,15 +81,17 @@ def classify(
         if not all(text.strip() for text in texts):
             raise UserError(f"{'text' if len(texts) == 1 else 'a text of pair'} {number} is empty")
     limit = seq_len or model.config.decoder.positions
-    tokenizer = load_tokenizer()
+    tokenizer = model.tokenizer
     encoded = [tokenizer.encode_batch(texts) for texts in zip(*examples, strict=True)]
+    if encoded:
+        encoded[0] = [begun(ids, tokenizer) for ids in encoded[0]]
     rows = [joined(ids, limit, tokenizer.separator) for ids in zip(*encoded, strict=True)]
     records = Records.of(rows, tokenizer.pad)
     probabilities = predict_probabilities(model, records, batch_size, first_row)
     return as_predictions(model, probabilities)
 
 
-def joined(ids: Sequence[list[int]], limit: int, separator: int) -> list[int]:
+def joined(ids: Sequence[Sequence[int]], limit: int, separator: int) -> Sequence[int]:
     """The tokens of one text, or of a pair, as preparation would store them."""
     if len(ids) == 1:
         return ids[0][:limit]

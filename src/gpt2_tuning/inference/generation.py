@@ -5,7 +5,7 @@ The model works in tokens, people in text: this is where the one becomes the oth
 
 from collections.abc import Iterator, Sequence
 
-from gpt2_tuning.data.tokenizer import Tokenizer, load_tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, begun
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.batch import Batch
 from gpt2_tuning.inference.continuation import Continuation, Row
@@ -55,7 +55,7 @@ def generate_text(
         first_number: the first prompt's number, where those of one list come in several calls.
         generation: all that the four before `batch_size` say and more, in place of them: for all
             prompts one, or one for each.
-        tokenizer: between text and token ids; None is GPT-2's.
+        tokenizer: between text and token ids; None is the model's.
 
     Raises:
         UserError: a prompt or a stop string is empty, or something is too long or out of range.
@@ -80,7 +80,7 @@ def generate(
 ) -> list[Continuation]:
     """As `generate_text`, with the text, the token ids and the reason of the end."""
     given = generation_of(generation, max_new_tokens, sampler, seed, stop)
-    tokenizer = tokenizer or load_tokenizer()
+    tokenizer = tokenizer or model.tokenizer
     if isinstance(prompts, str):
         raise UserError("prompts is one text: pass a list of them")
     if batch_size < 1:
@@ -119,7 +119,7 @@ def stream_text(
     the call, not at the first piece.
     """
     given = generation_of(generation, max_new_tokens, sampler, seed, stop)
-    tokenizer = tokenizer or load_tokenizer()
+    tokenizer = tokenizer or model.tokenizer
     generations = one_each(given, 1)
     ids = prompt_ids(model, [prompt], generations, tokenizer)
     row = Row(tokenizer, generations[0])
@@ -203,7 +203,10 @@ def prompt_ids(
     """
     config, result = model.config.decoder, []
     for number, (prompt, generation) in enumerate(zip(prompts, generations, strict=True), start=1):
-        ids = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(id) for id in prompt]
+        if isinstance(prompt, str):
+            ids = list(begun(tokenizer.encode(prompt), tokenizer))
+        else:
+            ids = [int(id) for id in prompt]
         new = generation.max_new_tokens
         if not ids:
             raise UserError(f"prompt {number} is empty")

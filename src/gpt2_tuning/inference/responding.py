@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2_tuning.data.prompts import Template
-from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, FileToAnswer
 from gpt2_tuning.inference.generation import Prompt, generate_text, prompt_ids, stream_text
@@ -62,7 +61,7 @@ class Responder:
         """
         prompts = [self.prompt(fields) for fields in file.examples]
         try:
-            prompt_ids(self.model, prompts, [self.settings()] * len(prompts), load_tokenizer())
+            prompt_ids(self.model, prompts, [self.settings()] * len(prompts), self.model.tokenizer)
         except UserError as error:
             raise UserError(f"{file.source.name}: {error}") from error
         file.answer(self.rows)

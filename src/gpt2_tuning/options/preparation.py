@@ -26,6 +26,9 @@ class DatasetOptions:
     output_dir: Path | None = None
     """Where the prepared data goes. Default: tfrecords/<task> at the repository's top, or
     else in the working directory."""
+    base: str | None = None
+    """Hub name or directory of the base that will be tuned on it, which train.py then takes, and
+    whose tokenizer counts. Default: GPT-2 of any size."""
     seq_len: int = MAX_SEQ_LEN
     """Longest example, in tokens: longer ones are cut. At most 1024."""
     seed: int = 0

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from gpt2_tuning.data.metadata import METADATA_FILE, read_content
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import Tree, foreign_entry, is_workplace, named_in
@@ -20,6 +21,8 @@ from gpt2_tuning.runs.settings import OPTIONS_FILE
 from gpt2_tuning.small_files import read_yaml
 
 METRICS_FILE = "metrics.csv"
+DATA_FILES = (METADATA_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
+"""Copies of what lies beside the prepared data."""
 CLAIM = f".{OPTIONS_FILE}.partial"
 """What a run writes first: whoever makes this file has the directory."""
 ASIDE = ".replaced"
@@ -47,7 +50,7 @@ HUGGING_FACE: Tree = {
     r"merges\.txt": None,
 }
 OWN_RUN: dict[str, Tree | None] = {
-    r"(metadata|validation|test|seeds|weights)\.json": None,
+    r"(metadata|validation|test|seeds|weights|tokenizer|tokenizer_config)\.json": None,
     r"options\.yaml": None,
     r"metrics\.csv": None,
     r"README\.md": None,
@@ -117,7 +120,7 @@ def is_begun(run_dir: Path) -> bool:
     if not run_dir.is_dir():
         return run_dir.exists()
     names = {path.name for path in run_dir.iterdir()}
-    left = CLAIM in names and names <= {CLAIM, METADATA_FILE, f".{METADATA_FILE}.partial"}
+    left = CLAIM in names and names <= {CLAIM, f".{METADATA_FILE}.partial", *DATA_FILES}
     return bool(names) and not left
 
 

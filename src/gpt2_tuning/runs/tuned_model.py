@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from gpt2_tuning.data.metadata import METADATA_FILE
+from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters, classifier_head
 from gpt2_tuning.formats.directory import CONFIG_FILE, read_checkpoint
@@ -29,12 +30,15 @@ def save_tuned(model: TunableModel, run_dir: Path) -> Path:
     return run_dir / part
 
 
-def load_tuned(model_class: type[ModelT], run_dir: Path, **arguments: Any) -> ModelT:
+def load_tuned(
+    model_class: type[ModelT], run_dir: Path, tokenizer: Tokenizer | None = None, **arguments: Any
+) -> ModelT:
     """The model of a finished run.
 
     Args:
         model_class: the run's.
         run_dir: the run's directory.
+        tokenizer: that of its data; None is the base's own.
         arguments: the model class's own, such as `label_names`.
 
     Raises:
@@ -47,7 +51,8 @@ def load_tuned(model_class: type[ModelT], run_dir: Path, **arguments: Any) -> Mo
         if label_names is not None:
             found = classifier_head.label_names(read_checkpoint(run_dir / MODEL))
             check_labels(run_dir, f"{MODEL}/{CONFIG_FILE}", found, label_names)
-        return model_class.from_pretrained_silently(run_dir / MODEL, **arguments)
+        model = model_class.from_pretrained_silently(run_dir / MODEL, **arguments)
+        return with_tokenizer(model, tokenizer)
     if not (run_dir / ADAPTER).is_dir():
         older = run_dir / ASIDE
         raise UserError(
@@ -64,6 +69,13 @@ def load_tuned(model_class: type[ModelT], run_dir: Path, **arguments: Any) -> Mo
     # What of the base's head is not taken does not matter: the adapter brings the run's.
     model = model_class.from_pretrained_silently(base, lora=lora, **arguments)
     model.load_adapter(run_dir / ADAPTER)
+    return with_tokenizer(model, tokenizer)
+
+
+def with_tokenizer(model: ModelT, tokenizer: Tokenizer | None) -> ModelT:
+    """The model, which works with this tokenizer from now on unless that is None."""
+    if tokenizer is not None:
+        model.tokenizer = tokenizer
     return model
 
 

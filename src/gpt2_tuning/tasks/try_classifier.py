@@ -42,7 +42,9 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     in_file, added = InputColumns(tuple(columns)), (labelling.ADDED, labelling.BATCHES_AT_ONCE)
     with file_to_answer(options, run_dir, metadata, in_file, *added) as file:
         with make_strategy(options.strategy).scope():
-            model = tuned_model.load_tuned(Classifier, run_dir, label_names=metadata.label_names)
+            model = tuned_model.load_tuned(
+                Classifier, run_dir, metadata.tokenizer, label_names=metadata.label_names
+            )
         predict = functools.partial(
             classify, model, batch_size=options.batch_size, seq_len=metadata.seq_len
         )

@@ -13,7 +13,6 @@ from gpt2_tuning.baselines import frequency_figures, learnt_token_counts
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.prompts import Template
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import load_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import write_text
 from gpt2_tuning.inference import responding
@@ -70,7 +69,7 @@ def try_language_model(
     with file_to_answer(options, run_dir, metadata, columns, *added) as file:
         strategy = make_strategy(options.strategy)
         with strategy.scope():
-            model = tuned_model.load_tuned(LanguageModel, run_dir)
+            model = tuned_model.load_tuned(LanguageModel, run_dir, metadata.tokenizer)
             base = base_of(model, run_dir) if options.compare_base else None
         template = Template.from_metadata(metadata.template) if metadata.template else None
         responder = responding.Responder(model, template, options)
@@ -99,7 +98,9 @@ def base_of(model: LanguageModel, run_dir: Path) -> LanguageModel:
     base = base_of_run(run_dir)
     if base == "none":
         raise UserError("--compare_base: the base was random, and a full run does not keep it")
-    return LanguageModel.from_pretrained(base)
+    untuned = LanguageModel.from_pretrained(base)
+    untuned.tokenizer = model.tokenizer
+    return untuned
 
 
 def train_token_counts(
@@ -164,7 +165,7 @@ def rouge_rows(options: GenerationOptions) -> int:
 
 def rouge_scores(responder: Responder, records: Records, wanted: int) -> dict[str, Any]:
     """ROUGE-L of the model's responses to so many rows against those of the data."""
-    options, tokenizer = responder.options, load_tokenizer()
+    options, tokenizer = responder.options, responder.model.tokenizer
     prompt_lengths = records.columns["prompt_length"]
     room = responder.model.config.decoder.positions - options.max_new_tokens
     fitting = np.flatnonzero(prompt_lengths <= room)

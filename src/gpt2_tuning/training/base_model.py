@@ -1,8 +1,10 @@
 """From flags to a model ready to be tuned, and from a finished run back to its model."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
@@ -13,6 +15,7 @@ from gpt2_tuning.runs import weights_record
 from gpt2_tuning.runs.run_files import BASE
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
+OptionsT = TypeVar("OptionsT", bound=TrainOptions)
 
 
 def dtype_policy(precision: str, lora: LoRAConfig | None) -> str:
@@ -45,6 +48,16 @@ def learning_rate_of(options: TrainOptions) -> float:
     return 6e-4 if options.pretrained == "none" else 5e-5
 
 
+def with_base_of_data(options: OptionsT, metadata: Metadata) -> OptionsT:
+    """The flags with the base that the data was prepared for, where they name none."""
+    names_none = options.pretrained is None and options.model_size == type(options).model_size
+    if metadata.base is None or not names_none:
+        return options
+    if is_chief(options.strategy):
+        print(f"base: {metadata.base}, which the data was prepared for")
+    return dataclasses.replace(options, pretrained=metadata.base)
+
+
 def make_model(
     model_class: type[ModelT], options: TrainOptions, metadata: Metadata, **arguments: Any
 ) -> ModelT:
@@ -63,9 +76,14 @@ def make_model(
     lora = lora_of(options)
     arguments |= {"lora": lora, "dtype": dtype_policy(options.precision, lora)}
     if options.pretrained == "none":
-        model = model_class(known.config_of_size(options.model_size), **arguments).built_now()
+        config = known.config_of_size(options.model_size)
+        if metadata.base is not None:
+            config = known.with_vocabulary(config, metadata.tokenizer.vocabulary)
+        model = model_class(config, **arguments).built_now()
     else:
         model = model_class.from_pretrained(options.pretrained or options.model_size, **arguments)
+        check_tokenizer(model, metadata)
+    model.tokenizer = metadata.tokenizer
     decoder = model.config.decoder
     if metadata.seq_len > decoder.positions:
         raise UserError(
@@ -80,6 +98,19 @@ def make_model(
     if lora:
         model.freeze_all_but_lora()
     return model
+
+
+def check_tokenizer(model: TunableModel, metadata: Metadata) -> None:
+    """Raises UserError where a base has a tokenizer, and it is not that of the data."""
+    try:
+        own = model.tokenizer
+    except UserError:  # it brought none, so there is nothing to compare
+        return
+    if own.sha256 != metadata.tokenizer_sha256:
+        raise UserError(
+            f"the data was prepared with another tokenizer than that of {model.pretrained_name}: "
+            f"prepare it with --base {model.pretrained_name}"
+        )
 
 
 def keep_random_base(model: TunableModel, options: TrainOptions, run_dir: Path) -> None:

@@ -36,6 +36,7 @@ def set_up(
     Raises:
         UserError: the run directory may not be used so, or the devices cannot be those wanted.
     """
+    options = base_model.with_base_of_data(options, metadata)
     options, line = precision.resolved(with_layout(options))
     if options.dataset_dir is None and not paths.in_checkout():
         # The default follows the working directory there, and the run is to find its data again.

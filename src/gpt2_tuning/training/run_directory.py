@@ -204,7 +204,7 @@ def write_beginning(
         if options.overwrite and found:
             with run_files.seeds_in_use(run_dir):
                 run_files.set_aside(run_dir)
-        write_text(run_dir / METADATA_FILE, metadata.to_json())
+        metadata.save(run_dir)
         os.replace(claim, run_dir / OPTIONS_FILE)
     except BlockingIOError as error:
         claim.unlink(missing_ok=True)

@@ -41,13 +41,15 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.examples import text_example
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
     from gpt2_tuning.data.sources import open_rows, read_source
+    from gpt2_tuning.formats.base_files import find_base
 
-    checked_output_dir(TASK, options)
+    base = find_base(options.base)
+    checked_output_dir(TASK, options, base)
     opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILE)
     options = opened.with_usual_columns(options, USUAL_NAMES)
     columns, label_column = [options.text_column or ""], options.label_column or ""
-    source = read_source(opened, options, columns, label_column)
-    prepare_labelled(TASK, options, source, columns, label_column, text_example)
+    source = read_source(opened, options, base.tokenizer.end_text, columns, label_column)
+    prepare_labelled(TASK, options, base, source, columns, label_column, text_example)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -45,9 +45,10 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.examples import pair_example
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
     from gpt2_tuning.data.sources import open_rows, read_source
-    from gpt2_tuning.data.tokenizer import load_tokenizer
+    from gpt2_tuning.formats.base_files import find_base
 
-    checked_output_dir(TASK, options, shortest=3)  # a token, the separator, a token
+    base = find_base(options.base)
+    checked_output_dir(TASK, options, base, shortest=3)  # a token, the separator, a token
     pairs: Sequence[tuple[str, str]] = glue.TEXT_COLUMNS
     split_names = None
     if not options.train_file and options.dataset in (None, glue.HUB_NAME):
@@ -66,13 +67,14 @@ def prepare(options: Options) -> None:
     source = read_source(
         opened,
         options,
+        base.tokenizer.end_text,
         columns,
         label_column,
         group_columns=columns[:1],  # a premise that trained must not come back to validate
         signed_labels=False,
     )
-    make_example = functools.partial(pair_example, separator=load_tokenizer().separator)
-    prepare_labelled(TASK, options, source, columns, label_column, make_example)
+    make_example = functools.partial(pair_example, separator=base.tokenizer.separator)
+    prepare_labelled(TASK, options, base, source, columns, label_column, make_example)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:

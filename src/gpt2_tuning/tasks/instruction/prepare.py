@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gpt2_tuning.data.examples import Dropped, Example
     from gpt2_tuning.data.prompts import Template
     from gpt2_tuning.data.sources import OpenedRows, Source
+    from gpt2_tuning.data.words import WordTokenizer
 
 TASK = "instruction"
 DEFAULT_DATASET = "databricks/databricks-dolly-15k"
@@ -80,20 +81,38 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.prompts import load_template
     from gpt2_tuning.data.sources import open_rows, read_source
+    from gpt2_tuning.data.words import WordTokenizer
+    from gpt2_tuning.formats.base_files import find_base
 
-    output_dir = checked_output_dir(TASK, options)
+    base = find_base(options.base)
+    output_dir = checked_output_dir(TASK, options, base)
     template = load_template(options.template)
     opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILE)
     columns = choose_columns(options, template, opened)
     # Rows with the same prompt stay on one side of a split, whatever their responses.
     source = read_source(
-        opened, options, [*columns.prompt, columns.response], group_columns=columns.prompt
+        opened,
+        options,
+        base.tokenizer.end_text,
+        [*columns.prompt, columns.response],
+        group_columns=columns.prompt,
     )
     rows = functools.partial(
-        examples, source=source, columns=columns, template=template, seq_len=options.seq_len
+        examples,
+        source=source,
+        columns=columns,
+        template=template,
+        seq_len=options.seq_len,
+        tokenizer=WordTokenizer(base.tokenizer),
     )
     metadata = prepare_source(
-        TASK, options, source, rows, columns=["prompt_length"], template=template.to_metadata()
+        TASK,
+        options,
+        base,
+        source,
+        rows,
+        columns=["prompt_length"],
+        template=template.to_metadata(),
     )
     show_examples(output_dir, metadata, options.show)
 
@@ -143,14 +162,16 @@ def choose_columns(options: Options, template: "Template", opened: "OpenedRows")
 
 
 def examples(
-    split: str, source: "Source", columns: Columns, template: "Template", seq_len: int
+    split: str,
+    source: "Source",
+    columns: Columns,
+    template: "Template",
+    seq_len: int,
+    tokenizer: "WordTokenizer",
 ) -> "Iterator[Example | Dropped]":
     """One example for each row, or the reason why there is none."""
     from gpt2_tuning.data.prompts import instruction_examples
-    from gpt2_tuning.data.tokenizer import load_tokenizer
-    from gpt2_tuning.data.words import WordTokenizer
 
-    tokenizer = WordTokenizer(load_tokenizer())
     for batch in source.splits[split].batches():
         responses = [text or "" for text in batch[columns.response]]
         yield from instruction_examples(

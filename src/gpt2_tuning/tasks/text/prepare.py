@@ -22,6 +22,7 @@ from gpt2_tuning.options.ranges import require
 if TYPE_CHECKING:
     from gpt2_tuning.data.examples import Dropped, Example
     from gpt2_tuning.data.sources import Source
+    from gpt2_tuning.data.tokenizer import Tokenizer
 
 TASK = "text"
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
@@ -71,17 +72,24 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.sources import open_rows
+    from gpt2_tuning.formats.base_files import find_base
 
-    output_dir = checked_output_dir(TASK, options, SHORTEST)
+    base = find_base(options.base)
+    output_dir = checked_output_dir(TASK, options, base, SHORTEST)
     opened = open_rows(options, options.dataset or "", SAMPLE_FILE)
     separator = options.separator and unix_newlines(options.separator.replace("\\n", "\n"))
     if has_columns(opened):
         options = opened.with_usual_columns(options, USUAL_NAMES)
-    source = read_documents(opened, options, options.text_column or "", separator)
-    rows = functools.partial(examples, source=source, seq_len=options.seq_len)
+    source = read_documents(
+        opened, options, base.tokenizer.end_text, options.text_column or "", separator
+    )
+    rows = functools.partial(
+        examples, source=source, seq_len=options.seq_len, tokenizer=base.tokenizer
+    )
     metadata = prepare_source(
         TASK,
         options,
+        base,
         source,
         rows,
         columns=["prompt_length"],
@@ -90,14 +98,14 @@ def prepare(options: Options) -> None:
     show_examples(output_dir, metadata, options.show)
 
 
-def examples(split: str, source: "Source", seq_len: int) -> "Iterator[Example | Dropped | None]":
+def examples(
+    split: str, source: "Source", seq_len: int, tokenizer: "Tokenizer"
+) -> "Iterator[Example | Dropped | None]":
     """The pieces of every document, or the reason why it has none."""
     from gpt2_tuning.data.documents import encode_documents
     from gpt2_tuning.data.examples import Dropped, text_chunks
-    from gpt2_tuning.data.tokenizer import load_tokenizer
     from gpt2_tuning.data.words import WordTokenizer
 
-    tokenizer = load_tokenizer()
     for ids, ends in encode_documents(source.splits[split], WordTokenizer(tokenizer)):
         if not ids:
             yield None
