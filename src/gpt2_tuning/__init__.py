@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         pair_dataset,
         text_dataset,
     )
+    from gpt2_tuning.data.file_tokenizer import read_tokenizer
     from gpt2_tuning.data.tokenizer import GPT2Tokenizer
     from gpt2_tuning.errors import UserError
     from gpt2_tuning.families.gpt2 import GPT2Config
@@ -91,6 +92,7 @@ __all__ = [
     "generate_text",
     "instruction_dataset",
     "pair_dataset",
+    "read_tokenizer",
     "stream_text",
     "text_dataset",
 ]

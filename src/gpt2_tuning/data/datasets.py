@@ -32,7 +32,7 @@ from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.prompts import Template, instruction_examples, load_template
 from gpt2_tuning.data.tfrecords import Records
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer, Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, default_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import MAX_SEQ_LEN
@@ -67,7 +67,7 @@ def classification_dataset(
     """
     check(batch_size, seq_len, layout)
     texts = checked_texts("text", texts)
-    words = WordTokenizer(tokenizer or GPT2Tokenizer())
+    words = WordTokenizer(tokenizer or default_tokenizer())
     ids = words.encode_first(texts)
     numbers = class_numbers(labels, label_names, "text", len(texts))
     examples = (text_example(*row, seq_len) for row in zip(ids, numbers, strict=True))
@@ -101,7 +101,7 @@ def pair_dataset(
     for number, pair in enumerate(pairs, start=1):
         if isinstance(pair, str) or len(pair) != 2:
             raise UserError(f"pair {number} must be two texts")
-    words = WordTokenizer(tokenizer or GPT2Tokenizer())
+    words = WordTokenizer(tokenizer or default_tokenizer())
     sides = (
         checked_texts(f"{which} text of pair", [pair[side] for pair in pairs])
         for side, which in enumerate(("first", "second"))
@@ -150,7 +150,7 @@ def instruction_dataset(
     elif not template.has_context:
         raise UserError(f"template {template.name} has no {{context}}: leave contexts out")
     check_as_many("context", len(contexts), "instruction", len(instructions))
-    words = WordTokenizer(tokenizer or GPT2Tokenizer())
+    words = WordTokenizer(tokenizer or default_tokenizer())
     made = list(instruction_examples(instructions, contexts, responses, template, seq_len, words))
     kept = [example for example in made if not isinstance(example, Dropped)]
     if not kept:
@@ -182,7 +182,7 @@ def text_dataset(
         UserError: a text is empty.
     """
     check(batch_size, seq_len, layout, shortest=3)
-    words = WordTokenizer(tokenizer or GPT2Tokenizer())
+    words = WordTokenizer(tokenizer or default_tokenizer())
     documents = encode_documents(as_rows(checked_texts("text", texts)), words)
     chunks = (text_chunks(ids, seq_len, words.tokenizer.end) for ids, _ in documents)
     records = records_of(itertools.chain.from_iterable(chunks), words)

@@ -10,7 +10,7 @@ from typing import Any
 from gpt2_tuning.checks import is_file_name, is_text, is_whole, shown
 from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, read_tokenizer
 from gpt2_tuning.data.metadata_fields import wrong_field
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer, Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, default_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import Tree, foreign_entry, write_text
 from gpt2_tuning.paths import step_command
@@ -18,7 +18,7 @@ from gpt2_tuning.small_files import read_json
 
 METADATA_FILE = "metadata.json"
 SCHEMA_VERSION, BASE_SCHEMA_VERSION = 1, 2
-"""Without a base, and with one, whose tokenizer lies beside it unless that is GPT-2's."""
+"""Without a base, and with one, whose tokenizer lies beside it unless that is the default."""
 RECORDS_NAME = re.compile(r"(train|validation|test)\.tfrecord\.gz")
 
 
@@ -41,8 +41,8 @@ class Metadata:
     """For each split its `files` (name and sha256), its `origin` and what the report found."""
     pad_token_id: int
     base: str | None = None
-    """What the data was prepared for, a Hub name or a directory; None is GPT-2 of any size."""
-    tokenizer: Tokenizer = dataclasses.field(default_factory=GPT2Tokenizer, compare=False)
+    """A Hub name or directory that the data was prepared for; None is the default of any size."""
+    tokenizer: Tokenizer = dataclasses.field(default_factory=default_tokenizer, compare=False)
     """The one that the texts were tokenised with; its checksum stands for it in the file."""
 
     @property
@@ -60,8 +60,8 @@ class Metadata:
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def save(self, directory: Path) -> None:
-        """Writes the file and, where the tokenizer is not GPT-2's, what it is read from."""
-        if not isinstance(self.tokenizer, GPT2Tokenizer):
+        """Writes the file and, where the tokenizer is not the default one, what it is read from."""
+        if self.tokenizer.sha256 != default_tokenizer().sha256:
             self.tokenizer.save(directory)
         write_text(directory / METADATA_FILE, self.to_json())
 
@@ -123,14 +123,14 @@ def read_metadata(directory: Path, task: str) -> Metadata:
 
 
 def tokenizer_of(content: Mapping[str, Any], directory: Path, remedy: str) -> Tokenizer:
-    """The tokenizer beside a metadata.json, GPT-2's where none needs to lie there.
+    """The tokenizer beside a metadata.json, the default where none needs to lie there.
 
     Raises:
         UserError: its files are missing or damaged.
     """
     needed = content["schema_version"] == BASE_SCHEMA_VERSION
-    if not needed or content["tokenizer_sha256"] == GPT2Tokenizer().sha256:
-        return GPT2Tokenizer()
+    if not needed or content["tokenizer_sha256"] == default_tokenizer().sha256:
+        return default_tokenizer()
     try:
         return read_tokenizer(directory)
     except UserError as error:

@@ -81,6 +81,11 @@ class Tokenizer(Protocol):
         """Writes the files from which transformers loads a tokenizer that gives the same ids."""
 
 
+def default_tokenizer() -> Tokenizer:
+    """The tokenizer wherever no base says another: GPT-2's."""
+    return GPT2Tokenizer()
+
+
 def begun(ids: Sequence[int], tokenizer: Tokenizer) -> Sequence[int]:
     """A text's ids after what its tokenizer begins texts with; no ids stay none."""
     return ids if tokenizer.start is None or not ids else [tokenizer.start, *ids]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gpt2_tuning.data.base import Base
 from gpt2_tuning.data.file_tokenizer import TOKENIZER_FILE, read_tokenizer
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer, Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer, default_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
 from gpt2_tuning.families.family import Family
@@ -20,7 +20,7 @@ def find_base(name: str | None) -> Base:
         UserError: it is not there, is of no known family, or its tokenizer cannot be used.
     """
     if name is None:
-        return Base(None, GPT2Tokenizer(), known.MAX_SEQ_LEN)
+        return Base(None, default_tokenizer(), known.MAX_SEQ_LEN)
     directory = hub.find_description(name)
     config = known.config_of_file(directory / CONFIG_FILE, read_json(directory / CONFIG_FILE))
     tokenizer = tokenizer_in(directory, known.family_of(config))
@@ -41,5 +41,5 @@ def tokenizer_in(directory: Path, family: Family) -> Tokenizer:
         UserError: there is neither, or it cannot be used.
     """
     if family.has_gpt2_tokenizer and not (directory / TOKENIZER_FILE).exists():
-        return GPT2Tokenizer()
+        return default_tokenizer()
     return read_tokenizer(directory)

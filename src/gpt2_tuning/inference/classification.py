@@ -82,7 +82,9 @@ def classify(
             raise UserError(f"{'text' if len(texts) == 1 else 'a text of pair'} {number} is empty")
     limit = seq_len or model.config.decoder.positions
     tokenizer = model.tokenizer
-    encoded = [tokenizer.encode_batch(texts) for texts in zip(*examples, strict=True)]
+    encoded: list[list[Sequence[int]]] = [
+        list(tokenizer.encode_batch(texts)) for texts in zip(*examples, strict=True)
+    ]
     if encoded:
         encoded[0] = [begun(ids, tokenizer) for ids in encoded[0]]
     rows = [joined(ids, limit, tokenizer.separator) for ids in zip(*encoded, strict=True)]
