@@ -1,6 +1,7 @@
 """Small bases with tokenizers of their own, of the two kinds that there are."""
 
 import json
+from typing import Any
 
 import keras
 import tokenizers
@@ -30,7 +31,11 @@ def write_tokenizer(directory, kind, **changes):
             special_tokens=["<|end|>", "<|im_start|>"],
             show_progress=False,
         )
-        config = {"eos_token": "<|end|>", "pad_token": "<|im_start|>", "bos_token": None}
+        config: dict[str, Any] = {
+            "eos_token": "<|end|>",
+            "pad_token": "<|im_start|>",
+            "bos_token": None,
+        }
     else:
         tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()

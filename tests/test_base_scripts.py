@@ -81,7 +81,9 @@ def test_the_start_is_shown(bases, tmp_path, capsys):
     assert "<s>" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("kind", "rank"), [pytest.param(BYTES, 0, marks=pytest.mark.slow), (MARKED, 4)])
+@pytest.mark.parametrize(
+    ("kind", "rank"), [pytest.param(BYTES, 0, marks=pytest.mark.slow), (MARKED, 4)]
+)
 def test_a_run_takes_the_datas_base_and_needs_no_tokenizer_elsewhere(
     kind, rank, prepared, bases, tmp_path, capsys
 ):
@@ -110,6 +112,7 @@ def test_a_model_of_a_directory_works_in_its_own_tokens(bases):
     model = LanguageModel.from_pretrained(bases[MARKED])
     own = read_tokenizer(bases[MARKED])
     text = "The tide"
+    assert own.start is not None
     prompt = [own.start, *own.encode(text)]
     assert generate_text(model, [text], 8) == generate_text(model, [prompt], 8)
 

@@ -126,6 +126,7 @@ def test_what_cannot_be_used_is_said_in_a_line(tmp_path):
     refused(tmp_path, "does not hold a JSON object")
     (tmp_path / "tokenizer_config.json").unlink()
     refused(tmp_path, "no tokenizer_config.json")
+    write_tokenizer(tmp_path, MARKED)
+    tokenizer = read_tokenizer(tmp_path)
     with pytest.raises(UserError, match="lone surrogate"):
-        write_tokenizer(tmp_path, MARKED)
-        read_tokenizer(tmp_path).encode("\ud800")
+        tokenizer.encode("\ud800")
