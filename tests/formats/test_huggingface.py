@@ -2,15 +2,17 @@
 
 import json
 
+import huggingface_hub
 import keras
 import numpy as np
 import pytest
+import requests
 from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.formats import huggingface
+from gpt2_tuning.formats import hub, huggingface
 from gpt2_tuning.formats.directory import WEIGHTS_FILE
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -100,6 +102,9 @@ def test_sharded_directories_are_read(model, saved):
         weight_map |= dict.fromkeys(part, file)
     (saved / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert same_weights(GPT2Model.from_pretrained(saved), model)
+    (saved / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match="names 2 files, of which model-00002-of-00002"):
+        GPT2Model.from_pretrained(saved)
 
 
 def drop(arrays):
@@ -233,6 +238,15 @@ def test_weights_that_cannot_be_had_are_an_error(monkeypatch, tmp_path):
         GPT2Model.from_pretrained("124M")
     with pytest.raises(UserError, match="no published weights of size tiny"):
         GPT2Model.from_pretrained("tiny")
+
+
+def test_a_gated_base_says_how_to_get_in(monkeypatch):
+    def refuse(*_, **__):
+        raise huggingface_hub.errors.GatedRepoError("403", requests.Response())
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(UserError, match="accepted its terms.*hf auth login"):
+        hub.find_checkpoint("meta-llama/Llama-3.2-1B")
 
 
 def test_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):

@@ -137,7 +137,14 @@ def weight_files(directory: Path, fields: dict[str, Any]) -> list[Path]:
         index = {"weight_map": None, **read_json(directory / INDEX_FILE)}
         if wrong := wrong_field(index, INDEX_FIELDS):
             raise UserError(f"{directory / INDEX_FILE}: {wrong}")
-        return [directory / name for name in sorted(set(index["weight_map"].values()))]
+        names = sorted(set(index["weight_map"].values()))
+        missing = [name for name in names if not (directory / name).exists()]
+        if missing:
+            raise UserError(
+                f"{directory / INDEX_FILE} names {len(names)} files, of which {missing[0]} is not "
+                "there: download it again, or copy all of them"
+            )
+        return [directory / name for name in names]
     classifies = "ForSequenceClassification" in str(fields.get("architectures"))
     loader = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
     raise UserError(

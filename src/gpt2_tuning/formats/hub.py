@@ -50,6 +50,7 @@ def public_name(pretrained: str) -> str:
 def download(hub_name: str, patterns: list[str]) -> Path:
     """The Hub's copy of such files, from the local cache where they are already there."""
     from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError
 
     wanted, advice = CONFIG_FILE, f"use --base DIR (with {', '.join(DESCRIPTION)})"
     if WEIGHTS_FILE in patterns:
@@ -62,6 +63,11 @@ def download(hub_name: str, patterns: list[str]) -> Path:
         )
     try:
         return Path(snapshot_download(hub_name, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise UserError(
+            f"{hub_name!r} is given to those only who accepted its terms: accept them on its page "
+            "of the Hub, then `hf auth login`, or set HF_TOKEN to a token of that account"
+        ) from error
     except Exception as error:  # the Hub's client raises errors of several libraries
         raise UserError(
             f"cannot get {wanted} of {hub_name!r} ({type(error).__name__}): it is not a "
