@@ -245,7 +245,7 @@ def test_a_gated_base_says_how_to_get_in(monkeypatch):
         raise huggingface_hub.errors.GatedRepoError("403", requests.Response())
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(UserError, match="accepted its terms.*hf auth login"):
+    with pytest.raises(UserError, match=r"accepted its terms.*hf auth login"):
         hub.find_checkpoint("meta-llama/Llama-3.2-1B")
 
 
