@@ -15,6 +15,7 @@ from gpt2_tuning.formats import classifier_head
 from gpt2_tuning.formats.directory import Checkpoint
 from gpt2_tuning.models.inputs import last_real_token
 from gpt2_tuning.models.lora import trained_policy
+from gpt2_tuning.models.replicas import Dropout
 from gpt2_tuning.models.tunable import TunableModel
 
 
@@ -53,7 +54,7 @@ class Classifier(TunableModel):
             )
         dtype = self.dtype_policy
         decoder = self.transformer.config
-        self.dropout = keras.layers.Dropout(decoder.dropouts.residual, dtype=dtype, name="dropout")
+        self.dropout = Dropout(decoder.dropouts.residual, dtype=dtype, name="dropout")
         self.score = keras.layers.Dense(
             self.num_classes,
             use_bias=False,

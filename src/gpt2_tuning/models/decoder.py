@@ -18,6 +18,7 @@ from gpt2_tuning.models.inputs import positions_of, visible_tokens
 from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.lora import Updates
 from gpt2_tuning.models.norm import LayerNorm
+from gpt2_tuning.models.replicas import of_replica
 
 
 class Decoder(Layer):
@@ -77,7 +78,7 @@ class Decoder(Layer):
         if "segment_ids" not in inputs and tokens > self.config.positions:
             raise UserError(f"{tokens} tokens are more than the model's {self.config.positions}")
         visible = visible_tokens(inputs)
-        seed = tf.cast(self.seeds.next(), tf.int32) if training else None
+        seed = of_replica(tf.cast(self.seeds.next(), tf.int32)) if training else None
         x = self._embedded(inputs, visible, seed)
         for number, block in enumerate(self.blocks):
             # The embeddings' dropout has the seed itself, so blocks begin with the next.
