@@ -78,6 +78,7 @@ def entries(home):
     return {path: path.stat().st_mtime_ns for path in found}
 
 
+@pytest.mark.slow
 def test_a_second_process_is_served_and_a_damaged_entry_is_made_again(home):
     first = compute()
     (entry,) = kept = entries(home)

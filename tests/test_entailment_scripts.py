@@ -215,6 +215,7 @@ def test_probabilities_are_identical_after_reloading(home, tmp_path, monkeypatch
         assert classify_pairs(again, PAIRS) != before
 
 
+@pytest.mark.slow
 def test_64_pairs_are_learnt_by_heart(home, tmp_path):
     """Training pairs that also validate: without dropout's noise, every one must come out right."""
     rows = SAMPLE_FILE.read_text("utf-8").splitlines()[:64]
@@ -239,6 +240,7 @@ def seeds_run(home):
     return home / "seeds"
 
 
+@pytest.mark.slow
 def test_several_seeds_are_several_whole_runs_and_their_spread(seeds_run):
     seeds = ["seed-0", "seed-1"]
     own = {"README.md", "metadata.json", "options.yaml", "seeds.json"}
@@ -272,6 +274,7 @@ def test_a_seed_is_the_run_it_would_be_alone(lora_run, seeds_run):
     assert alone == seed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", ["at its end", "before its first checkpoint"])
 def test_resuming_seeds_keeps_the_finished_and_does_the_rest(home, seeds_run, capsys, stopped):
     kept = snapshot(seeds_run / "seed-0")

@@ -92,7 +92,7 @@ text_tuning/prep_dataset --dataset sample --seed -5
     --seed must be from 0 to 4294967295, not -5
 text_tuning/test --prompt x --batch_size 9999999999999
     --batch_size must be at most 1048576, not 9999999999999
-classification_tuning/prep_dataset --label_column text
+classification_tuning/prep_dataset --dataset sample --label_column text
     --label_column is text, as --text_column is: each needs a column of its own
 entailment_tuning/prep_dataset --dataset sample --hypothesis_column a --premise_column a
     --hypothesis_column is a, as --premise_column is: each

@@ -148,6 +148,7 @@ def in_home(home, monkeypatch):
     return home
 
 
+@pytest.mark.slow
 def test_commands_run_in_the_order_shown(in_home, capsys):
     done: set[str] = set()
     for words in RUN:
@@ -279,6 +280,7 @@ WRONG = [
 """Commands that a user gets wrong; the data of both tasks and text runs are there."""
 
 
+@pytest.mark.slow
 def test_messages_are_those_that_the_page_on_trouble_explains(in_home, capsys, monkeypatch):
     """Each wrong command is answered by one of its messages, and there is one for each."""
     monkeypatch.setattr(paths, "repository_top", lambda: in_home / "trouble")

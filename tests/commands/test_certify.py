@@ -14,6 +14,7 @@ def _find_the_library(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(certify.__file__).parents[2]))
 
 
+@pytest.mark.slow
 def test_parts_agree_with_the_whole(capfd):
     """Two workers are compared with one process in test_launch.py."""
     flags = ["--tasks", "classification", "--kinds", "full", "--cases", "4-parts"]
@@ -28,6 +29,7 @@ def test_packed_rows_agree_with_an_example_a_row(capfd, task):
     assert "1 of 1 agree to 1e-05" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_means_of_means_are_refused(monkeypatch, capfd):
     monkeypatch.setattr(certify, "RUN", (str(BROKEN),))
     flags = ["--tasks", "classification", "--kinds", "lora", "--cases", "4-parts"]

@@ -106,6 +106,7 @@ def test_each_layout_has_its_batches(prepared):
         assert type(batches_of(records[0], metadata, chosen)) is kind
 
 
+@pytest.mark.slow
 def test_a_packed_run_that_was_killed_inside_an_epoch_goes_on_as_if_it_had_not_been(tmp_path):
     whole = make_tuner(tmp_path / "whole", source=PackedExamples)
     whole.fit()
@@ -143,6 +144,7 @@ def run(home, name, *flags):
     return [str(flag) for flag in (*paths, *short, *flags)]
 
 
+@pytest.mark.slow
 def test_the_chosen_layout_is_recorded_and_a_resumed_run_goes_on_in_it(home, capsys):
     assert train.main(run(home, "chosen")) == 0
     assert yaml.safe_load((home / "chosen" / "options.yaml").read_text())["layout"] == "buckets"

@@ -97,6 +97,7 @@ def test_an_empty_directory_stays(data, tmp_path, capsys, full):
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_overwritten_run_comes_back(data, tmp_path, capsys, full):
     run_dir = tmp_path / "run"
     flags = [*FLAGS, "--dataset_dir", str(data), "--output_dir", str(run_dir)]
@@ -108,6 +109,7 @@ def test_an_overwritten_run_comes_back(data, tmp_path, capsys, full):
     assert snapshot(run_dir) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_has_a_checkpoint_keeps_it_and_changes_only_what_it_may(
     data, tmp_path, capsys, full, monkeypatch
 ):

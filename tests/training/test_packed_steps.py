@@ -138,6 +138,7 @@ def packed_source(model_class, records):
     return PackedSource(random_records(24), 2, row_length=64, target_widths=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_class", "accumulation"), [(GPT2Classifier, 2), (GPT2LanguageModel, 1)]
 )
@@ -153,6 +154,7 @@ def test_steps_compiled_whole_equal_plain_ones(
     assert steps._sums_and_gradients.experimental_get_tracing_count() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_class", [GPT2Classifier, GPT2LanguageModel])
 def test_each_shape_is_traced_and_compiled_once(one_block, records, monkeypatch, model_class):
     monkeypatch.setattr(steps_module, "uses_gpu", lambda: True)
@@ -186,6 +188,7 @@ def test_a_compiled_module_is_smaller_where_the_sizes_are_known(one_block, recor
     assert counts[0] < 0.9 * counts[1]
 
 
+@pytest.mark.slow
 def test_places_without_an_example_change_nothing(text_config, records):
     batch = next(PackedExamples(records, BATCH_SIZE).epoch(0, 0))
     added = [(0, 2), (0, 3)]

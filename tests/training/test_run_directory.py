@@ -247,6 +247,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_may_be_overwritten(ol
     assert not (old_run / ".replaced").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True], ids=["begins", "fails and goes back"])
 def test_killed_at_any_moment_the_old_run_is_whole_or_set_aside_whole(old_run, tmp_path, fails):
     def overwrite(place, run_dir):

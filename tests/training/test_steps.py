@@ -49,6 +49,7 @@ def steps_of(
     return StepFunctions(RightClass(model), strategy, optimizer, max_grad_norm, accumulation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])
 def test_a_step_that_xla_compiles_whole_as_on_a_gpu_is_the_plain_one(
     text_config, records, lora, monkeypatch
@@ -67,10 +68,8 @@ def test_a_step_that_xla_compiles_whole_as_on_a_gpu_is_the_plain_one(
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "lora",
-    [pytest.param(None, id="full", marks=pytest.mark.slow), {"rank": 2, "alpha": 4}],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4}], ids=["full", "lora"])
 def test_two_replicas_end_with_the_weights_of_one(text_config, records, lora):
     source = BatchSource(records, 5)  # the last batch holds one row, and 5 is odd
     ends = []

@@ -34,6 +34,7 @@ def test_training_stops_once_validation_no_longer_improves(tmp_path):
     assert len(history) == tuner.progress.best + 2
 
 
+@pytest.mark.slow
 def test_overfits_what_it_can_see(tmp_path):
     options = dataclasses.replace(OPTIONS, epochs=15, checkpoint_steps=99)
     history = make_tuner(tmp_path, options).fit()

@@ -140,6 +140,7 @@ def test_compiling_is_no_part_of_the_time_that_is_left(tmp_path, monkeypatch):
     assert watcher.time_left(1) == "0:15:36"  # nothing else was seen yet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", [False, True])
 def test_each_shape_is_compiled_and_none_twice(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(steps_module, "uses_gpu", lambda: gpu)

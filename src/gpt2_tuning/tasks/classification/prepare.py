@@ -47,6 +47,7 @@ def prepare(options: Options) -> None:
     checked_output_dir(TASK, options, base)
     opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILE)
     options = opened.with_usual_columns(options, USUAL_NAMES)
+    options.check()  # again, with the columns that were not given
     columns, label_column = [options.text_column or ""], options.label_column or ""
     source = read_source(opened, options, base.tokenizer.end_text, columns, label_column)
     prepare_labelled(TASK, options, base, source, columns, label_column, text_example)
