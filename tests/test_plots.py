@@ -23,13 +23,15 @@ def drawn(monkeypatch):
     return figures
 
 
-def curves(path, epochs, kept):
+def curves(path, epochs, kept, unit="epoch"):
     history = [
-        {"epoch": e, "loss": 1 / e, "val_loss": 1.1 / e, "accuracy": 0.5, "val_accuracy": 0.4}
+        {unit: e, "loss": 1 / e, "val_loss": 1.1 / e, "accuracy": 0.5, "val_accuracy": 0.4}
         for e in range(1, epochs + 1)
     ]
     baseline = {"loss": 0.7, "accuracy": 0.3}
-    plot_curves(history, path, kept_epoch=kept, baseline=baseline, baseline_name="baseline: mine")
+    plot_curves(
+        history, path, unit=unit, kept=kept, baseline=baseline, baseline_name="baseline: mine"
+    )
 
 
 def test_a_picture_replaces_a_link_and_not_what_it_leads_to(tmp_path):
@@ -54,6 +56,13 @@ def test_curves_mark_the_kept_epoch_and_the_baseline_at_whole_epochs(tmp_path, d
         ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
         assert ticks
         assert all(tick == round(tick) for tick in ticks)
+
+
+def test_curves_of_a_run_by_updates_are_over_updates(tmp_path, drawn):
+    curves(tmp_path / "curves.png", 400, 350, unit="update")
+    for axis in drawn[0].axes:
+        assert axis.get_xlabel() == "update"
+        assert "update 350, kept" in {line.get_label() for line in axis.get_lines()}
 
 
 def test_the_legend_of_the_curves_hides_no_axis(tmp_path, drawn):

@@ -30,38 +30,41 @@ def plot_curves(
     history: Sequence[Mapping[str, float]],
     path: Path,
     *,
-    kept_epoch: float,
+    unit: str,
+    kept: float,
     baseline: Mapping[str, float],
     baseline_name: str,
     accuracy_name: str = "accuracy",
 ) -> None:
-    """Loss and accuracy of training and validation by epoch, as a PNG.
+    """Loss and accuracy of training and validation by epoch or update, as a PNG.
 
     Args:
         history: a row of figures for each validation.
         path: the file.
-        kept_epoch: the epochs after which the weights were kept, which a line marks.
+        unit: what the run is counted in, `epoch` or `update`.
+        kept: of these, after how many the weights were kept, which a line marks.
         baseline: the `loss` and the `accuracy` on validation that are to be beaten.
         baseline_name: whose those are.
         accuracy_name: what the accuracy is one of.
     """
-    epochs = [row["epoch"] for row in history]
+    places = [row[unit] for row in history]
+    beside = max(0.5, (places[-1] - places[0]) / 40)
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
-    size = 5 if len(epochs) <= 20 else 2.5
+    size = 5 if len(places) <= 20 else 2.5
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         for key, label, color in (
             (name, "training (dropout on)", TRAIN_COLOR),
             (f"val_{name}", "validation", VALIDATION_COLOR),
         ):
             values = [row[key] for row in history]
-            axis.plot(epochs, values, "o-", color=color, label=label, markersize=size)
+            axis.plot(places, values, "o-", color=color, label=label, markersize=size)
         behind: dict[str, Any] = {"color": QUIET_COLOR, "lw": 1, "zorder": 1}
-        axis.axvline(kept_epoch, ls=":", label=f"epoch {kept_epoch:g}, kept", **behind)
+        axis.axvline(kept, ls=":", label=f"{unit} {kept:g}, kept", **behind)
         axis.axhline(baseline[name], ls="--", label=baseline_name, **behind)
         axis.set(
-            xlabel="epoch",
+            xlabel=unit,
             title=accuracy_name if name == "accuracy" else name,
-            xlim=(epochs[0] - 0.5, epochs[-1] + 0.5),
+            xlim=(places[0] - beside, places[-1] + beside),
         )
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.margins(y=0.1)

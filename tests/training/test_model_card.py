@@ -10,7 +10,11 @@ from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.training import model_card
 from gpt2_tuning.training.model_card import CARD_FILE, report_test_scores, shape_of
 
+FIGURES = ("loss", "val_loss", "accuracy", "val_accuracy")
 CARD = b"# Title\r\n\n## Validation\n\n0.9\n\n## Use\n\n    test.py\n\n## Notes\n\nno UTF-8: \xff\n"
+
+
+HISTORY = [{"epoch": e, "update": 1500 * e, **dict.fromkeys(FIGURES, 1.0 / e)} for e in (1, 2, 3)]
 
 
 def written(tmp_path, *scores, card=CARD):
@@ -52,8 +56,9 @@ def test_a_card_that_is_written_anew_keeps_the_test_scores(tmp_path):
         settings={"lora_rank": 0, "pretrained": "none", "model_size": "tiny"},
         shape="It is small.",
         metadata=header(splits={name: {"examples": 1} for name in ("train", "validation")}),
-        history=[{"epoch": 1, "loss": 1, "val_loss": 1, "accuracy": 1, "val_accuracy": 1}],
-        best_epoch=1,
+        history=HISTORY[:1],
+        best=HISTORY[0],
+        unit="epoch",
     )
     write = functools.partial(card.write, tmp_path, "0.9", {"loss": 1, "accuracy": 1}, "baseline")
     write()
@@ -62,6 +67,42 @@ def test_a_card_that_is_written_anew_keeps_the_test_scores(tmp_path):
     evaluated = written(tmp_path, "it is 0.8", card=new)
     write()
     assert (tmp_path / CARD_FILE).read_bytes() == evaluated
+
+
+def card_of(tmp_path, rank=0, count=3, unit="epoch"):
+    """The card of a run of so many validations."""
+    model_card.ModelCard(
+        title="Title",
+        example="",
+        settings={
+            **{"lora_rank": rank, "lora_alpha": 16.0, "learning_rate": 2e-4},
+            **{"pretrained": "none", "model_size": "tiny"},
+        },
+        shape="It is small.",
+        metadata=header(splits={name: {"examples": 1} for name in ("train", "validation")}),
+        history=HISTORY[:count],
+        best=HISTORY[0],
+        unit=unit,
+    ).write(tmp_path, "0.9", {"loss": 1, "accuracy": 1}, "baseline")
+    return (tmp_path / CARD_FILE).read_text()
+
+
+def test_a_card_speaks_in_the_unit_of_its_run(tmp_path):
+    assert "those of epoch 1 of 3." in card_of(tmp_path)
+    card = card_of(tmp_path, unit="update")
+    assert "those of update 1,500 of 4,500." in card
+    assert "The update was chosen on this very split" in card
+
+
+def test_one_validation_is_no_choice(tmp_path):
+    assert "chosen on this very split" not in card_of(tmp_path, count=1)
+
+
+@pytest.mark.parametrize(("rank", "listed"), [(0, False), (4, True)])
+def test_flags_of_lora_are_listed_where_there_was_lora(tmp_path, rank, listed):
+    card = card_of(tmp_path, rank)
+    assert ("lora_alpha: 16.0" in card) == listed
+    assert f"lora_rank: {rank}" in card
 
 
 def test_a_run_without_a_card_gets_none_which_would_say_that_it_is_finished(tmp_path):

@@ -104,6 +104,17 @@ def test_a_file_gets_plain_lines(run):
     assert lines[-1].startswith("epoch 3/3  loss ")
 
 
+def test_a_run_by_updates_is_counted_in_updates(run, tmp_path, monkeypatch, capsys):
+    tuner, _ = run
+    monkeypatch.setattr(watching, "LINE_SECONDS", 0.0)
+    watcher = watching.RunWatcher(tmp_path, 1500, STEPS, "update")
+    watcher.begin(tuner.progress)
+    watcher.advance(tuner.progress, {"loss": 1.0, "tokens_per_second": 1.0})
+    assert capsys.readouterr().out.startswith("update 24/1500  loss 1.0000  1 tokens/s")
+    watcher.end(tuner.progress)
+    assert capsys.readouterr().out.startswith("update 24/1500  loss ")
+
+
 def test_seldom_lines_do_not_fill_a_log(run, tmp_path, capsys):
     tuner, _ = run
     watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)

@@ -22,6 +22,7 @@ from gpt2_tuning.options.ranges import (
 )
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Unit = Literal["epoch", "update"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +121,12 @@ class TrainOptions:
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other")
         self.check_devices()
+
+    @property
+    def unit(self) -> Unit:
+        """What a run is counted in: updates, where a flag says so."""
+        by_updates = (self.max_updates or self.validate_every) is not None
+        return "update" if by_updates else "epoch"
 
     def updates(self, steps: int) -> int:
         """Updates of a whole run, where an epoch has so many `steps`."""

@@ -103,9 +103,14 @@ def print_scores(split: str, scores: dict[str, float], baseline: dict[str, float
         print(f"a unigram model of the train split: {in_words(baseline)}")
 
 
+def shown(value: float) -> str:
+    """A figure with four decimals, or two above 10, where more would say nothing."""
+    return f"{value:.4f}" if value < 10 else f"{value:,.2f}"
+
+
 def in_words(scores: dict[str, float]) -> str:
     """The scores in one line."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
+    return ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in scores.items())
 
 
 def score_section(scores: dict[str, float], baseline: dict[str, float] | None) -> str:
@@ -114,7 +119,7 @@ def score_section(scores: dict[str, float], baseline: dict[str, float] | None) -
     rows = []
     for name, value in scores.items():
         found = [value, *([baseline[name]] if baseline else [])]
-        rows.append([name.replace("_", " "), *(f"{figure:.4f}" for figure in found)])
+        rows.append([name.replace("_", " "), *map(shown, found)])
     sentences = [
         "Figures are means over every supervised token of the split. They have no interval: tokens",
         "of one text depend on each other, and an interval for independent ones is too narrow.",

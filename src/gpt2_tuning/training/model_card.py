@@ -11,6 +11,7 @@ from gpt2_tuning.files import write_bytes
 from gpt2_tuning.formats.hub import public_name
 from gpt2_tuning.markdown import escaped
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.options.training import Unit
 from gpt2_tuning.paths import step_command
 from gpt2_tuning.plots import plot_curves
 
@@ -39,8 +40,10 @@ class ModelCard:
     """The data it was tuned on."""
     history: Sequence[dict[str, float]]
     """One row of figures for each validation."""
-    best_epoch: float
-    """The epochs after which the weights were kept."""
+    best: Mapping[str, float]
+    """The one whose weights were kept."""
+    unit: Unit
+    """What the run is counted in."""
 
     def write(
         self, run_dir: Path, scores: str, baseline: Mapping[str, float], baseline_name: str
@@ -58,26 +61,26 @@ class ModelCard:
         plot_curves(
             self.history,
             run_dir / CURVES_FILE,
-            kept_epoch=self.best_epoch,
+            unit=self.unit,
+            kept=self.best[self.unit],
             baseline=baseline,
             baseline_name=baseline_name,
             accuracy_name="accuracy" if self.metadata.label_names else "token accuracy",
         )
-        flags = "\n".join(f"    {name}: {value}" for name, value in self.settings.items())
+        flags = "\n".join(f"    {name}: {value}" for name, value in self.flags().items())
         text = f"""# {self.title}
 
 {described(self.settings, self.metadata, self.shape)}
 
 ## Training
 
-The weights are those of epoch {self.best_epoch:g} of {self.history[-1]["epoch"]:g}.
+{self.kept()}
 
 ![learning curves]({CURVES_FILE})
 
 ## Validation
 
-The epoch was chosen on this very split, so the figures flatter the model a little;
-`test.py --evaluate` scores it on the test split.
+{self.choice()}
 
 {scores}
 
@@ -93,6 +96,30 @@ The epoch was chosen on this very split, so the figures flatter the model a litt
         if path.is_file() and (found := TEST_SCORES.search(path.read_bytes())):
             card = with_test_scores(card, found.group())
         write_bytes(path, card)
+
+    def kept(self) -> str:
+        """Which weights the run left."""
+        best, last = self.best[self.unit], self.history[-1][self.unit]
+        return f"The weights are those of {self.unit} {best:,g} of {last:,g}."
+
+    def choice(self) -> str:
+        """What the figures on the validation split are worth."""
+        elsewhere = "`test.py --evaluate` scores it on the test split."
+        if len(self.history) == 1:
+            return f"There was nothing to choose among, so nothing was chosen on it;\n{elsewhere}"
+        return (
+            f"The {self.unit} was chosen on this very split, so the figures flatter the model a "
+            f"little;\n{elsewhere}"
+        )
+
+    def flags(self) -> dict[str, Any]:
+        """The settings, without those of LoRA where there was none."""
+        full = not self.settings["lora_rank"]
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if not (full and name.startswith("lora_") and name != "lora_rank")
+        }
 
 
 def report_test_scores(run_dir: Path, scores: str) -> None:

@@ -98,13 +98,15 @@ def tuned(
 
 def card_of(tuner: Tuner, metadata: Metadata, title: str, example: str) -> ModelCard:
     """The model card of a run that is done."""
-    history = tuner.progress.history
+    options, progress = tuner.options, tuner.progress
+    settings = run_directory.as_settings(options)
     return ModelCard(
         title,
         example,
-        run_directory.as_settings(tuner.options),
+        {**settings, "learning_rate": base_model.learning_rate_of(options)},
         shape_of(tuner.model),
         metadata,
-        history,
-        tuner.progress.best_row()["epoch"],
+        progress.history,
+        progress.best_row(),
+        options.unit,
     )

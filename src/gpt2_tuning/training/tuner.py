@@ -103,7 +103,9 @@ class Tuner:
             writes=self.chief,
         )
         self.stop = StopRequest()
-        self.watcher: RunWatcher = SilentWatcher(run_dir, self.validations.updates, train.steps)
+        self.watcher: RunWatcher = SilentWatcher(
+            run_dir, self.validations.updates, train.steps, options.unit
+        )
         self.samples: dict[str, str] = {}
         """Texts that show what the model does, for TensorBoard; by what they are."""
 
@@ -141,7 +143,9 @@ class Tuner:
                 self.store.remove_leftovers()
             stack.enter_context(self.stop)
             watching = RunWatcher if self.chief else SilentWatcher
-            self.watcher = watching(self.run_dir, self.validations.updates, self.train.steps)
+            self.watcher = watching(
+                self.run_dir, self.validations.updates, self.train.steps, self.options.unit
+            )
             self.steps.compiling = self.compiling
             stack.enter_context(self.watcher)
             yield

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from gpt2_tuning.files import write_text
+from gpt2_tuning.options.training import Unit
 from gpt2_tuning.progress_bar import ProgressBar
 from gpt2_tuning.runs.run_files import METRICS_FILE, TRAIN, VALIDATION
 from gpt2_tuning.training.board import Board
@@ -42,10 +43,11 @@ class RunWatcher:
         run_dir: the run's directory.
         updates: in the whole run.
         steps: updates in an epoch.
+        unit: what the run is counted in.
     """
 
-    def __init__(self, run_dir: Path, updates: int, steps: int):
-        self.run_dir, self.updates, self.steps = run_dir, updates, steps
+    def __init__(self, run_dir: Path, updates: int, steps: int, unit: Unit = "epoch"):
+        self.run_dir, self.updates, self.steps, self.unit = run_dir, updates, steps, unit
         self.epochs = math.ceil(updates / steps)
         self.console = Console(highlight=False, soft_wrap=True)
         self.bar = ProgressBar(
@@ -115,20 +117,27 @@ class RunWatcher:
         done = progress.updates(self.steps)
         if self.first_step is None:
             self.first_step, self.started = done, self.clock
-        text = f"epoch {progress.epoch + 1}/{self.epochs}"
+        text = self.place(progress)
         self.bar.update(self.task, description=text, completed=done)
 
     def advance(self, progress: RunProgress, figures: Mapping[str, float]) -> None:
         """Steps were done; `figures` are those since the last validation, such as `loss`."""
         done = progress.updates(self.steps)
-        text = f"epoch {progress.epoch + 1}/{self.epochs}  loss {figures['loss']:.4f}"
+        text = f"{self.place(progress)}  loss {figures['loss']:.4f}"
         self.bar.update(self.task, description=text, completed=done)
         if not self.console.is_terminal and self.clock - self.last_line >= LINE_SECONDS:
             self.last_line = self.clock
+            step = f"  step {progress.step}/{self.steps}" if self.unit == "epoch" else ""
             self.say(
-                f"{text}  step {progress.step}/{self.steps}  "
-                f"{figures['tokens_per_second']:,.0f} tokens/s  {self.time_left(done)} left"
+                f"{text}{step}  {figures['tokens_per_second']:,.0f} tokens/s  "
+                f"{self.time_left(done)} left"
             )
+
+    def place(self, progress: RunProgress) -> str:
+        """Where a run under way is, in its unit."""
+        if self.unit == "epoch":
+            return f"epoch {progress.epoch + 1}/{self.epochs}"
+        return f"update {progress.updates(self.steps)}/{self.updates}"
 
     def log(self, update: int, figures: Mapping[str, float]) -> None:
         """Gives TensorBoard the figures of the updates since the last ones it was given."""
@@ -152,15 +161,15 @@ class RunWatcher:
         """A validation is done and kept; its figures are the history's last row."""
         row = progress.history[-1]
         best = "  best so far" if progress.best == len(progress.history) else ""
-        epochs = in_short(self.updates / self.steps)
+        total = self.updates if self.unit == "update" else self.updates / self.steps
         self.console.print(
-            f"epoch {in_short(row['epoch'])}/{epochs}  loss {row['loss']:.4f}  "
+            f"{self.unit} {in_short(row[self.unit])}/{in_short(total)}  loss {row['loss']:.4f}  "
             f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  "
             f"{row['seconds']:.0f} s  {row['tokens_per_second']:,.0f} tokens/s{best}"
         )
         if progress.stopped:
-            kept = in_short(progress.best_row()["epoch"])
-            self.console.print(f"stopped early: epoch {kept} was the best")
+            kept = in_short(progress.best_row()[self.unit])
+            self.console.print(f"stopped early: {self.unit} {kept} was the best")
         self.record(progress)
 
     def resumed(self, progress: RunProgress) -> None:
@@ -184,7 +193,7 @@ class RunWatcher:
 class SilentWatcher(RunWatcher):
     """Shows and records nothing: for workers that are not the chief."""
 
-    def __init__(self, run_dir: Path, updates: int, steps: int):
+    def __init__(self, run_dir: Path, updates: int, steps: int, unit: Unit = "epoch"):
         """Opens no file."""
         self.clock = time.monotonic()
 
@@ -225,9 +234,9 @@ class SilentWatcher(RunWatcher):
         """Nothing is open."""
 
 
-def in_short(epochs: float) -> str:
-    """A number of epochs with two decimals at most: 3, 0.5, 1.33."""
-    return f"{round(epochs, 2):g}"
+def in_short(count: float) -> str:
+    """A number of epochs or updates with two decimals at most: 3, 0.5, 1.33."""
+    return f"{round(count, 2):.10g}"
 
 
 def as_csv(rows: list[dict[str, float]]) -> str:
