@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from gpt2_tuning.data.inputs import Inputs
-from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.data.tfrecords import WEIGHT, Records
 
 TARGET_SIZES = 8
 """How many widths the targets of batches of one length may have: few, for a compiler that works per
@@ -40,7 +40,8 @@ class Batch:
     `inputs` holds `token_ids` and `attention_mask`, int32 [B, T], or in packed batches
     `segment_ids` instead of the mask (0 = padding, 1.. = which example of the row).
 
-    For classes, `targets` is int32 [B] and `weights` float32 [B]: 1, or 0 in places without a row.
+    For classes, `targets` is int32 [B] and `weights` float32 [B]: 1, or what the row's column
+    `weight` has, and 0 in places without a row.
     In packed batches both are [B, K], and `inputs` has `last_positions`, int32 [B, K]: where the
     last token of each of a row's examples is; a weight is 0 where a row has fewer than K.
     For language models both are [B, K], `inputs` has `target_positions`, int32 [B, K], and a
@@ -86,7 +87,7 @@ def classification_batch(records: Records, planned: PlannedBatch, batch_size: in
     targets = np.zeros(batch_size, np.int32)
     weights = np.zeros(batch_size, np.float32)
     targets[: len(planned.rows)] = records.columns["label"][planned.rows]
-    weights[: len(planned.rows)] = 1
+    weights[: len(planned.rows)] = weights_of(records, planned.rows)
     return Batch(padded(records, planned, batch_size), targets, weights, planned.rows)
 
 
@@ -137,9 +138,14 @@ def packed_classification_batch(records: Records, planned: PlannedBatch, rows: i
     positions, targets, weights = nothing_read(rows, planned.places)
     positions[where] = starts + lengths_of(records, planned.rows) - 1
     targets[where] = records.columns["label"][planned.rows]
-    weights[where] = 1
+    weights[where] = weights_of(records, planned.rows)
     inputs["last_positions"] = positions
     return Batch(inputs, targets, weights, planned.rows)
+
+
+def weights_of(records: Records, rows: np.ndarray) -> np.ndarray | float:
+    """How much examples count, float32 [n], where they have a weight; else each counts as 1."""
+    return records.columns[WEIGHT][rows] if WEIGHT in records.columns else 1.0
 
 
 def packed(

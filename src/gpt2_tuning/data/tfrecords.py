@@ -17,6 +17,8 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of
 
 READ_BATCH = 1024
+WEIGHT = "weight"
+"""The column of how much rows count in a loss, float32; it is never stored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Records:
     offsets: np.ndarray
     """int64[rows + 1]: row i is tokens[offsets[i]:offsets[i + 1]]."""
     columns: dict[str, np.ndarray]
-    """int32[rows] each: `label` or `prompt_length`, as the task has it."""
+    """int32[rows] each: `label` or `prompt_length`, as the task has it, and perhaps WEIGHT."""
     pad: int = 0
     """What fills the rows of a batch up. Masks hide it, so any id will do."""
 
@@ -50,6 +52,10 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def weighted(self, weights: np.ndarray) -> "Records":
+        """The same rows, each of which counts as these float32 [rows] say."""
+        return dataclasses.replace(self, columns={**self.columns, WEIGHT: weights})
 
     def checksum(self) -> int:
         """Of all rows and columns, to tell whether two processes hold the same."""

@@ -177,6 +177,11 @@ class ClassifierOptions(TrainOptions):
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     """What is compared on validation to keep the best weights and to stop; between equals the lower
     val_loss decides."""
+    class_weights: str | None = None
+    """How much the classes count in training: `balanced`, each class as much as any other, or a
+    JSON or YAML file with a number for each class. Validation and scores weigh nothing."""
+    label_smoothing: float | None = None
+    """Share of the right answer that training spreads over all classes, such as 0.1."""
     seeds: int = 1
     """Train this many times, from --seed on: each a run in a directory of its own (seed-0, ...)."""
 
@@ -184,6 +189,8 @@ class ClassifierOptions(TrainOptions):
         """Raises UserError when a value is out of its range."""
         super().check()
         require_whole("seeds", 1, RUNS, self)
+        smoothing = self.label_smoothing
+        require(smoothing is None or 0 < smoothing < 1, "label_smoothing", "above 0, below 1", self)
         last = self.seed + self.seeds - 1
         require(
             last < SEEDS, "seed", f"below {SEEDS - self.seeds + 1} for --seeds {self.seeds}", self

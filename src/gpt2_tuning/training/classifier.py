@@ -15,10 +15,12 @@ from gpt2_tuning.baselines import frequency_figures
 from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.metadata import Metadata, read_metadata
 from gpt2_tuning.data.tfrecords import Records, read_records
+from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.runs import tuned_model
 from gpt2_tuning.training import evaluation, run_directory, seeds
+from gpt2_tuning.training.class_weights import class_weights, in_words
 from gpt2_tuning.training.layout import classifier_batches
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.objective import RightClass
@@ -34,6 +36,8 @@ class ClassifierData:
     metadata: Metadata
     train: Records
     validation: Records
+    weights: np.ndarray | None
+    """float32 [classes]: how much each counts in training, where they differ."""
 
 
 @lost_workers_reported()
@@ -52,8 +56,15 @@ def train_classifier(options: ClassifierOptions, task: str, *, title: str, examp
     dataset_dir = options.dataset_dir or paths.dataset_dir(task)
     metadata = read_metadata(dataset_dir, task)
     options, run_dir, strategy = set_up(task, options, metadata)
-    records = [read_records(dataset_dir, metadata, name) for name in ("train", "validation")]
-    data = ClassifierData(metadata, *records)
+    train, validation = (
+        read_records(dataset_dir, metadata, name) for name in ("train", "validation")
+    )
+    weights = class_weights(options.class_weights, metadata)
+    if weights is not None:
+        train = train.weighted(weights[train.columns["label"]])
+        if is_chief(options.strategy):
+            print(f"class weights: {in_words(weights, metadata.label_names or [])}")
+    data = ClassifierData(metadata, train, validation, weights)
     run = functools.partial(train_run, strategy=strategy, data=data, title=title, example=example)
     if options.seeds == 1:
         run_dir = run(options, run_dir)
@@ -76,7 +87,7 @@ def train_run(
     metadata, replicas = data.metadata, strategy.num_replicas_in_sync
     with tuned(
         Classifier,
-        RightClass,
+        functools.partial(RightClass, smoothing=options.label_smoothing or 0.0),
         options,
         metadata,
         run_dir,
@@ -93,10 +104,30 @@ def train_run(
     return tuner.run_dir
 
 
+def learnt_otherwise(options: ClassifierOptions, data: ClassifierData) -> str:
+    """What of the loss was not as usual, for the card; empty where all was."""
+    lines = []
+    if data.weights is not None:
+        names = data.metadata.label_names or []
+        counts = data.metadata.label_counts("train")
+        rows = [
+            [escaped(name), f"{count:,}", f"{weight:.3g}"]
+            for name, count, weight in zip(names, counts, data.weights, strict=True)
+        ]
+        lines.append(
+            "In training a class counted by its weight; the scores above weigh nothing.\n\n"
+            + table(["class", "rows", "weight"], rows)
+        )
+    if options.label_smoothing:
+        lines.append(f"Labels were smoothed by {options.label_smoothing:g} in training.")
+    return "".join(f"\n\n{line}" for line in lines)
+
+
 def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None:
     """Saves what was tuned, scores it on the validation split, and writes the model card."""
     model, options, run_dir, metadata = tuner.model, tuner.options, tuner.run_dir, data.metadata
     assert isinstance(model, Classifier)
+    assert isinstance(options, ClassifierOptions)
     tuned_model.save_tuned(model, run_dir)
     found = evaluation.evaluate_classifier(
         model, data.validation, metadata, run_dir, "validation", options.batch_size
@@ -104,7 +135,7 @@ def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None
     train, validation = (np.array(metadata.label_counts(name)) for name in ("train", "validation"))
     card_of(tuner, metadata, title, example).write(
         run_dir,
-        evaluation.scorecard_section(found),
+        evaluation.scorecard_section(found) + learnt_otherwise(options, data),
         frequency_figures(train, validation),
         "baseline: label frequencies",
     )

@@ -60,6 +60,9 @@ class RightClass:
     """A classifier's cross-entropy of each row's class, [B]; of a packed batch [B, K]."""
 
     model: Classifier
+    smoothing: float = 0.0
+    """The share of the right answer that training spreads over all classes (Szegedy et al. 2016,
+    https://arxiv.org/abs/1512.00567)."""
 
     def sums(
         self, inputs: Inputs, targets: tf.Tensor, weights: tf.Tensor, training: bool
@@ -67,6 +70,9 @@ class RightClass:
         """As Objective's."""
         logits = self.model(inputs, training=training)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+        if training and self.smoothing:
+            spread = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+            losses = (1 - self.smoothing) * losses + self.smoothing * spread
         hits = tf.argmax(logits, axis=-1, output_type=targets.dtype) == targets
         hits = tf.cast(hits, tf.float32)
         return tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)

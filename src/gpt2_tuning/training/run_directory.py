@@ -30,7 +30,10 @@ MAY_CHANGE = (
 )
 """Flags that a resumed run may have otherwise: where its data lies, which is compared by content,
 when it saves and what it keeps, and which devices compute the same sums, and in how much memory."""
-ADDED = ("max_updates", "validate_every", "monitor", "keep_checkpoints")
+ADDED = (
+    *("max_updates", "validate_every", "monitor", "keep_checkpoints"),
+    *("class_weights", "label_smoothing"),
+)
 """Flags that older runs lack, which went by what is the default now."""
 NO_LOCKS = (
     "is on a file system without locks: see to it that no other process trains there meanwhile"
@@ -238,7 +241,10 @@ def as_settings(options: TrainOptions) -> dict[str, Any]:
 def check_same_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
     """Raises UserError, naming what differs, unless a resumed run would be the same run."""
     defaults = as_settings(type(options)())
-    settings = {**{name: defaults[name] for name in ADDED}, **read_settings(run_dir)}
+    settings = {
+        **{name: defaults[name] for name in ADDED if name in defaults},
+        **read_settings(run_dir),
+    }
     wanted = as_settings(options)
     for name in wanted:
         if name not in settings:
