@@ -52,7 +52,9 @@ def model():
 def test_balanced_is_as_scikit_learn_has_it():
     labels = np.repeat(np.arange(3), [COUNTS[name] for name in NAMES])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(class_weights("balanced", data()), expected, rtol=1e-6)
+    found = class_weights("balanced", data())
+    assert found is not None
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("source", [BatchSource, PackedExamples])
@@ -94,6 +96,7 @@ def test_a_file_names_every_class_whatever_its_order(tmp_path, name):
     path = tmp_path / name
     path.write_text(json.dumps({"love": 1.25, "joy": 0.5, "fear": 3}))
     found = class_weights(str(path), data())
+    assert found is not None
     np.testing.assert_array_equal(found, WEIGHTS)
     assert in_words(found, NAMES, most=2) == "joy 0.5, fear 3 and 1 more"
 

@@ -241,10 +241,8 @@ def as_settings(options: TrainOptions) -> dict[str, Any]:
 def check_same_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
     """Raises UserError, naming what differs, unless a resumed run would be the same run."""
     defaults = as_settings(type(options)())
-    settings = {
-        **{name: defaults[name] for name in ADDED if name in defaults},
-        **read_settings(run_dir),
-    }
+    added = {name: defaults[name] for name in ADDED if name in defaults}
+    settings = {**added, **read_settings(run_dir)}
     wanted = as_settings(options)
     for name in wanted:
         if name not in settings:
