@@ -23,8 +23,10 @@ from samples import randomize
 from script_runs import names, refused
 
 import classification_tuning.test
+import instruction_tuning.test
 import text_tuning.prep_dataset
 import text_tuning.test
+from gpt2_tuning.data.prompts import TEMPLATES
 from gpt2_tuning.inference import labelling, responding
 from gpt2_tuning.inference.generation import generate_text
 from gpt2_tuning.inference.sampling import Temperature
@@ -103,7 +105,7 @@ def test_a_row_is_drawn_the_same_text_in_whatever_part_it_comes(text_run, writer
 def test_a_text_that_cannot_be_read_is_named_before_the_work(run_dir, tmp_path, capsys):
     source = rows_file(tmp_path / "rows.jsonl", [{"text": "a"}, {"text": "x \ud83d"}])
     flags = flags_of(run_dir, source, tmp_path / "new" / "out.jsonl")
-    line = refused(classification_tuning.test.main, capsys, *flags)
+    line = refused(classification_tuning.test.main, capsys, *flags, "--strict")
     assert "rows.jsonl, row 2: a text holds the lone surrogate U+D83D" in line
     line = refused(
         classification_tuning.test.main, capsys, "--run_dir", run_dir, "--text", "\ud83d"
@@ -201,9 +203,73 @@ def test_a_prompt_that_is_too_long_is_named_before_the_first_response(
     monkeypatch.setattr(responding, "generate_text", None)
     source = rows_file(tmp_path / "rows.jsonl", [{"prompt": "a"}] * 9 + [{"prompt": "b " * 120}])
     flags = flags_of(text_run, source, tmp_path / "out.jsonl")
-    line = refused(text_tuning.test.main, capsys, *flags, "--max_new_tokens", 20)
+    line = refused(text_tuning.test.main, capsys, *flags, "--max_new_tokens", 20, "--strict")
     assert "rows.jsonl: prompt 10 has" in line
     assert names(tmp_path) == {"rows.jsonl"}
+
+
+ODD = [{"text": "fine"}, {"text": " "}, {"text": "a \ud83d"}, {"other": 1}, {"text": "good"}]
+
+
+def test_rows_that_cannot_be_answered_have_null_and_why(run_dir, tmp_path, capsys):
+    output = tmp_path / "out.jsonl"
+    assert label(run_dir, rows_file(tmp_path / "rows.jsonl", ODD), output) == 0
+    assert "3 of 5 rows have no answer but null, and why in 'error'" in capsys.readouterr().err
+    rows = lines_of(output)
+    for row, why in zip(rows[1:4], ("holds no text", "lone surrogate", "no column"), strict=True):
+        assert (row["prediction"], row["probabilities"]) == (None, None)
+        assert why in row["error"]
+    alone = tmp_path / "alone.jsonl"
+    assert label(run_dir, rows_file(tmp_path / "good.jsonl", [ODD[0], ODD[4]]), alone) == 0
+    for row, same in zip((rows[0], rows[4]), lines_of(alone), strict=True):
+        assert row.keys() == same.keys()  # none of which is `error`
+        assert row["probabilities"] == pytest.approx(same["probabilities"], abs=1e-5)
+
+
+def test_a_file_without_any_row_to_answer_is_refused(run_dir, tmp_path, capsys):
+    source = rows_file(tmp_path / "rows.jsonl", ODD[1:3])
+    flags = flags_of(run_dir, source, tmp_path / "out.jsonl")
+    assert "row 1: text holds no text" in refused(classification_tuning.test.main, capsys, *flags)
+    assert names(tmp_path) == {"rows.jsonl"}
+
+
+def test_what_rows_draw_does_not_depend_on_one_that_has_no_answer(text_run, tmp_path, capsys):
+    sampled = ["--sampling_method", "temperature", "--max_new_tokens", 20]
+    answers = []
+    for number, second in enumerate(("b " * 120, "b")):
+        rows = [{"prompt": prompt} for prompt in ("a", second, "c", "d")]
+        source, output = tmp_path / f"{number}.jsonl", tmp_path / f"out-{number}.jsonl"
+        flags = flags_of(text_run, rows_file(source, rows), output, *sampled)
+        assert text_tuning.test.main(flags) == 0
+        answers.append(lines_of(output))
+    assert [answers[0][place] for place in (0, 2, 3)] == [answers[1][place] for place in (0, 2, 3)]
+    assert answers[0][1]["generated"] is None
+    assert "prompt 2 has" in answers[0][1]["error"]
+
+
+def test_prompts_of_plain_text_are_cut_at_their_beginning_on_request(text_run, tmp_path, capsys):
+    long = "b " * 120 + "the end of it"
+    output = tmp_path / "out.jsonl"
+    source = rows_file(tmp_path / "rows.jsonl", [{"prompt": "a"}, {"prompt": long}])
+    flags = flags_of(text_run, source, output, "--max_new_tokens", 20, "--cut_prompts")
+    assert text_tuning.test.main(flags) == 0
+    assert "1 of 2 prompts are too long and are cut" in capsys.readouterr().err
+    model = tuned_model.load_tuned(GPT2LanguageModel, text_run)
+    kept = model.tokenizer.encode(long)[-(CONFIG.n_positions - 20) :]
+    assert lines_of(output)[1]["generated"] == generate_text(model, [kept], 20)[0]
+
+
+def test_a_context_is_cut_at_its_end_and_the_question_is_not(writer):
+    template, fields = TEMPLATES["dolly"], ("What is it?", "word " * 200)
+    options = instruction_tuning.test.Options(prompt=("x",), max_new_tokens=20, cut_prompts=True)
+    responder = responding.Responder(writer, template, options)
+    ids = responder.fitted(fields)
+    assert len(ids) == CONFIG.n_positions - 20
+    text = writer.tokenizer.decode(ids)
+    whole = template.prompt(*fields)
+    assert text.startswith(whole[: whole.index("word")])
+    assert text.endswith(whole[whole.rindex("word") + 4 :])
+    assert responder.fitted(("What is it?", "short")) == template.prompt("What is it?", "short")
 
 
 @pytest.mark.usefixtures("without_model")

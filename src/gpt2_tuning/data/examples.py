@@ -77,8 +77,7 @@ def joined_pair(
     return [*premise[:first], separator, *hypothesis[: room - first]]
 
 
-@dataclasses.dataclass(frozen=True)
-class PromptTokens:
+class PromptTokens(NamedTuple):
     """The tokens of a prompt in three pieces, end to end."""
 
     head: Sequence[int]

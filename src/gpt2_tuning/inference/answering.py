@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,8 @@ Fields = tuple[str, ...]
 Answer = Callable[[Sequence[Fields], int], list[dict[str, Any]]]
 """From some examples, and the number of the file's examples before them, to what is added."""
 
+ERROR = "error"
+"""The column that says why a row has no answer."""
 LINE_SECONDS = 30.0
 """Between two lines of progress where no terminal can show a moving one."""
 
@@ -47,10 +50,21 @@ class FileToAnswer:
     source: Path
     rows: list[dict[str, Any]]
     examples: list[Fields]
+    """An empty one for a row that is `unusable`."""
+    unusable: dict[int, str]
+    """Why rows have no answer, by their place in the file, from 0."""
     names: dict[str, str]
     """What an answer's columns are called in the file."""
     sink: answer_sinks.Sink
     rows_at_once: int
+    strict: bool
+    """Whether a row without an answer is a mistake that ends all."""
+
+    def refuse(self, place: int, reason: str) -> None:
+        """A row has no answer. Raises UserError where none may be without."""
+        if self.strict:
+            raise UserError(reason)
+        self.examples[place], self.unusable[place] = (), reason
 
     def answer(self, answer: Answer) -> None:
         """Adds the answers to the rows and writes these as JSON lines, part by part.
@@ -58,20 +72,45 @@ class FileToAnswer:
         Raises:
             UserError: the rows cannot be written, or `answer` raises it.
         """
-        said_null = False
+        said_null, error = False, self.name_of_error()
         with progress_to(len(self.rows), self.sink) as advance:
             for first in range(self.sink.done, len(self.rows), self.rows_at_once):
-                part = slice(first, first + self.rows_at_once)
-                rows, lines = self.rows[part], []
-                for row, added in zip(rows, answer(self.examples[part], first), strict=True):
-                    named = {self.names[name]: value for name, value in added.items()}
-                    lines.append(json_line(row, named))
+                rows = self.rows[first : first + self.rows_at_once]
+                added = self.added(answer, range(first, first + len(rows)), error)
+                lines = [json_line(row, own) for row, own in zip(rows, added, strict=True)]
                 if not said_null and any(without_nan(row) != row for row in rows):
                     said_null = True
                     note(f"{self.source.name} holds NaN or infinite numbers: written as null")
                 self.sink.append(lines)
                 advance(self.sink.done)
         self.sink.finish()
+
+    def name_of_error(self) -> str:
+        """The column that says why a row has no answer; that there are some is said."""
+        if not self.unusable:
+            return ERROR
+        name = free_names(self.rows, [ERROR], self.source.name)[ERROR]
+        note(
+            f"{len(self.unusable):,} of {len(self.rows):,} rows have no answer but null, and why in"
+            f" {name!r}; with --strict the first would end all"
+        )
+        return name
+
+    def added(self, answer: Answer, places: range, error: str) -> Iterator[dict[str, Any]]:
+        """What is added to the rows at these places: nulls, and `error`, where there is no answer.
+
+        A row's number decides on what is drawn for it, so those between two of them are answered
+        together.
+        """
+        for usable, group in itertools.groupby(places, lambda place: place not in self.unusable):
+            of_group = list(group)
+            if not usable:
+                nothing = dict.fromkeys(self.names.values())
+                yield from ({**nothing, error: self.unusable[place]} for place in of_group)
+                continue
+            first, last = of_group[0], of_group[-1]
+            for found in answer(self.examples[first : last + 1], first):
+                yield {self.names[name]: value for name, value in found.items()}
 
 
 @contextlib.contextmanager
@@ -112,23 +151,44 @@ def file_to_answer(
     with naming_flags(options):
         found = list(dict.fromkeys(name for row in rows for name in row))
         check_columns(found, unusual(columns, options), source.name)
-        examples = [
-            example_of(row, columns, f"{source.name}, row {number}")
-            for number, row in enumerate(rows, start=1)
-        ]
+        check_columns(found, columns.needed, source.name)
+        examples, unusable = usable_examples(rows, columns, source.name, options.strict)
     for line in notes:
         note(line)
     at_once = batches_at_once * options.batch_size
     digest = answer_digest(options, source, run_dir) if target else ""
     with answer_file.opened(target, digest, options.resume, len(rows), at_once) as sink:
         names = free_names(rows, added, source.name)
-        yield FileToAnswer(source, rows, examples, names, sink, at_once)
+        yield FileToAnswer(source, rows, examples, unusable, names, sink, at_once, options.strict)
 
 
 def unusual(columns: InputColumns, options: TestOptions) -> list[str]:
     """Optional columns by other names than the flags' defaults: somebody expects them."""
     usual = {field.default for field in dataclasses.fields(options)}
     return [name for name in columns.optional if name not in usual]
+
+
+def usable_examples(
+    rows: Sequence[dict[str, Any]], columns: InputColumns, where: str, strict: bool
+) -> tuple[list[Fields], dict[int, str]]:
+    """The texts of each row, and by place from 0 why a row has none, which is then empty.
+
+    Raises:
+        UserError: no row has any, or with `strict` one has none.
+    """
+    examples: list[Fields] = []
+    unusable: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        try:
+            examples.append(example_of(row, columns, f"{where}, row {place + 1}"))
+        except UserError as error:
+            if strict:
+                raise
+            examples.append(())
+            unusable[place] = str(error)
+    if unusable and len(unusable) == len(rows):
+        raise UserError(unusable[0])
+    return examples, unusable
 
 
 def example_of(row: dict[str, Any], columns: InputColumns, where: str) -> Fields:

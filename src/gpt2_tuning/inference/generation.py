@@ -194,15 +194,18 @@ def prompt_ids(
     prompts: Sequence[Prompt],
     generations: Sequence[Generation],
     tokenizer: Tokenizer,
+    first_number: int = 0,
 ) -> list[list[int]]:
-    """The prompts as token ids.
+    """The prompts as token ids; errors count them from `first_number` + 1.
 
     Raises:
         UserError: a prompt is empty, too long together with its new tokens, or holds an id that is
             not in the model's vocabulary.
     """
     config, result = model.config.decoder, []
-    for number, (prompt, generation) in enumerate(zip(prompts, generations, strict=True), start=1):
+    for number, (prompt, generation) in enumerate(
+        zip(prompts, generations, strict=True), start=first_number + 1
+    ):
         if isinstance(prompt, str):
             ids = list(begun(tokenizer.encode(prompt), tokenizer))
         else:

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gpt2_tuning.data.prompts import Template
+from gpt2_tuning.data.prompts import Template, prompt_tokens
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.inference.answering import Fields, FileToAnswer
+from gpt2_tuning.inference.answering import Fields, FileToAnswer, note
 from gpt2_tuning.inference.generation import Prompt, generate_text, prompt_ids, stream_text
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.models.language_model import LanguageModel
@@ -56,20 +56,51 @@ class Responder:
     def answer_file(self, file: FileToAnswer) -> None:
         """Adds the columns of ADDED to every row of a file.
 
+        Which prompts are too long is found out before the first is responded to: they are cut where
+        that is asked for, else have no answer.
+
         Raises:
-            UserError: a prompt is too long; this is found out before the first is responded to.
+            UserError: a prompt is too long, and the flags are strict.
         """
-        prompts = [self.prompt(fields) for fields in file.examples]
-        try:
-            prompt_ids(self.model, prompts, [self.settings()] * len(prompts), self.model.tokenizer)
-        except UserError as error:
-            raise UserError(f"{file.source.name}: {error}") from error
+        cut = 0
+        for place, fields in enumerate(file.examples):
+            if not fields:
+                continue
+            prompt = self.fitted(fields)
+            try:
+                prompt_ids(self.model, [prompt], [self.settings()], self.model.tokenizer, place)
+            except UserError as error:
+                file.refuse(place, f"{file.source.name}: {error}")
+            else:
+                cut += not isinstance(prompt, str)
+        if cut:
+            note(f"{cut:,} of {len(file.rows):,} prompts are too long and are cut")
         file.answer(self.rows)
 
     def rows(self, examples: Sequence[Fields], first_row: int) -> list[dict[str, Any]]:
         """What is added to the rows of a file, of which `first_row` come before these."""
-        prompts = [self.prompt(fields) for fields in examples]
+        prompts = [self.fitted(fields) for fields in examples]
         return [{"generated": text} for text in self.continue_prompts(prompts, first_row)]
+
+    def fitted(self, fields: Fields) -> Prompt:
+        """The prompt, or its token ids without what the flags let be cut, if it is too long.
+
+        Of a template the end of the context is, as in preparation, of plain text the beginning. A
+        prompt that would be too long all the same stays whole.
+        """
+        text = self.prompt(fields)
+        if not self.options.cut_prompts:
+            return text
+        tokenizer = self.model.tokenizer
+        room = self.model.config.decoder.positions - self.options.max_new_tokens
+        if self.template:
+            head, context, tail = prompt_tokens([self.template.render(*fields)], tokenizer)[0]
+            over = len(head) + len(context) + len(tail) - room
+            return text if over <= 0 or over >= len(context) else [*head, *context[:-over], *tail]
+        ids = tokenizer.encode(text)
+        start = [] if tokenizer.start is None else [tokenizer.start]
+        over = len(start) + len(ids) - room
+        return text if over <= 0 or over >= len(ids) else [*start, *ids[over:]]
 
     def stream(self, fields: Fields) -> Iterator[str]:
         """One response, piece by piece."""

@@ -27,6 +27,8 @@ ADDED: dict[str, float] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
     "no_repeat_ngram": 0,
+    "strict": False,
+    "cut_prompts": False,
 }
 """Flags that came later, with the values that decide on nothing: answers that were begun before are
 gone on with."""
@@ -46,6 +48,8 @@ class TestOptions:
     """Rows to label: JSON lines, or any format that preparation reads."""
     output: Path | None = None
     """Where the labelled rows go, as JSON lines."""
+    strict: bool = False
+    """Refuse an --input of which a row cannot be answered, in place of a null there."""
     resume: bool = False
     """Go on with an --output that was interrupted: needs the same flags, input and run."""
     evaluate: bool = False
@@ -64,6 +68,8 @@ class TestOptions:
         require_whole("batch_size", 1, ROWS, self)
         if self.output and not self.input:
             raise UserError("--output needs --input")
+        if self.strict and not self.input:
+            raise UserError("--strict needs --input")
         if self.resume and not self.output:
             raise UserError("--resume needs --output")
 
@@ -133,6 +139,9 @@ class GenerationOptions(TestOptions):
     """Above 0 they do so for each time that they came."""
     no_repeat_ngram: int = 0
     """No so many tokens in a row come twice in prompt and response; 0 allows all."""
+    cut_prompts: bool = False
+    """Cut prompts of --input that are too long for the model: the end of the context, or of plain
+    text the beginning."""
     stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A text before which responses end; may be given several times."""
     seed: int = 0
