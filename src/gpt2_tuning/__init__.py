@@ -41,6 +41,7 @@ _HOMES = {
     "LoRAConfig": "config",
     "UserError": "errors",
     "GPT2Tokenizer": "data.tokenizer",
+    "read_tokenizer": "data.file_tokenizer",
     "Backbone": "models.backbone",
     "LanguageModel": "models.language_model",
     "Classifier": "models.classifier",

@@ -13,13 +13,14 @@ from gpt2_tuning.data.sources import open_rows, read_source, split_origins
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.preparation import PrepareOptions
 
+END_TEXT = "<|endoftext|>"
 NO_COUNTS = {"end_of_text_written": 0, "labels_trimmed": 0}
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
 
 
 def load(options, text_columns=("text",), label_column="label", sample_file=SAMPLE_FILE):
     opened = open_rows(options, "someone/something", sample_file)
-    return read_source(opened, options, text_columns, label_column)
+    return read_source(opened, options, END_TEXT, text_columns, label_column)
 
 
 def write_rows(path, count, prefix="text"):

@@ -102,7 +102,7 @@ def test_failure_while_metadata_is_written_leaves_no_data_set(tmp_path, monkeypa
     def failing(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", failing)
+    monkeypatch.setattr(Path, "write_bytes", failing)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "set")
     assert listing(tmp_path) == []

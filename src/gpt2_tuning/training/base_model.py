@@ -106,7 +106,7 @@ def check_tokenizer(model: TunableModel, metadata: Metadata) -> None:
         own = model.tokenizer
     except UserError:  # it brought none, so there is nothing to compare
         return
-    if own.sha256 != metadata.tokenizer_sha256:
+    if own.sha256 != metadata.tokenizer.sha256:
         raise UserError(
             f"the data was prepared with another tokenizer than that of {model.pretrained_name}: "
             f"prepare it with --base {model.pretrained_name}"
