@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -46,7 +47,7 @@ def start(home: Path) -> None:
     for path in (TESTS, SRC):
         if str(path) not in sys.path:
             sys.path.insert(0, str(path))
-    sys.stdin = open(os.devnull, encoding="utf-8")
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
 
 
 def build(home: Path, stages: Sequence[str]) -> None:
@@ -194,7 +195,7 @@ def result(worker: Worker):
     late = time.monotonic() - worker.begun > SECONDS
     if worker.connection.poll():
         try:
-            outcome = worker.connection.recv()
+            outcome = types.SimpleNamespace(**worker.connection.recv())
         except EOFError:
             return failed(worker, "the process died"), None
         wrong = outcome.wrong

@@ -10,6 +10,7 @@ import dataclasses
 import gzip
 import json
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ OUT = Path("out")
 LABELS = ["no", "yes"]
 PAIR_LABELS = ["entailment", "not_entailment"]
 ROWS = 24
-KEPT = ("--output_dir", "out/run", "--batch_size", "4", "--max_updates", "1")
+KEPT = ("--output_dir", "out/run", "--batch_size", "4")
+LONGER = ("--max_updates", "3", "--validate_every", "1")
 PREPARE = ("--output_dir", "out/set", "--seq_len", "32")
 LABEL = ("--run_dir", "run", "--strategy", "one")
 ANSWER = ("--output", "out/answers.jsonl", "--batch_size", "4")
@@ -179,7 +181,7 @@ CASES = [
     Case(
         "train",
         "classification_tuning.train",
-        (*KEPT, "--dataset_dir", "data", "--pretrained", "sharded"),
+        (*KEPT, "--max_updates", "1", "--dataset_dir", "data", "--pretrained", "sharded"),
         (
             *("data/metadata.json", "data/train.tfrecord.gz", "data/validation.tfrecord.gz"),
             *(
@@ -194,7 +196,7 @@ CASES = [
     Case(
         "resume",
         "classification_tuning.train",
-        (*KEPT, "--dataset_dir", "data", "--pretrained", "base", "--resume"),
+        (*KEPT, *LONGER, "--dataset_dir", "data", "--pretrained", "base", "--resume"),
         tuple(
             f"out/run/{name}"
             for name in (
@@ -210,7 +212,10 @@ CASES = [
     Case(
         "overwrite",
         "classification_tuning.train",
-        (*KEPT, "--dataset_dir", "data", "--pretrained", "base", "--overwrite"),
+        (
+            *(*KEPT, "--max_updates", "1", "--dataset_dir", "data", "--pretrained", "base"),
+            "--overwrite",
+        ),
         ("out/run/options.yaml", "out/run/metadata.json"),
         trained,
         {"begun": "out/run"},
@@ -312,10 +317,19 @@ def make_runs(train: bool) -> None:
     import classification_tuning.test
     import classification_tuning.train
     from gpt2_tuning.inference.answer_sinks import PartialFile
+    from gpt2_tuning.training.tuner import Tuner
 
     if train:
-        flags = [*KEPT, "--dataset_dir", "data", "--pretrained", "base"]
-        assert classification_tuning.train.main(flags) == 0
+        flags = [*KEPT, *LONGER, "--dataset_dir", "data", "--pretrained", "base"]
+        real = Tuner.asked_to_stop
+        # After the update that follows the first validation.
+        Tuner.asked_to_stop = (  # type: ignore[method-assign]
+            lambda tuner: signal.SIGTERM * bool(tuner.progress.history)
+        )
+        try:
+            assert classification_tuning.train.main(flags) == 128 + signal.SIGTERM
+        finally:
+            Tuner.asked_to_stop = real  # type: ignore[method-assign]
         (OUT / "run").rename("begun")
     append = PartialFile.append
 

@@ -109,7 +109,7 @@ def serve(connection: Connection, home: Path, seed: int, stages: tuple[str, ...]
     os.chdir(home)
     pristine = home.parent / "pristine"
     while (number := connection.recv()) is not None:
-        connection.send(outcome(seed, number, stages, pristine))
+        connection.send(vars(outcome(seed, number, stages, pristine)))
 
 
 def preload() -> None:
@@ -121,6 +121,7 @@ def preload() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     tensorflow.zeros([1])
+    tensorflow.get_logger().setLevel("ERROR")  # of functions traced anew, in a process that stays
     load_tokenizer().encode("x")
 
 
