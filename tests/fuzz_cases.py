@@ -53,20 +53,33 @@ class Case:
 
 
 def examples() -> collections.Counter[tuple[Any, ...]]:
-    """The examples of the prepared data, wherever they are: tokens and the class's name."""
+    """The examples of the prepared data, in whichever split."""
+    return collections.Counter(prepared())
+
+
+def prepared() -> list[tuple[Any, ...]]:
+    """The examples of the prepared data, split by split: tokens and the class's name."""
     from gpt2_tuning.data.metadata import METADATA_FILE, read_metadata
     from gpt2_tuning.data.tfrecords import read_records
 
     task = json.loads((OUT / "set" / METADATA_FILE).read_text())["task"]
     metadata = read_metadata(OUT / "set", task)
-    found: collections.Counter[tuple[Any, ...]] = collections.Counter()
+    found = []
     for split in metadata.splits:
         records = read_records(OUT / "set", metadata, split)
         labels = records.columns.get("label")
         for row in range(len(records)):
             name = "" if labels is None else (metadata.label_names or [])[labels[row]]
-            found[(*records.row(row).tolist(), name)] += 1
+            found.append((*records.row(row).tolist(), name))
     return found
+
+
+def words() -> collections.Counter[str]:
+    """The words of prepared plain text, wherever they are: what is before one moves it."""
+    from gpt2_tuning.data.tokenizer import load_tokenizer
+
+    tokens = [token for example in prepared() for token in example[:-1]]
+    return collections.Counter(load_tokenizer().decode(tokens, True).split())
 
 
 def answers() -> object:
@@ -94,7 +107,8 @@ def prepare(task: str, *files: str, flags: tuple[str, ...] = (), **more: Any) ->
     """The preparation of a file, which is the first one named."""
     script = f"{task}_tuning.prep_dataset"
     flags = ("--train_file", files[0], *PREPARE, *flags)
-    return Case(f"prepare {files[0]}", script, flags, files, examples, **more)
+    content = words if task == "text" else examples
+    return Case(f"prepare {files[0]}", script, flags, files, content, **more)
 
 
 CASES = [
@@ -200,7 +214,7 @@ CASES = [
         tuple(
             f"out/run/{name}"
             for name in (
-                *("options.yaml", "metadata.json", "metrics.csv", "weights.json"),
+                *("options.yaml", "metadata.json", "metrics.csv"),
                 *("checkpoints/step-*/progress.json", "checkpoints/step-*/variables.safetensors"),
                 "checkpoints/best-*",
             )

@@ -120,8 +120,10 @@ def of_values(random_: random.Random, path: Path) -> Mutation:
     if number is not None:
         text = lines[number]
     content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    place = random_.choice(list(places_of(content)))
-    value = random_.choice([*ANYTHING, None])
+    places = list(places_of(content)) if isinstance(content, dict | list) else []
+    if not places:
+        return of_bytes(random_, path)
+    place, value = random_.choice(places), random_.choice([*ANYTHING, None])
     changed = changed_json(content, place, value)
     if number is not None:
         changed = "\n".join([*lines[:number], changed, *lines[number + 1 :]])
