@@ -59,12 +59,7 @@ def build(home: Path, stages: Sequence[str]) -> None:
     os.dup2(log, 2)
     import fuzz_cases
 
-    fuzz_cases.OUT.mkdir()
-    fuzz_cases.make_rows()
-    fuzz_cases.make_models()
-    fuzz_cases.make_runs("train" in stages)
-    shutil.rmtree(fuzz_cases.OUT, ignore_errors=True)
-    fuzz_cases.OUT.mkdir()
+    fuzz_cases.make_all("train" in stages)
 
 
 def work(connection, home: Path, seed: int, stages: tuple[str, ...]) -> None:
@@ -168,7 +163,7 @@ def fuzz(options: argparse.Namespace, place: Path) -> int:
                 )
             if failure:
                 failures.append(failure)
-                keep(failure, options)
+                keep(failure, options, worker.own / "spoilt")
             if worker.megabytes() > MOST_MEGABYTES or not outcome:
                 worker.end()
                 worker.begin()
@@ -215,13 +210,15 @@ def failed(worker: Worker, wrong: str) -> Failure:
     return Failure(worker.mutant or 0, worker.read("words.txt"), wrong, worker.read("log.txt"))
 
 
-def keep(failure: Failure, options: argparse.Namespace) -> None:
+def keep(failure: Failure, options: argparse.Namespace, spoilt: Path) -> None:
     """Says what failed and how to run it alone; keeps its files."""
     stages = f" --stages {' '.join(options.stages)}" if tuple(options.stages) != STAGES else ""
     command = f"make fuzz FUZZ='--seed {options.seed} --only {failure.number}{stages}'"
     print(f"{failure.wrong}: {failure.words[:200]}\n  {command}", flush=True)
     kept = options.keep / f"{options.seed}-{failure.number}"
     kept.mkdir(parents=True, exist_ok=True)
+    if spoilt.exists():
+        spoilt.replace(kept / "spoilt")
     (kept / "said.txt").write_text(
         f"{command}\n{failure.words}\n{failure.wrong}\n\n{failure.said}",
         encoding="utf-8",

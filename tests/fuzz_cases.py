@@ -82,9 +82,10 @@ def words() -> collections.Counter[str]:
     return collections.Counter(load_tokenizer().decode(tokens, True).split())
 
 
-def answers() -> object:
-    """The answers of a file."""
-    return [json.loads(line) for line in (OUT / "answers.jsonl").read_text().splitlines()]
+def answers() -> collections.Counter[tuple[str, str]]:
+    """The answers of a file: texts with their labels."""
+    rows = map(json.loads, (OUT / "answers.jsonl").read_text().splitlines())
+    return collections.Counter((str(row.get("text")), str(row.get("prediction"))) for row in rows)
 
 
 def nothing() -> object:
@@ -235,6 +236,16 @@ CASES = [
         {"begun": "out/run"},
     ),
 ]
+
+
+def make_all(train: bool) -> None:
+    """Writes all files here; a run that is begun where `train` is set."""
+    OUT.mkdir()
+    make_rows()
+    make_models()
+    make_runs(train)
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
 
 
 def make_rows() -> None:

@@ -26,6 +26,8 @@ ENCODINGS = ("utf-8", "utf-8", "utf-8", "ascii", "cp1252")
 """Of what is shown."""
 MOST_SHOWN = 20_000
 """Characters of what a script says."""
+SPOILT = Path("../spoilt")
+"""The file of a mutant that ended amiss."""
 PATHS = {
     "config",
     "output",
@@ -106,10 +108,13 @@ def flags_of(case: Case) -> list[str]:
 def serve(connection: Connection, home: Path, seed: int, stages: tuple[str, ...]) -> None:
     """Runs the mutants whose numbers come, until None does; sends how each ended."""
     preload()
+    import keras
+
     os.chdir(home)
     pristine = home.parent / "pristine"
     while (number := connection.recv()) is not None:
         connection.send(vars(outcome(seed, number, stages, pristine)))
+        keras.backend.clear_session()
 
 
 def preload() -> None:
@@ -144,8 +149,8 @@ def outcome(seed: int, number: int, stages: tuple[str, ...], pristine: Path) -> 
         found.wrong = complaint(mutant, found.code, out, err) or changes(before)
         if not found.wrong and found.code == 0:
             found.wrong = compare(mutant, out)
-        if mutant.case.stage != "prep":
-            forget_models()
+        if found.wrong and mutant.path and mutant.path.is_file():
+            shutil.copy(mutant.path, SPOILT)
     finally:
         if touched and mutant.path:
             remove(mutant.path)
@@ -183,13 +188,6 @@ def run(script: str, flags: list[str], encoding: str) -> tuple[object, str, str]
         shown.append(file.read().decode(encoding, "replace"))
         file.close()
     return code, shown[0], shown[1]
-
-
-def forget_models() -> None:
-    """Lets go of the models that were made."""
-    import keras
-
-    keras.backend.clear_session()
 
 
 def complaint(mutant: Mutant, code: object, out: str, err: str) -> str:
