@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from chaos_content import unmeasured
 
@@ -307,7 +308,6 @@ def make_models() -> None:
     from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
     from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
     from gpt2_tuning.models.gpt2_model import GPT2Model
-    from gpt2_tuning.runs import weights_record
 
     flags = ["--seq_len", "32", "--output_dir"]
     files = ["--train_file", "rows.jsonl"]
@@ -334,7 +334,6 @@ def make_models() -> None:
     shutil.copy("asked/metadata.json", "lora")
     settings = {"dataset_dir": "asked", "pretrained": "base", "lora_rank": 2, "lora_alpha": 4.0}
     Path("lora/options.yaml").write_text(json.dumps(settings))
-    weights_record.record(Path("run"), "model")
 
 
 def make_runs(train: bool) -> None:
@@ -344,17 +343,13 @@ def make_runs(train: bool) -> None:
     from gpt2_tuning.inference.answer_sinks import PartialFile
     from gpt2_tuning.training.tuner import Tuner
 
+    def stop_once_validated(tuner: Tuner) -> int:
+        return signal.SIGTERM * bool(tuner.progress.history)
+
     if train:
         flags = [*KEPT, *LONGER, "--dataset_dir", "data", "--pretrained", "base"]
-        real = Tuner.asked_to_stop
-        # After the update that follows the first validation.
-        Tuner.asked_to_stop = (  # type: ignore[method-assign]
-            lambda tuner: signal.SIGTERM * bool(tuner.progress.history)
-        )
-        try:
+        with mock.patch.object(Tuner, "asked_to_stop", stop_once_validated):
             assert classification_tuning.train.main(flags) == 128 + signal.SIGTERM
-        finally:
-            Tuner.asked_to_stop = real  # type: ignore[method-assign]
         (OUT / "run").rename("begun")
     append = PartialFile.append
 
@@ -362,9 +357,6 @@ def make_runs(train: bool) -> None:
         append(file, lines)
         raise KeyboardInterrupt
 
-    PartialFile.append = stop_after_one  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(PartialFile, "append", stop_after_one):
         assert classification_tuning.test.main([*LABEL, *ANSWER, "--input", "rows.jsonl"]) == 130
-    finally:
-        PartialFile.append = append  # type: ignore[method-assign]
     OUT.rename("answered")

@@ -179,9 +179,9 @@ def run(script: str, flags: list[str], encoding: str) -> tuple[object, str, str]
             stream.close()
     finally:
         sys.stdout, sys.stderr = streams
-        for descriptor, file in enumerate(kept, start=1):
-            os.dup2(file, descriptor)
-            os.close(file)
+        for descriptor, copy in enumerate(kept, start=1):
+            os.dup2(copy, descriptor)
+            os.close(copy)
     shown = []
     for file in files:
         file.seek(0)

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TextIO, TypeVar, runtime_checkable
 
 import tyro
 
@@ -96,11 +96,18 @@ def warnings_as_notes() -> Iterator[None]:
     """Inside the block a warning that is for users is a line without its place in the code."""
     shown = warnings.showwarning
 
-    def show(message: Any, category: type[Warning], *place: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if category is UserWarning:
             print("note: " + " ".join(str(message).split()), file=sys.stderr)
         else:
-            shown(message, category, *place)
+            shown(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -80,7 +80,7 @@ def read(documents):
 
 
 def ids_of(documents):
-    found = [[]]
+    found: list[list[int]] = [[]]
     for ids, last in encoded(documents, WordTokenizer(GPT2Tokenizer())):
         found[-1] += ids
         if last:
