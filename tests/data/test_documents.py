@@ -1,6 +1,7 @@
 """Documents: found, cut without overlap and tokenised in pieces as they would be whole."""
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -212,3 +213,19 @@ def test_few_means_few_different_documents():
     assert few(["a", "b"] * 50)
     assert few([str(number) for number in range(19)])
     assert not few([str(number) for number in range(20)])
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(texts, "STRETCH", 10_000)
+    monkeypatch.setattr(pieces, "PIECE", 1_000)
+    tokenizer, peaks = WordTokenizer(GPT2Tokenizer()), []
+    for lines in (1_000, 10_000, 40_000):  # the first fills caches
+        file = file_of(tmp_path, "some words of a text\n" * lines)
+        tracemalloc.start()
+        splits = cut_ends(found_documents(file), ["validation", "test"])
+        fingerprint(splits)
+        for documents in splits.values():
+            assert sum(1 for _ in document_examples(documents, tokenizer, 64)) > lines / 200
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 50_000  # of 630,000 bytes more
