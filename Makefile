@@ -15,7 +15,7 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-slow test-versions test-parity certify chaos notebooks \
+.PHONY: help install demo test test-slow test-versions test-parity certify chaos fuzz notebooks \
   notebooks-colab bench test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
@@ -64,6 +64,10 @@ notebooks-colab:  ## run them with Colab's versions: make notebooks-colab COLAB_
 
 chaos: install  ## kill preparation and training again and again; nothing may be lost
 	@$(BIN)/python tests/chaos.py
+
+# make fuzz FUZZ='--seed 3 --minutes 60 --mutants 20000'; --help lists the flags.
+fuzz: install  ## spoil every file that is read, and flags; each mutant works or is refused in a line
+	@$(BIN)/python tests/fuzz.py $(FUZZ)
 
 # PyTorch comes first and alone, so that nothing asks for another build of it. It has an
 # environment of its own: some of its builds crash in one process with TensorFlow.

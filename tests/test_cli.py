@@ -1,15 +1,19 @@
 """The command line: one line for a mistake, exit codes, and YAML files of flags."""
 
 import dataclasses
+import io
+import json
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from gpt2_tuning import cli
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.inference.answer_sinks import Printed
 from gpt2_tuning.options.testing import TestOptions
 from gpt2_tuning.options.training import TrainOptions
 
@@ -161,3 +165,30 @@ def test_recipes_are_flags_of_their_script(recipe):
     task = recipe.stem.split("_")[0]
     script = runpy.run_path(str(Path(cli.__file__).parents[1] / f"{task}_tuning" / "train.py"))
     cli.parse_options(script["Options"], ["--config", str(recipe)]).check()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_a_terminal_lacks_is_shown_as_an_escape(encoding, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert cli.run(Options, lambda _: print("é … 日"), [], tensorflow=False) == 0
+    shown.flush()
+    expected = "é … 日".encode(encoding, "backslashreplace")
+    assert shown.buffer.getvalue().strip() == expected
+
+
+def test_answers_on_a_terminal_are_json_in_any_encoding(monkeypatch):
+    rows = ['{"text": "é 日 🎉"}', '{"text": "x"}']
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", shown)
+    Printed().append(rows)
+    lines = shown.buffer.getvalue().decode("cp1252").splitlines()
+    assert list(map(json.loads, lines)) == list(map(json.loads, rows))
+
+
+def test_a_warning_for_users_is_a_note_without_its_place_in_the_code(capsys):
+    def action(options):
+        warnings.warn("fields kept:\n x", stacklevel=1)
+
+    assert cli.run(Options, action, [], tensorflow=False) == 0
+    assert capsys.readouterr().err == "note: fields kept: x\n"

@@ -4,8 +4,6 @@ Every field of the five files that others may have touched gets values of other 
 files are put in their place that are deep, long, or no files at all.
 """
 
-import copy
-import functools
 import json
 import os
 import random
@@ -13,10 +11,11 @@ import random
 import pytest
 import yaml
 from hostile import within
+from hostile_content import ANYTHING, WHOLE, changed_json, places_of
 from lora_models import SMALL, small_model
 from prepared_sets import write
 
-from gpt2_tuning import schema, small_files
+from gpt2_tuning import schema
 from gpt2_tuning.data import metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.errors import UserError
@@ -29,15 +28,6 @@ from gpt2_tuning.training.run_directory import as_settings
 SEED, MUTANTS, OF_YAML = 20, 150, 50
 """So many of each file, drawn from all; YAML takes longest to read."""
 LORA = {"rank": 2, "alpha": 4, "targets": ["attn.c_attn", "mlp.c_proj"]}
-ANYTHING = [
-    *("null", "true", "false", "0", "-1", "7", "1.5", "1e300", "1e999", "-Infinity", "NaN"),
-    *("9" * 30, "9" * 300, "9" * 5000, "-" + "9" * 5000, '""', '"x"', '"7"', '"a\\u0000b"'),
-    *('"\\ud800"', '"x\\ny"', '"(a|a)*$"', json.dumps("x" * 10_000), json.dumps("(.*.*)*" * 99)),
-    *("[]", "[[]]", "[1]", '["x"]', json.dumps(["x"] * 3000), "[" * 60 + "]" * 60),
-    *("[" * 100_000, '{"a":' * 100_000, "{}", '{"x": 1}', '{"name": null}', '{"(.*.*)*b": 2}'),
-]
-"""A value of each kind as JSON has it, some out of all bounds."""
-MARK = "put something here"
 
 
 def read_metadata(place):
@@ -110,15 +100,6 @@ def mutated(request, originals):
     path.write_text(text)
 
 
-def places_of(content, path=()):
-    """The path of keys to every value."""
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    for key, value in items:
-        yield (*path, key)
-        if isinstance(value, (dict, list)):
-            yield from places_of(value, (*path, key))
-
-
 def mutants(path):
     """The file's text with a value that is another, or gone, in one place each."""
     content = yaml.safe_load(path.read_text())
@@ -127,15 +108,7 @@ def mutants(path):
     every = [(place, value) for place in places_of(content) for value in [*ANYTHING, None]]
     number = OF_YAML if path.suffix == ".yaml" else MUTANTS
     for place, value in random.Random(SEED).sample(every, number):
-        changed = copy.deepcopy(content)
-        *outer, last = place
-        at = functools.reduce(lambda inner, key: inner[key], outer, changed)
-        if value is None:
-            del at[last]
-            yield json.dumps(changed)
-        else:
-            at[last] = MARK
-            yield json.dumps(changed).replace(f'"{MARK}"', value)
+        yield changed_json(content, place, value)
 
 
 def outcome(place, read):
@@ -168,26 +141,6 @@ def test_without_the_tables_the_same_mutants_end_in_tracebacks(mutated, monkeypa
         monkeypatch.setattr(module, "wrong_field", lambda *_: None)
     with pytest.raises((TypeError, KeyError, AttributeError, OverflowError, AssertionError)):
         outcomes(*mutated)
-
-
-WHOLE = {
-    "nothing": b"",
-    "deep": b"[" * 100_000,
-    "deeper": b'{"a":' * 100_000,
-    "number": b"9" * 5000,
-    "binary": bytes(range(256)),
-    "UTF-16": '{"a": 1}'.encode("utf-16"),
-    "large": b'{"a": 1}' + b" " * small_files.MOST_BYTES,
-    "half": b'{"schema_version": 1, "task',
-    "bomb": b"a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
-    "tags": b"epochs: !!int x",
-    "tag": b"epochs: !!bool x",
-    "time": b"epochs: !!timestamp x",
-    "object": b"epochs: !!python/object/apply:os.system [x]",
-    "sixties": b"epochs: " + b"9:" * 90_000 + b"9",
-    "keys": b"".join(b"k%d: 1\n" % n for n in range(4000)),
-    "list as key": b"? [a]\n: 1",
-}
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -21,6 +21,7 @@ class WideTokenizer:
     start: int | None = None
     end, separator, pad = BLANK + 1, BLANK + 2, BLANK + 3
     end_text = "[END]"
+    cuts = None
     by_words = False
     sha256 = "w" * 64
 

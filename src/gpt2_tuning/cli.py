@@ -11,9 +11,10 @@ import contextlib
 import dataclasses
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TextIO, TypeVar, runtime_checkable
 
 import tyro
 
@@ -59,10 +60,12 @@ def run(
     line on standard error and exit code 2; Ctrl-C becomes 130 and SIGTERM 143. Any other exception
     is a defect and keeps its traceback.
     """
+    escape_what_cannot_be_shown()
     try:
         argv = sys.argv[1:] if argv is None else argv
         options = checked_options(options_class, argv, program)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings_as_notes())
             if tensorflow:
                 without_triton()  # part of what the cache goes by
                 stack.enter_context(compiled_cache.used())
@@ -79,6 +82,36 @@ def run(
             raise
         print(OUT_OF_MEMORY, file=sys.stderr)
         return USAGE_ERROR
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Has characters that a terminal lacks shown as escapes; else they would end the script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Inside the block a warning that is for users is a line without its place in the code."""
+    shown = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category is UserWarning:
+            print("note: " + " ".join(str(message).split()), file=sys.stderr)
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def refused(error: Exception) -> int:

@@ -11,7 +11,7 @@ from wide_tokenizer import FIRST, WideTokenizer, ids_of
 
 import gpt2_tuning
 from gpt2_tuning.baselines import learnt_token_counts
-from gpt2_tuning.data import documents, tokenizer
+from gpt2_tuning.data import pieces, tokenizer
 from gpt2_tuning.data.batch_arrays import PlannedBatch, padded
 from gpt2_tuning.data.datasets import pair_dataset, text_dataset
 from gpt2_tuning.data.examples import Example
@@ -60,7 +60,7 @@ def stored_ids(file):
 
 
 def test_plain_text_is_prepared_whole_and_shown(prepare, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(documents, "PIECE", 50)
+    monkeypatch.setattr(pieces, "PIECE", 50)
     path = tmp_path / "book.txt"
     path.write_text(BOOK + "[END]", encoding="utf-8")
     given = [

@@ -235,3 +235,14 @@ def test_metadata_survives_being_copied_to_a_run_directory(tmp_path):
     text = (tmp_path / "set" / "metadata.json").read_text(encoding="utf-8")
     (tmp_path / "run" / "metadata.json").write_text(text, encoding="utf-8")
     assert read_metadata(tmp_path / "run", "classification") == metadata
+
+
+def test_of_a_long_split_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecords, "READ_BATCH", 2)
+    write(tmp_path / "set")
+    metadata = read_metadata(tmp_path / "set", "classification")
+    whole = read_records(tmp_path / "set", metadata, "train")
+    for most, read in ((1, 2), (2, 2), (3, 4), (9, 4)):
+        found = read_records(tmp_path / "set", metadata, "train", most=most)
+        assert len(found) == read
+        assert all((found.row(i) == whole.row(i)).all() for i in range(read))

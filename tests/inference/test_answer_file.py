@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile import no_locks, room_for
+from fuzz_mutations import make_place
+from hostile import no_locks, room_for, within
 
 import gpt2_tuning
 from gpt2_tuning.errors import UserError
@@ -100,6 +101,27 @@ def test_what_a_power_failure_left_of_a_line_is_none(begun, target):
         assert sink.done == 4
     write(target, resume=True)
     assert target.read_text() == WHOLE
+
+
+@pytest.mark.parametrize("damage", [b"{{", b'"', b"\xff", b"[" * 50_000])
+def test_a_line_that_is_no_json_is_none_and_what_follows_is_answered_anew(begun, target, damage):
+    content, place = WHOLE.encode(), WHOLE.index("5}")
+    begun.write_bytes(content[:place] + damage + content[place:])
+    write(target, resume=True)
+    assert target.read_text() == WHOLE
+
+
+@pytest.mark.parametrize("kind", ["device", "directory", "dangling", "pipe", "sparse"])
+def test_what_is_no_file_of_answers_is_refused_or_begun_anew(target, kind):
+    make_place(partial_of(target), kind)
+    with within(20):
+        if kind == "sparse":
+            write(target, resume=True)
+            assert target.read_text() == WHOLE
+        else:
+            with pytest.raises(UserError, match="is no file of answers: remove it"):
+                write(target, resume=True)
+    assert not (target.parent / "nowhere").exists()
 
 
 def test_a_process_killed_at_once_leaves_what_it_had_appended(target):

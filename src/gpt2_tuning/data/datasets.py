@@ -26,11 +26,13 @@ import tensorflow as tf
 
 from gpt2_tuning.data.batch_arrays import PlannedBatch, language_model_batch
 from gpt2_tuning.data.batches import BUCKETS, BatchSource
-from gpt2_tuning.data.documents import as_rows, encode_documents
-from gpt2_tuning.data.examples import Dropped, Example, pair_example, text_chunks, text_example
+from gpt2_tuning.data.documents import found_documents
+from gpt2_tuning.data.examples import Dropped, Example, pair_example, text_example
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
+from gpt2_tuning.data.pieces import document_examples
 from gpt2_tuning.data.prompts import Template, instruction_examples, load_template
+from gpt2_tuning.data.texts import Texts
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import Tokenizer, default_tokenizer
 from gpt2_tuning.data.words import WordTokenizer
@@ -183,9 +185,9 @@ def text_dataset(
     """
     check(batch_size, seq_len, layout, shortest=3)
     words = WordTokenizer(tokenizer or default_tokenizer())
-    documents = encode_documents(as_rows(checked_texts("text", texts)), words)
-    chunks = (text_chunks(ids, seq_len, words.tokenizer.end) for ids, _ in documents)
-    records = records_of(itertools.chain.from_iterable(chunks), words)
+    documents = found_documents(Texts.of(checked_texts("text", texts)))
+    found = document_examples(documents, words, seq_len)
+    records = records_of((one for one in found if isinstance(one, Example)), words)
     return supervised(records, batch_size, seq_len, layout, shuffle, seed)
 
 

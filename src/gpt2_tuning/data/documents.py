@@ -1,58 +1,118 @@
-"""Documents of plain text: from files or a column of rows, cut into splits, tokenised.
+"""Documents of plain text: where each lies in the texts that hold it, and how splits are cut.
 
 A file is a document, however long, unless a separator divides it. So there may be very few, and
-the last stretch of each is then set aside instead of whole documents.
+the last stretch of each is then set aside instead of whole documents. They are never in memory
+whole: what is asked of them all is found by reading the texts again.
 """
 
-import itertools
-import re
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
+import numpy as np
 
 from gpt2_tuning.data.column_names import naming_flags
-from gpt2_tuning.data.columns import unix_newlines
 from gpt2_tuning.data.given_files import PLAIN, SPLITS
-from gpt2_tuning.data.reading import Reading, notes_on
-from gpt2_tuning.data.row_files import check_file, rows_of_file
-from gpt2_tuning.data.rows import Rows
-from gpt2_tuning.data.sources import (
-    CUT,
-    OpenedRows,
-    Source,
-    limited,
-    row_counts,
-    with_all_splits,
+from gpt2_tuning.data.row_files import check_file
+from gpt2_tuning.data.sources import CUT, OpenedRows, Source
+from gpt2_tuning.data.splits import (
+    QUOTED,
+    ROW_DIGEST,
+    SHARE,
+    add_to_fingerprint,
+    cut_rows,
+    limited_rows,
 )
-from gpt2_tuning.data.splits import SHARE, fingerprint
-from gpt2_tuning.data.text_files import read_text
-from gpt2_tuning.data.tokenizer import begun, id_array
-from gpt2_tuning.data.words import WordTokenizer
+from gpt2_tuning.data.texts import TEXT, Stretch, Texts, read_texts
+from gpt2_tuning.data.tokenizer import default_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.file_names import inner_suffix
 
 if TYPE_CHECKING:
     from gpt2_tuning.options.preparation import DatasetOptions
 
-TEXT = "text"
-"""The column of documents, whatever it was called where they come from."""
-ENDS = "ends"
-"""Column that says whether a text goes to its document's end; without it all do."""
 FEW = 20
 """With fewer documents than this, a tenth of them would say little about the others."""
 CUT_ENDS = "end of train documents"
 """The origin of a split that was cut so."""
 
-PIECE = 100_000
-"""Characters tokenised as one: the tokeniser needs about 120 bytes of memory for each."""
-GROUP = 16
-"""Pieces tokenised together, on all cores."""
-BREAK = re.compile(r"(?<=\S)(?=[ \n])")
-"""Where no token of a tokenizer by words crosses: it may begin with blank space but never goes on
-with it."""
+
+class Contents(NamedTuple):
+    """What is to be known of documents' texts; row i is of document i."""
+
+    digests: list[bytes]
+    """As `splits.row_digests` has them."""
+    written: np.ndarray
+    """bool[documents]: whether it holds the letters of the end of text."""
+    blank: np.ndarray
+    """bool[documents]: whether it holds nothing but blank space."""
+
+
+@dataclasses.dataclass(eq=False)
+class Documents:
+    """Documents, or parts of them, in the order in which the texts hold them."""
+
+    texts: Texts
+    places: np.ndarray
+    """int64[documents, 3]: which text it lies in, its first character there, and the one after its
+    last."""
+    end_text: str = dataclasses.field(default_factory=lambda: default_tokenizer().end_text)
+    """What ends a text, as texts may hold it in letters."""
+    whole: bool = True
+    """Whether each goes to its document's end."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def stretches(self) -> Iterator[tuple[str, bool]]:
+        """Every document's text in stretches, each with whether it is the document's last.
+
+        An empty document is one empty stretch.
+
+        Raises:
+            UserError: a file changed since the places in it were found.
+        """
+        found = self.texts.stretches()
+        stretch: Stretch | None = Stretch(-1, 0, "")
+        for number, start, stop in self.places.tolist():
+            place = start
+            while place < stop:
+                while stretch and (stretch.number, stretch.stop) < (number, place + 1):
+                    stretch = next(found, None)
+                if not stretch or stretch.number > number:
+                    raise UserError("a file of texts was changed while it was read: start again")
+                text = stretch.text[place - stretch.start : stop - stretch.start]
+                place += len(text)
+                yield text, place == stop
+            if start == stop:
+                yield "", True
+
+    @functools.cached_property
+    def contents(self) -> Contents:
+        """What is known of their texts. Reads them all once; raises as `stretches` does."""
+        found = Contents([], np.zeros(len(self), bool), np.ones(len(self), bool))
+        digest, before = ROW_DIGEST(b'["'), ""
+        for text, last in self.stretches():
+            row = len(found.digests)
+            # What row_digests makes of a whole text, whose JSON is that of its stretches.
+            digest.update(QUOTED(text)[1:-1].encode())
+            found.written[row] |= self.end_text in before + text
+            found.blank[row] &= not text.strip()
+            before = (before + text)[1 - len(self.end_text) :]
+            if last:
+                digest.update(b'"]')
+                found.digests.append(digest.digest())
+                digest, before = ROW_DIGEST(b'["'), ""
+        return found
+
+    def select(self, numbers: Sequence[int]) -> "Documents":
+        """Some of the documents, by their numbers, which must ascend."""
+        chosen = dataclasses.replace(self, places=self.places[numbers])
+        digests, written, blank = self.contents
+        chosen.contents = Contents([digests[i] for i in numbers], written[numbers], blank[numbers])
+        return chosen
 
 
 def read_documents(
@@ -61,8 +121,8 @@ def read_documents(
     end_text: str,
     text_column: str,
     separator: str | None = None,
-) -> Source:
-    """The documents of a data set, in three splits with the column `text` (and maybe `ends`).
+) -> Source[Documents]:
+    """The documents of a data set, in three splits.
 
     Splits that are missing are cut from train: whole documents, or, where train has fewer than
     FEW different ones, the last tenth of each for test and the tenth before it for validation.
@@ -78,28 +138,27 @@ def read_documents(
         UserError: the texts cannot be read, or hold nothing.
     """
     with naming_flags(options):
-        splits = read_splits(opened, text_column)
-    if separator:
-        splits = {split: separated(rows, separator) for split, rows in splits.items()}
+        texts = read_splits(opened, text_column)
+    splits = {split: found_documents(found, separator, end_text) for split, found in texts.items()}
     origins = dict.fromkeys(splits, "given")
     missing = [split for split in SPLITS if split not in splits]
-    if missing and has_few(splits["train"]):
-        splits = {**splits, **cut_ends(splits["train"], missing)}
+    train = splits["train"]
+    if missing and has_few(train):
+        splits.update(cut_ends(train, missing))
         origins.update(dict.fromkeys(missing, CUT_ENDS))
-    splits = with_all_splits(splits, [TEXT], None, options.seed)
-    if options.limit is not None:
-        splits = {
-            split: limited(rows, [TEXT], None, options.limit, options.seed)
-            for split, rows in splits.items()
-        }
+    elif missing:
+        parts = cut_rows(train.contents.digests, None, missing, options.seed)
+        splits.update({split: train.select(part) for split, part in parts.items()})
+    splits = {split: limited(splits[split], options) for split in SPLITS}
+    written = {split: found.contents.written.sum() for split, found in splits.items()}
     return Source(
         splits=splits,
         name=opened.name,
         kind=opened.kind,
-        fingerprint=fingerprint(splits, [TEXT], None),
+        fingerprint=fingerprint(splits),
         origins={split: origins.get(split, CUT) for split in splits},
         label_names=None,
-        counts=row_counts(splits, [TEXT], end_text),
+        counts={split: {"end_of_text_written": int(count)} for split, count in written.items()},
         notes=opened.notes,
     )
 
@@ -117,149 +176,162 @@ def has_columns(opened: OpenedRows) -> bool:
     return inner_suffix(first) != PLAIN
 
 
-def read_splits(opened: OpenedRows, text_column: str) -> dict[str, Rows]:
-    """The documents of the splits that are given. Raises UserError as `read_documents` does."""
+def read_splits(opened: OpenedRows, text_column: str) -> dict[str, Texts]:
+    """The texts of the splits that are given. Raises UserError as `read_documents` does."""
     if opened.files:
         return {
-            split: as_rows(read_texts(paths, text_column, opened.reading, opened.notes))
+            split: read_texts(paths, text_column, opened.reading, opened.notes)
             for split, paths in opened.files.items()
         }
     found = opened.read([text_column])
-    return {split: rows.renamed(text_column, TEXT) for split, rows in found.items()}
+    return {split: Texts([rows.renamed(text_column, TEXT)]) for split, rows in found.items()}
 
 
-def read_texts(
-    paths: Sequence[Path], text_column: str, reading: Reading, notes: list[str]
-) -> list[str]:
-    """The texts of files, of a .txt file the whole; what they were read as is added to the notes.
+def found_documents(
+    texts: Texts, separator: str | None = None, end_text: str | None = None
+) -> Documents:
+    """The documents of texts: each a whole one, or what lies between the separators in it.
 
-    Raises:
-        UserError: a file cannot be read.
-    """
-    texts: list[str] = []
-    remarks: dict[str, list[str]] = {}
-    for path in paths:
-        check_file(path, [PLAIN])
-        found = remarks.setdefault(path.name, [])
-        if inner_suffix(path) == PLAIN:
-            texts.append(unix_newlines(read_text(path, reading.encoding, found)))
-        else:
-            rows = rows_of_file(path, [text_column], None, reading, found)
-            texts += [text or "" for text in rows[text_column]]
-    notes += notes_on(remarks)
-    return texts
-
-
-def as_rows(texts: Sequence[str]) -> Rows:
-    """Texts as rows."""
-    return Rows.of(**{TEXT: pa.array(texts, pa.large_string())})
-
-
-def separated(rows: Rows, separator: str) -> Rows:
-    """The texts divided at each separator, without the line breaks around it and blank parts.
+    Line breaks around a separator belong to no document, and blank parts are none.
 
     Raises:
-        UserError: nothing is left.
+        UserError: nothing is left between the separators.
     """
-    parts = (part.strip("\n") for text in rows[TEXT] for part in (text or "").split(separator))
-    kept = [part for part in parts if part.strip()]
-    if not kept:
-        raise UserError(f"there is no text between the separators {separator!r}")
-    return as_rows(kept)
+    if separator is None:
+        found = [(stretch.number, 0, stretch.stop) for stretch in last_stretches(texts)]
+    else:
+        found = list(separated(texts, separator))
+        if not found:
+            raise UserError(f"there is no text between the separators {separator!r}")
+    places = np.array(found, np.int64)
+    return Documents(texts, places, end_text or default_tokenizer().end_text)
 
 
-def has_few(rows: Rows) -> bool:
+def last_stretches(texts: Texts) -> Iterator[Stretch]:
+    """The last stretch of each text."""
+    last = None
+    for stretch in texts.stretches():
+        if last and last.number != stretch.number:
+            yield last
+        last = stretch
+    if last:
+        yield last
+
+
+def separated(texts: Texts, separator: str) -> Iterator[tuple[int, int, int]]:
+    """The places of the parts between separators, without the line breaks around them."""
+    part, held, of = Part(), "", -1
+    for number, start, text in texts.stretches():
+        if number != of:
+            part.add(held)
+            yield from part.places(of)
+            part, held, of = Part(), "", number
+        *parts, rest = (held + text).split(separator)
+        place = start - len(held)
+        for inner in parts:
+            part.add(inner)
+            yield from part.places(number)
+            place += len(inner) + len(separator)
+            part = Part(place)
+        # The beginning of a separator may be at the end of the rest.
+        sure = max(0, len(rest) - len(separator) + 1)
+        part.add(rest[:sure])
+        held = rest[sure:]
+    part.add(held)
+    yield from part.places(of)
+
+
+class Part:
+    """What lies between two separators, read stretch by stretch."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.stop = start
+        self.first: int | None = None
+        self.last = start
+        self.blank = True
+
+    def add(self, text: str) -> None:
+        """Goes on with a stretch."""
+        self.blank = self.blank and not text.strip()
+        if inner := text.strip("\n"):
+            if self.first is None:
+                self.first = self.stop + text.index(inner)
+            self.last = self.stop + len(text.rstrip("\n"))
+        self.stop += len(text)
+
+    def places(self, number: int) -> Iterator[tuple[int, int, int]]:
+        """Where it lies in text `number`, unless it is blank."""
+        if self.first is not None and not self.blank:
+            yield number, self.first, self.last
+
+
+def has_few(documents: Documents) -> bool:
     """Whether there are fewer than FEW different documents."""
-    seen = set()
-    for text in itertools.chain.from_iterable(batch[TEXT] for batch in rows.batches(size=100)):
-        seen.add(text)
-        if len(seen) == FEW:
-            return False
-    return True
+    return len(documents) < FEW or len(set(documents.contents.digests)) < FEW
 
 
-def cut_ends(train: Rows, missing: Sequence[str]) -> dict[str, Rows]:
+def cut_ends(train: Documents, missing: Sequence[str]) -> dict[str, Documents]:
     """Cuts a tenth of each document off its end for each missing split, the last one for the last.
 
     With "validation" and "test" missing, a document of 100 lines gives lines 1-80 to train, 81-90
     to validation and 91-100 to test. No text is in two of them.
     """
-    names = ["train", *missing]
-    parts: dict[str, list[str]] = {name: [] for name in names}
-    for text in train[TEXT]:
-        stops = [
-            break_before(text, round(len(text) * (1 - SHARE * left)))
-            for left in range(len(missing), 0, -1)
-        ]
-        for name, start, stop in zip(names, [0, *stops], [*stops, len(text)], strict=True):
-            parts[name].append(text[start:stop])
+    numbers, starts, stops = train.places.T
+    shares = [1 - SHARE * left for left in range(len(missing), 0, -1)]
+    sizes = (stops - starts).tolist()
+    cuts = np.array([[round(size * share) for share in shares] for size in sizes], np.int64)
+    cuts += starts[:, np.newaxis]
+    cuts = breaks_before(train.texts, numbers, cuts, (stops - starts) // 20)
+    bounds = [starts, *cuts.T, stops]
     return {
-        name: as_rows(texts).with_column(ENDS, [name == names[-1]] * len(texts))
-        for name, texts in parts.items()
+        name: dataclasses.replace(
+            train,
+            places=np.stack([numbers, bounds[place], bounds[place + 1]], axis=1),
+            whole=place == len(missing),
+        )
+        for place, name in enumerate(["train", *missing])
     }
 
 
-def break_before(text: str, place: int) -> int:
-    """The last line break shortly before a place in a text, or else space, or else the place."""
-    for mark in "\n ":
-        found = text.rfind(mark, max(0, place - len(text) // 20), place)
-        if found >= 0:
-            return found
-    return place
+def breaks_before(
+    texts: Texts, numbers: np.ndarray, places: np.ndarray, back: np.ndarray
+) -> np.ndarray:
+    """The last line break shortly before places in texts, or else space, or else the place.
 
+    Args:
+        texts: the texts.
+        numbers: int64[documents]: in which of them a document lies.
+        places: int64[documents, places]: ascending.
+        back: int64[documents]: how far before the places is looked.
 
-def encode_documents(rows: Rows, tokenizer: WordTokenizer) -> Iterator[tuple[array, bool]]:
-    """Each document's tokens, as if tokenised whole, and whether they go to its end.
-
-    A blank document has no tokens. Long ones are tokenised piece by piece, in little memory and
-    on all cores, where the tokenizer works by words.
-
-    Yields:
-        Tokens, as `id_array` holds them, and the value of column `ends`.
+    Returns:
+        int64[documents, places].
     """
-    ids = id_array(tokenizer.tokenizer)
-    for group in in_groups(pieces(rows, tokenizer.tokenizer.by_words)):
-        encoded = tokenizer.encode_batch([piece.text for piece in group])
-        for piece, found in zip(group, encoded, strict=True):
-            ids.extend(found if ids else begun(found, tokenizer.tokenizer))
-            if piece.last:
-                yield ids, piece.ends
-                ids = id_array(tokenizer.tokenizer)
+    starts = places - back[:, np.newaxis]
+    windows = np.stack([np.broadcast_to(numbers[:, np.newaxis], places.shape), starts, places], -1)
+    found = []
+    line = space = passed = 0  # characters up to and with the last one of each
+    for text, last in Documents(texts, windows.reshape(-1, 3)).stretches():
+        line = passed + text.rindex("\n") + 1 if "\n" in text else line
+        space = passed + text.rindex(" ") + 1 if " " in text else space
+        passed += len(text)
+        if last:
+            found.append((line or space or passed + 1) - 1)
+            line = space = passed = 0
+    return starts + np.array(found, np.int64).reshape(places.shape)
 
 
-class Piece(NamedTuple):
-    """A stretch of a document that can be tokenised alone."""
-
-    text: str
-    last: bool  # whether no other piece of the document follows
-    ends: bool  # whether the document ends with the last piece
-
-
-def pieces(rows: Rows, divided: bool) -> Iterator[Piece]:
-    """The pieces of all documents, in order; a blank document is one empty piece.
-
-    Each document is one, however long, unless they are to be `divided`.
-    """
-    for batch in rows.batches(size=100):
-        ends = batch.get(ENDS, [True] * len(batch[TEXT]))
-        for text, end in zip(batch[TEXT], ends, strict=True):
-            text = text if text and text.strip() else ""
-            start, most = 0, PIECE if divided else len(text)
-            while len(text) - start > most and (found := BREAK.search(text, start + most)):
-                yield Piece(text[start : found.start()], False, end)
-                start = found.start()
-            yield Piece(text[start:], True, end)
+def limited(documents: Documents, options: "DatasetOptions") -> Documents:
+    """The documents, or as many of them as the flags want."""
+    if options.limit is None or len(documents) <= options.limit:
+        return documents
+    digests = documents.contents.digests
+    return documents.select(limited_rows(digests, None, options.limit, options.seed))
 
 
-def in_groups(items: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces in groups that together have few enough characters."""
-    group: list[Piece] = []
-    size = 0
-    for item in items:
-        group.append(item)
-        size += len(item.text)
-        if size >= GROUP * PIECE:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+def fingerprint(splits: dict[str, Documents]) -> str:
+    """What `splits.fingerprint` gives for rows of these texts."""
+    total = hashlib.sha256()
+    for split, documents in splits.items():
+        add_to_fingerprint(total, split, documents.contents.digests, [TEXT])
+    return total.hexdigest()

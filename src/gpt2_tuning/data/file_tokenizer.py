@@ -7,6 +7,7 @@ letters. What splits, normalises or marks a word is the file's.
 import functools
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ class FileTokenizer:
     """
 
     by_words = False
+    cuts: re.Pattern[str] | None = None
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

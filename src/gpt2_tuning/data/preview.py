@@ -22,12 +22,13 @@ def show_examples(directory: Path, metadata: Metadata, count: int) -> None:
     # Imported here, as it imports TensorFlow: flags and rows are looked at before.
     from gpt2_tuning.data.tfrecords import read_records
 
-    records = read_records(directory, metadata, "train")
+    records = read_records(directory, metadata, "train", most=count)
     console = Console(highlight=False, soft_wrap=True)
     for index in range(min(count, len(records))):
         prompt_length = int(records.columns["prompt_length"][index])
         row = (records.row(index).tolist(), prompt_length, metadata.seq_len)
-        console.print(f"\nexample {index + 1} of {len(records):,} in train:", end=" ")
+        total = metadata.splits["train"]["examples"]
+        console.print(f"\nexample {index + 1} of {total:,} in train:", end=" ")
         console.print(example_text(*row, metadata.tokenizer))
 
 

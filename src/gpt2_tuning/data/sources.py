@@ -4,9 +4,9 @@ Whatever the source, a task gets the same thing: three splits that hold only the
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -38,12 +38,15 @@ HEAD = 1000
 """Rows of JSON that are looked at for the usual names of columns."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """The rows of a data set, ready to be tokenised."""
+SplitT = TypeVar("SplitT", bound=Sized)
 
-    splits: dict[str, Rows]
-    """In the order of SPLITS; the values of a label column are class numbers."""
+
+@dataclasses.dataclass(frozen=True)
+class Source(Generic[SplitT]):
+    """The rows of a data set, or its documents, ready to be tokenised."""
+
+    splits: dict[str, SplitT]
+    """In the order of SPLITS; the values of a label column of rows are class numbers."""
     name: str
     """The Hub's name, the names of the files, or `sample`: never a path."""
     kind: Literal["hub", "files", "sample"]
@@ -141,7 +144,7 @@ def read_source(
     label_column: str | None = None,
     group_columns: Sequence[str] | None = None,
     signed_labels: bool = True,
-) -> Source:
+) -> Source[Rows]:
     """Reads the rows of a data set, cuts the splits that are missing, then limits them.
 
     Args:

@@ -5,6 +5,7 @@ same text stay together, so that no text is on both sides of a cut, and where th
 every stretch of the order has them in the proportion of the whole.
 """
 
+import functools
 import hashlib
 import json
 from collections import defaultdict
@@ -17,6 +18,7 @@ from gpt2_tuning.errors import UserError
 SHARE = 0.1
 """Share of the train rows that a missing split is given."""
 QUOTED = json.JSONEncoder().encode
+ROW_DIGEST = functools.partial(hashlib.blake2b, digest_size=16)
 
 
 def without_hidden_test(
@@ -120,7 +122,7 @@ def row_digests(rows: Rows, columns: Sequence[str]) -> list[bytes]:
         for values in zip(*(batch[name] for name in columns), strict=True):
             # What json.dumps makes of the list, in a third of the time.
             content = f"[{', '.join([QUOTED(value or '') for value in values])}]".encode()
-            digests.append(hashlib.blake2b(content, digest_size=16).digest())
+            digests.append(ROW_DIGEST(content).digest())
     return digests
 
 
@@ -140,9 +142,16 @@ def fingerprint(
     texts = columns[:-1] if label_names is not None else columns
     total = hashlib.sha256()
     for split, rows in splits.items():
-        total.update(json.dumps([split, len(rows), sorted(texts)]).encode())
-        total.update(b"".join(row_digests(rows, sorted(texts))))
+        add_to_fingerprint(total, split, row_digests(rows, sorted(texts)), sorted(texts))
         if label_names is not None:
             names = [label_names[number] for number in rows[columns[-1]]]
             total.update(json.dumps(names).encode())
     return total.hexdigest()
+
+
+def add_to_fingerprint(
+    total: "hashlib._Hash", split: str, digests: Sequence[bytes], columns: Sequence[str]
+) -> None:
+    """Adds a split to a fingerprint, by the digests of what its rows hold in these columns."""
+    total.update(json.dumps([split, len(digests), columns]).encode())
+    total.update(b"".join(digests))

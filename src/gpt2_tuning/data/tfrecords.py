@@ -6,7 +6,7 @@ Masks are never stored: they follow from each example's `length`.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +67,12 @@ class Records:
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
 
-def read_records(directory: Path, metadata: Metadata, split: str) -> Records:
+def read_records(
+    directory: Path, metadata: Metadata, split: str, most: int | None = None
+) -> Records:
     """Reads a split of a prepared data set, after checking each file's sha256.
+
+    Of a split with more rows than `most` only the beginning is read, at least so many of them.
 
     Raises:
         UserError: there is no such split, a file is missing, changed or damaged, or a row holds
@@ -77,15 +81,20 @@ def read_records(directory: Path, metadata: Metadata, split: str) -> Records:
     if split not in metadata.splits:
         raise UserError(f"{directory} has no {split} split")
     found = metadata.splits[split]
-    parts = []
+    parts: list[dict[str, np.ndarray]] = []
+    count = 0
     for entry in found["files"]:
         file = directory / entry["name"]
         if not file.is_file():
             raise UserError(f"{file} is missing: {prepare_command(metadata.task)}")
         if sha256_of(file) != entry["sha256"]:
             raise UserError(f"{file} was changed or damaged: {prepare_command(metadata.task)}")
-        parts.extend(read_file(file, metadata))
-    if sum(len(part["length"]) for part in parts) != found["examples"]:
+        for part in read_file(file, metadata):
+            parts.append(part)
+            count += len(part["length"])
+            if most is not None and count >= most:
+                break
+    if count != found["examples"] and (most is None or count < most):
         raise UserError(
             f"{file} does not hold the {found['examples']} examples that metadata.json states:"
             f" {prepare_command(metadata.task)}"
@@ -99,11 +108,14 @@ def read_records(directory: Path, metadata: Metadata, split: str) -> Records:
     )
 
 
-def read_file(file: Path, metadata: Metadata) -> list[dict[str, np.ndarray]]:
-    """The examples of one file, in pieces.
+def read_file(file: Path, metadata: Metadata) -> Iterator[dict[str, np.ndarray]]:
+    """The examples of one file, in pieces of READ_BATCH.
 
-    Each piece has `length` int64[rows], `tokens` int32[sum of length] and the task's columns,
-    int32[rows]. Raises UserError when the file is damaged or holds impossible values.
+    Yields:
+        `length` int64[rows], `tokens` int32[sum of length] and the task's columns, int32[rows].
+
+    Raises:
+        UserError: the file is damaged or holds impossible values.
     """
     single = tf.io.FixedLenFeature([], tf.int64)
     features = {
@@ -111,21 +123,20 @@ def read_file(file: Path, metadata: Metadata) -> list[dict[str, np.ndarray]]:
         **dict.fromkeys(["length", *metadata.columns], single),
     }
     records = tf.data.TFRecordDataset(str(file), compression_type="GZIP").batch(READ_BATCH)
-    parts: list[dict[str, np.ndarray]] = []
+    parsed = records.map(lambda rows: tf.io.parse_example(rows, features))
     try:
-        for batch in records.map(lambda rows: tf.io.parse_example(rows, features)):
+        for number, batch in enumerate(parsed):
             arrays = {name: value.numpy() for name, value in batch.items()}
-            check_values(arrays, metadata, f"{file} is damaged", len(parts) * READ_BATCH)
+            check_values(arrays, metadata, f"{file} is damaged", number * READ_BATCH)
             length = arrays["length"]
             tokens = arrays["token_ids"][np.arange(metadata.seq_len) < length[:, np.newaxis]]
             columns = {name: arrays[name].astype(np.int32) for name in metadata.columns}
-            parts.append({"tokens": tokens.astype(np.int32), "length": length, **columns})
+            yield {"tokens": tokens.astype(np.int32), "length": length, **columns}
     except tf.errors.OpError as error:
         reason = error.message.splitlines()[0]
         raise UserError(
             f"{file} is damaged ({reason}): {prepare_command(metadata.task)}"
         ) from error
-    return parts
 
 
 def check_values(

@@ -6,6 +6,7 @@ be written in the 256 byte symbols, so nothing is unknown.
 
 import functools
 import json
+import re
 import shutil
 from array import array
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,17 @@ END_OF_TEXT_TOKEN = "<|endoftext|>"
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
 """What `GPT2Tokenizer.save` writes."""
+
+LETTERS, DIGITS = r"A-Za-z\u3041-\u3096\u30A1-\u30FA\u4E00-\u9FA5\uAC00-\uD7A3", "0-9"
+SIGNS = r"!-&(-/:-@\[-`{-~\u3001\u3002\uFF01\uFF0C\uFF1A\uFF1B\uFF1F"
+"""Some of each kind, those of which every version of Unicode says so. The apostrophe is no sign, as
+a word's end may begin with it ('s)."""
+CUTS = re.compile(
+    rf"(?<=\S)(?=[ \n])|(?<=[{LETTERS}])(?=[{DIGITS}{SIGNS}])|(?<=[{DIGITS}])(?=[{LETTERS}{SIGNS}])"
+    rf"|(?<=[{SIGNS}])(?=[{LETTERS}{DIGITS}])"
+)
+"""Where no token of GPT-2 crosses: it may begin with blank space but never goes on with it, and it
+holds letters, digits or signs, never two of them."""
 
 Span = tuple[int, int]
 """The positions of a token's first character and of the one after its last."""
@@ -49,6 +61,9 @@ class Tokenizer(Protocol):
     """Keeps the two texts of a pair apart."""
     pad: int
     """Fills rows up; masks hide it."""
+    cuts: re.Pattern[str] | None
+    """Finds the places where a text may be cut in two whose ids are end to end those of the text;
+    None where it may nowhere be cut."""
     by_words: bool
     """Whether no token goes on from a character into the blank space after it, so that the ids of
     words, each with the space before it, are end to end those of their text."""
@@ -107,6 +122,7 @@ class GPT2Tokenizer:
     start: int | None = None
     end = separator = pad = END_OF_TEXT
     end_text = END_OF_TEXT_TOKEN
+    cuts: re.Pattern[str] | None = CUTS
     by_words = True
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ of work is gone on with by the same work alone.
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -22,6 +23,8 @@ from gpt2_tuning.locks import lock_descriptor
 PARTIAL = ".partial-"
 DIGITS = 12
 """Of the digest, in a partial file's name."""
+MOST_OF_LINE = 2**26
+"""Bytes of an answer that is gone on with."""
 
 
 # --- before the work -------------------------------------------------------------------------
@@ -109,6 +112,8 @@ def opened(
         return
     partial = target.with_name(f"{target.name}{PARTIAL}{digest[:DIGITS]}")
     refuse_others(target, partial, resume)
+    if os.path.lexists(partial) and (partial.is_symlink() or not partial.is_file()):
+        raise UserError(f"{partial} is no file of answers: remove it, or give another --output")
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666
     with descriptor_of(partial, os.O_RDWR | os.O_CREAT, mode) as descriptor:
         lock(descriptor, partial)
@@ -192,10 +197,9 @@ def kept_lines(file: PartialFile, resume: bool, rows_at_once: int) -> int:
     """
     ends = [0]
     with file.partial.open("rb") as lines:
-        for line in lines:
+        for line in iter(lambda: lines.readline(MOST_OF_LINE), b""):
             # A kill cuts the last line short, a power failure may leave zeros.
-            whole = line.endswith(b"}\n") and b"\0" not in line  # JSON escapes one of a text
-            if not whole or len(ends) > file.total:
+            if not is_answer(line) or len(ends) > file.total:
                 break
             ends.append(ends[-1] + len(line))
     count = len(ends) - 1
@@ -212,3 +216,11 @@ def kept_lines(file: PartialFile, resume: bool, rows_at_once: int) -> int:
     os.ftruncate(file.descriptor, ends[kept])
     os.lseek(file.descriptor, 0, os.SEEK_END)
     return kept
+
+
+def is_answer(line: bytes) -> bool:
+    """Whether a line is an answer, and all of it."""
+    try:
+        return line.endswith(b"}\n") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

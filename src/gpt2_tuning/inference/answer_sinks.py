@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import stat
 import sys
@@ -33,11 +34,20 @@ class Printed:
 
     def append(self, lines: Sequence[str]) -> None:
         """Prints them at once."""
-        print("\n".join(lines), flush=True)
+        print("\n".join(map(encodable, lines)), flush=True)
         self.done += len(lines)
 
     def finish(self) -> None:
         """There is nothing to do."""
+
+
+def encodable(line: str) -> str:
+    """A line of JSON, with JSON's escapes where standard output has not all of its characters."""
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(line))
+    return line
 
 
 class Stream:

@@ -6,7 +6,6 @@ gpt2-tuning prepare text --dataset user/name --text_column body
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -21,8 +20,6 @@ from gpt2_tuning.options.ranges import require
 
 if TYPE_CHECKING:
     from gpt2_tuning.data.examples import Dropped, Example
-    from gpt2_tuning.data.sources import Source
-    from gpt2_tuning.data.tokenizer import Tokenizer
 
 TASK = "text"
 SAMPLE_FILE = paths.ASSETS / "emotion_sample.jsonl"
@@ -69,9 +66,11 @@ def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.columns import unix_newlines
     from gpt2_tuning.data.documents import has_columns, read_documents
+    from gpt2_tuning.data.pieces import document_examples
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.sources import open_rows
+    from gpt2_tuning.data.words import WordTokenizer
     from gpt2_tuning.formats.base_files import find_base
 
     base = find_base(options.base)
@@ -83,9 +82,11 @@ def prepare(options: Options) -> None:
     source = read_documents(
         opened, options, base.tokenizer.end_text, options.text_column or "", separator
     )
-    rows = functools.partial(
-        examples, source=source, seq_len=options.seq_len, tokenizer=base.tokenizer
-    )
+    tokenizer = WordTokenizer(base.tokenizer)
+
+    def rows(split: str) -> "Iterator[Example | Dropped | None]":
+        return document_examples(source.splits[split], tokenizer, options.seq_len)
+
     metadata = prepare_source(
         TASK,
         options,
@@ -96,23 +97,6 @@ def prepare(options: Options) -> None:
         written_end_advice=WRITTEN_END_ADVICE,
     )
     show_examples(output_dir, metadata, options.show)
-
-
-def examples(
-    split: str, source: "Source", seq_len: int, tokenizer: "Tokenizer"
-) -> "Iterator[Example | Dropped | None]":
-    """The pieces of every document, or the reason why it has none."""
-    from gpt2_tuning.data.documents import encode_documents
-    from gpt2_tuning.data.examples import Dropped, text_chunks
-    from gpt2_tuning.data.words import WordTokenizer
-
-    for ids, ends in encode_documents(source.splits[split], WordTokenizer(tokenizer)):
-        if not ids:
-            yield None
-        elif len(ids) + ends < 2:
-            yield Dropped("too short")
-        else:
-            yield from text_chunks(ids, seq_len, tokenizer.end if ends else None)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
