@@ -12,6 +12,9 @@ import pytest
 import tensorflow as tf
 from lora_models import SMALL, batch, outputs, small_model, unchanged, values
 
+from gpt2_tuning.data.datasets import text_dataset
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -223,6 +226,14 @@ def test_class_weights_of_fit_weigh_the_loss():
     )
     history = model.fit(batch(CONFIG), labels, class_weight=weights, verbose=0).history
     np.testing.assert_allclose(history["loss"], [(losses[0] + 3 * losses[2]) / 4], rtol=1e-5)
+
+
+def test_class_weights_beside_weights_of_a_dataset_are_refused():
+    model = GPT2LanguageModel(GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=64))
+    model.compile(keras.optimizers.SGD(0.0), CrossEntropy())
+    dataset = text_dataset(["some text"], seq_len=32, batch_size=1)
+    with pytest.raises(UserError, match="has a weight for each label already"):
+        model.fit(dataset, class_weight={0: 1.0}, verbose=0)
 
 
 LOAD = """

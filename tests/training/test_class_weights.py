@@ -120,6 +120,13 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, content, message):
         class_weights(str(path), data())
 
 
+def test_what_yaml_takes_for_truth_values_wants_quotes(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("yes: 1\nno: 2\n")
+    with pytest.raises(UserError, match="write them in quotes"):
+        class_weights(str(path), data())
+
+
 def test_a_class_without_rows_cannot_be_balanced():
     with pytest.raises(UserError, match="no row of class 'fear'"):
         class_weights("balanced", data({**COUNTS, "fear": 0}))

@@ -109,6 +109,21 @@ class TunableModel(PretrainedModel):
         """Prints those counts and their totals as a table."""
         parameters.print_counts(self.count_parameters())
 
+    def fit(self, x=None, *args, class_weight=None, **kwargs):
+        """As Keras's.
+
+        Raises:
+            UserError: `class_weight` comes with a dataset that weighs its labels itself, as those
+                of language models and of packed rows do.
+        """
+        spec = getattr(x, "element_spec", None)
+        if class_weight is not None and isinstance(spec, tuple) and len(spec) == 3:
+            raise UserError(
+                "class_weight weighs classes, and this dataset has a weight for each label already: "
+                "leave class_weight out, or take a classifier's dataset that is not packed"
+            )
+        return super().fit(x, *args, class_weight=class_weight, **kwargs)
+
     def make_train_function(self, force=False):
         """As Keras does for `fit`; refuses a merged model, whose updates would not be trained."""
         self._require_unmerged("training")

@@ -190,7 +190,7 @@ class ClassifierOptions(TrainOptions):
         super().check()
         require_whole("seeds", 1, RUNS, self)
         smoothing = self.label_smoothing
-        require(smoothing is None or 0 < smoothing < 1, "label_smoothing", "above 0, below 1", self)
+        require(smoothing is None or 0 <= smoothing < 1, "label_smoothing", "in [0, 1)", self)
         last = self.seed + self.seeds - 1
         require(
             last < SEEDS, "seed", f"below {SEEDS - self.seeds + 1} for --seeds {self.seeds}", self

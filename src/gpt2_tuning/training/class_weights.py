@@ -50,6 +50,8 @@ def weights_of_file(path: Path, names: list[str]) -> list[float]:
         content = read_json(path, "a file of weights")
     else:
         content = read_yaml(path, flag) or {}
+    if any(isinstance(name, bool) for name in content):
+        raise UserError(f"{flag}: to YAML yes, no, on and off are no texts: write them in quotes")
     found = {str(name): value for name, value in content.items()}
     for name in names:
         if name not in found:
