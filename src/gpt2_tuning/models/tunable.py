@@ -119,8 +119,8 @@ class TunableModel(PretrainedModel):
         spec = getattr(x, "element_spec", None)
         if class_weight is not None and isinstance(spec, tuple) and len(spec) == 3:
             raise UserError(
-                "class_weight weighs classes, and this dataset has a weight for each label already: "
-                "leave class_weight out, or take a classifier's dataset that is not packed"
+                "class_weight weighs classes, and this dataset has a weight for each label already:"
+                " leave class_weight out, or take a classifier's dataset that is not packed"
             )
         return super().fit(x, *args, class_weight=class_weight, **kwargs)
 
