@@ -1,4 +1,4 @@
-"""Write the three synthetic sample data sets that are bundled with the package.
+"""Write the four synthetic sample data sets that are bundled with the package.
 
     python experiments/make_samples.py [directory]
 
@@ -119,6 +119,33 @@ def entailment_rows() -> list[Row]:
     return rng.sample(rows, len(rows))
 
 
+# ------------------------------------------------------------------------- conversations
+
+
+SYSTEMS = ("Answer in one short sentence.", "You are a careful assistant.")
+
+
+def conversation_rows() -> list[dict[str, Any]]:
+    """Return `{"messages"}` rows: one to three of the instruction sample's questions each."""
+    rng = random.Random(SEED)
+    asked = instruction_rows(SEED + 1)
+    rows = []
+    while asked:
+        messages = [message("system", rng.choice(SYSTEMS))] if rng.random() < 0.5 else []
+        for _ in range(rng.choice((1, 2, 2, 3))):
+            if asked:
+                found = asked.pop()
+                question = "\n\n".join(filter(None, (found["context"], found["instruction"])))
+                messages += [message("user", question), message("assistant", found["response"])]
+        rows.append({"messages": messages})
+    return rows
+
+
+def message(role: str, content: str) -> dict[str, str]:
+    """Return what one says."""
+    return {"role": role, "content": content}
+
+
 # --------------------------------------------------------------------------------- files
 
 
@@ -128,6 +155,7 @@ def build_samples() -> dict[str, str]:
         "emotion_sample.jsonl": emotion_rows(),
         "entailment_sample.jsonl": entailment_rows(),
         "instruction_sample.jsonl": instruction_rows(SEED),
+        "conversation_sample.jsonl": conversation_rows(),
     }
     return {
         name: "".join(json.dumps(made, ensure_ascii=False) + "\n" for made in rows)

@@ -13,7 +13,7 @@ from gpt2_tuning.data.prompts import TEMPLATES, Template
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
-from gpt2_tuning.tasks.instruction.prepare import SAMPLE_FILE
+from gpt2_tuning.tasks.instruction.prepare import SAMPLE_FILES
 from instruction_tuning import prep_dataset
 
 SPLITS = ["train", "validation", "test"]
@@ -64,7 +64,7 @@ def test_sample_is_prepared_whole_and_reported(tmp_path, capsys):
     assert "supervised tokens" in shown.out
     assert "python instruction_tuning/train.py --dataset_dir" in shown.out
     assert shown.err == ""
-    rows = [json.loads(line) for line in SAMPLE_FILE.read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in SAMPLE_FILES["sample"].read_text("utf-8").splitlines()]
     expected = {
         (
             TEMPLATES["dolly"].prompt(row["instruction"], row["context"]),

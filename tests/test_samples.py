@@ -20,6 +20,7 @@ COLUMNS = {
     "emotion_sample.jsonl": ["text", "label"],
     "entailment_sample.jsonl": ["premise", "hypothesis", "label"],
     "instruction_sample.jsonl": ["instruction", "context", "response", "category"],
+    "conversation_sample.jsonl": ["messages"],
 }
 EMOTIONS = ["sadness", "joy", "love", "anger", "fear", "surprise"]
 

@@ -1,5 +1,7 @@
 """A tokenizer nothing like GPT-2's: ids above 65,535, one for each purpose, and no words."""
 
+from types import MappingProxyType
+
 FIRST = 70_000
 """The id of a byte of 0."""
 BLANK = FIRST + 128
@@ -23,6 +25,8 @@ class WideTokenizer:
     end_text = "[END]"
     cuts = None
     by_words = False
+    special_ids = MappingProxyType({"[END]": BLANK + 1})
+    named = MappingProxyType({"eos_token": "[END]"})
     sha256 = "w" * 64
 
     def encode(self, text):

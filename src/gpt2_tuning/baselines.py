@@ -5,7 +5,7 @@ For classes the answers are labels; for language models tokens, which makes it a
 
 import numpy as np
 
-from gpt2_tuning.data.batch_arrays import spread, target_counts
+from gpt2_tuning.data.batch_arrays import spread, targets_at
 from gpt2_tuning.data.tfrecords import Records
 
 SMOOTHING = 0.1
@@ -32,10 +32,9 @@ def frequency_figures(train: np.ndarray, counts: np.ndarray) -> dict[str, float]
 
 def learnt_token_counts(records: Records, vocabulary: int) -> np.ndarray:
     """How often each token is learnt in a language model's split: int64 [vocabulary]."""
-    learnt, counts = target_counts(records), np.zeros(vocabulary, np.int64)
+    counts = np.zeros(vocabulary, np.int64)
     for start in range(0, len(records), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        row, place = spread(learnt[rows])
-        first = records.offsets[1:][rows] - learnt[rows]  # an example's last tokens are learnt
-        counts += np.bincount(records.tokens[first[row] + place], minlength=vocabulary)
+        row, place = spread(records.target_counts[start : start + ROWS_AT_ONCE])
+        at = targets_at(records, start + row, place)
+        counts += np.bincount(records.tokens[at], minlength=vocabulary)
     return counts

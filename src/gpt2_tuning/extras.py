@@ -4,7 +4,12 @@ import importlib.util
 
 from gpt2_tuning.errors import UserError
 
-MODULES = {"datasets": "datasets", "rouge": "rouge_score", "excel": "openpyxl"}
+MODULES = {
+    "datasets": "datasets",
+    "rouge": "rouge_score",
+    "excel": "openpyxl",
+    "conversations": "jinja2",
+}
 """The module of each extra that the scripts can use; pyproject.toml has the extras."""
 
 

@@ -8,7 +8,6 @@ from token_rows import random_records, records_of, targets_of
 from gpt2_tuning.data.batch_arrays import (
     PlannedBatch,
     language_model_batch,
-    target_counts,
     target_width,
 )
 from gpt2_tuning.data.batches import BatchSource
@@ -86,7 +85,7 @@ def test_each_supervised_token_is_a_target_once_and_follows_its_position():
         for token in records.row(row)[records.columns["prompt_length"][row] :].tolist()
     ]
     assert sorted(targets) == sorted(expected)
-    assert len(expected) == target_counts(records).sum()
+    assert len(expected) == records.target_counts.sum()
 
 
 @pytest.mark.parametrize(

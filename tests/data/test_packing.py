@@ -8,7 +8,7 @@ import tensorflow as tf
 from samples import randomize
 from token_rows import random_records, records_of, targets_of
 
-from gpt2_tuning.data.batch_arrays import language_model_batch, target_counts, target_width
+from gpt2_tuning.data.batch_arrays import language_model_batch, target_width
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packing import PackedSource, pack
 from gpt2_tuning.data.tfrecords import Records
@@ -170,7 +170,7 @@ def test_targets_have_no_more_widths_than_asked_for_in_all_epochs(widths):
     batches += source.in_order()
     assert {batch.targets.shape[1] for batch in batches} <= set(source.widths.tolist())
     assert len(source.widths) <= widths
-    supervised = target_counts(records).sum()
+    supervised = records.target_counts.sum()
     assert sum(batch.weights.sum() for batch in batches) == 5 * supervised
 
 

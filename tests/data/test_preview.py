@@ -16,7 +16,16 @@ def test_end_of_text_as_a_token_is_told_apart_from_its_letters():
 
 def test_parts_of_an_example_are_named_and_counted():
     ids = [*TOKENIZER.encode("one two three"), END_OF_TEXT]
-    assert example_text(ids, 2, 6, TOKENIZER).plain == (
+    assert example_text(ids, [False, False, True, True], 6, TOKENIZER).plain == (
         "2 prompt + 2 supervised + 2 padding tokens\n--- prompt ---\none two"
         f"\n--- supervised ---\n three{END_MARK}\n--- padding ---\n{END_MARK} x 2"
     )
+
+
+def test_turns_stand_in_their_order():
+    ids = TOKENIZER.encode("one two three four")
+    shown = example_text(ids, [False, True, False, True], 4, TOKENIZER).plain
+    assert shown.startswith("2 prompt + 2 supervised + 0 padding tokens\n--- prompt ---\none")
+    places = [shown.index(word) for word in ("one", " two", " three", " four")]
+    assert places == sorted(places)
+    assert shown.count("--- supervised ---") == 2

@@ -1,6 +1,7 @@
 """The base that data is prepared for, as far as data depends on it."""
 
 import dataclasses
+from pathlib import Path
 
 from gpt2_tuning.data.tokenizer import Tokenizer
 
@@ -14,3 +15,5 @@ class Base:
     tokenizer: Tokenizer
     positions: int
     """Tokens of the longest example."""
+    directory: Path | None = None
+    """Where its files are."""

@@ -95,7 +95,8 @@ def language_model_batch(records: Records, planned: PlannedBatch, batch_size: in
     """A batch for predicting next tokens, packed or with an example a row.
 
     The target of position t is token t + 1. Targets are an example's tokens from `prompt_length`
-    on, so none is in another example than its position, and padding is never one.
+    on, or of these those that `records.learnt` names. So none is in another example than its
+    position, and padding is never one.
 
     Tokens [5, 6, 7, 8] with prompt_length 2, alone in a row of 6, with padding 99:
         token_ids        [5, 6, 7, 8, 99, 99]
@@ -105,17 +106,17 @@ def language_model_batch(records: Records, planned: PlannedBatch, batch_size: in
     rows, offsets = planned.rows, records.offsets
     row_of = np.arange(len(rows)) if planned.row_of is None else planned.row_of
     inputs, starts = packed(records, planned, row_of, batch_size)
-    counts = target_counts(records)[rows]
-    prompts = lengths_of(records, rows) - counts
+    counts = records.target_counts[rows]
     columns = before_in_row(counts, row_of)
     width = planned.places
     if width is None:
         width = target_width(int(np.bincount(row_of, counts).max()), planned.length)
     example, place = spread(counts)
     where = (row_of[example], columns[example] + place)
+    at = targets_at(records, rows[example], place)
     positions, targets, weights = nothing_read(batch_size, width)
-    positions[where] = starts[example] + prompts[example] - 1 + place
-    targets[where] = records.tokens[offsets[rows][example] + prompts[example] + place]
+    positions[where] = starts[example] + at - offsets[rows[example]] - 1
+    targets[where] = records.tokens[at]
     weights[where] = 1
     if planned.row_of is None:
         inputs["attention_mask"] = inputs.pop("segment_ids")
@@ -179,9 +180,12 @@ def lengths_of(records: Records, rows: np.ndarray) -> np.ndarray:
     return records.offsets[rows + 1] - records.offsets[rows]
 
 
-def target_counts(records: Records) -> np.ndarray:
-    """int64 [examples]: how many tokens of each example are learnt; never its first one."""
-    return records.lengths - np.maximum(records.columns["prompt_length"], 1)
+def targets_at(records: Records, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """int64 [n]: where in `records.tokens` the `place`-th learnt token of each of these rows is."""
+    counts = records.target_counts
+    if records.learnt is None:  # they are an example's last tokens
+        return records.offsets[rows + 1] - counts[rows] + place
+    return records.targets_at[records.targets_before[rows] + place]
 
 
 def before(counts: np.ndarray) -> np.ndarray:

@@ -5,7 +5,11 @@ An example knows its own length, so nothing later has to guess where padding beg
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+LEARNT = "learnt"
+"""For each token of an example 1 if it is learnt, else 0, where these are not all from
+`prompt_length` on."""
 
 
 class Example(NamedTuple):
@@ -13,8 +17,8 @@ class Example(NamedTuple):
 
     token_ids: Sequence[int]
     """1 to seq_len ids."""
-    extras: Mapping[str, int]
-    """What else the task stores: `label`, or `prompt_length`."""
+    extras: Mapping[str, Any]
+    """What else the task stores: `label`, or `prompt_length` and perhaps LEARNT."""
     truncated: bool = False
     """Whether tokens were cut to fit."""
 

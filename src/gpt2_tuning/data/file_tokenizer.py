@@ -60,6 +60,13 @@ class FileTokenizer:
         pad = self._named(config, "pad_token")
         self.pad = self.end if pad is None else self._id_of(pad)
         self.start = self._start(config)
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = {token.content: i for i, token in added.items() if token.special}
+        self.special_ids: Mapping[str, int] = {**special, self.end_text: self.end}
+        names = ("bos_token", "eos_token", "unk_token", "pad_token")
+        self.named: Mapping[str, str] = {
+            name: token for name in names if (token := self._named(config, name))
+        }
 
     def _named(self, config: Mapping[str, Any], name: str) -> str | None:
         """A token of tokenizer_config.json, which has it as a text or as an object."""

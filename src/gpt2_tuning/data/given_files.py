@@ -24,7 +24,7 @@ def check_flags(options: "DatasetOptions") -> None:
         raise UserError("--dataset and --train_file exclude each other: give one of them")
     if files and "train" not in files:
         raise UserError(f"--{next(iter(files))}_file needs --train_file beside it")
-    if options.dataset_config and (files or options.dataset == SAMPLE):
+    if options.dataset_config and (files or (options.dataset or "").startswith(SAMPLE)):
         raise UserError("--dataset_config belongs to a data set on the Hub")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit must be at least 1, not {options.limit}")

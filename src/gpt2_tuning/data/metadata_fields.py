@@ -5,9 +5,10 @@ from typing import Any
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import cut, is_mapping_of_text, is_whole
+from gpt2_tuning.data.examples import LEARNT
 from gpt2_tuning.schema import Rule, must_be, or_null
 
-COLUMNS = (["label"], ["prompt_length"])
+COLUMNS = (["label"], ["prompt_length"], ["prompt_length", LEARNT])
 """What records may hold beside token_ids and length."""
 COUNTS = (
     "rows",
@@ -19,6 +20,7 @@ COUNTS = (
     "duplicates_across",
     "end_of_text_written",
     "labels_trimmed",
+    "turns_dropped",
 )
 """What a split may count beside its examples."""
 MOST_POSITIONS = 2**20

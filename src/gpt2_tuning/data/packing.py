@@ -17,7 +17,6 @@ from gpt2_tuning.data.batch_arrays import (
     PlannedBatch,
     language_model_batch,
     spread,
-    target_counts,
     up_to_multiple,
 )
 from gpt2_tuning.data.batches import BatchSource, MakeBatch, choose_buckets
@@ -181,7 +180,7 @@ class PackedSource(BatchSource):
         have the least padding.
         """
         most = np.zeros(len(self.packing.sizes), np.int64)
-        np.maximum.at(most, self.packing.class_of, target_counts(self.records))
+        np.maximum.at(most, self.packing.class_of, self.records.target_counts)
         of_places = most[np.sort(self.packing.class_of)]
         largest = int(np.bincount(self.packing.row_of, of_places).max())
         found = np.append(self.most_targets(*self.dealt(0, 0)), largest)
@@ -216,7 +215,7 @@ class PackedSource(BatchSource):
 
     def row_targets(self, examples: np.ndarray, row_of: np.ndarray) -> np.ndarray:
         """int64[rows]: how many tokens of each row are learnt; arguments as for `planned`."""
-        counts = np.bincount(row_of, target_counts(self.records)[examples])
+        counts = np.bincount(row_of, self.records.target_counts[examples])
         return counts.astype(np.int64)
 
     def most_targets(

@@ -25,35 +25,37 @@ def show_examples(directory: Path, metadata: Metadata, count: int) -> None:
     records = read_records(directory, metadata, "train", most=count)
     console = Console(highlight=False, soft_wrap=True)
     for index in range(min(count, len(records))):
-        prompt_length = int(records.columns["prompt_length"][index])
-        row = (records.row(index).tolist(), prompt_length, metadata.seq_len)
+        row = (records.row(index).tolist(), records.learnt_in(index).tolist(), metadata.seq_len)
         total = metadata.splits["train"]["examples"]
         console.print(f"\nexample {index + 1} of {total:,} in train:", end=" ")
         console.print(example_text(*row, metadata.tokenizer))
 
 
 def example_text(
-    token_ids: list[int], prompt_length: int, seq_len: int, tokenizer: Tokenizer
+    token_ids: list[int], learnt: Sequence[bool], seq_len: int, tokenizer: Tokenizer
 ) -> Text:
-    """The three parts of an example, each under its name and in its colour, with their counts.
+    """The parts of an example, each under its name and in its colour, with their counts.
 
     Args:
         token_ids: the example's tokens.
-        prompt_length: how many of them come before the first that is learnt.
+        learnt: for each of them whether it is.
         seq_len: the length that the record is padded to.
         tokenizer: that of the data.
     """
-    padding = seq_len - len(token_ids)
-    parts = {
-        "prompt": (prompt_length, readable(token_ids[:prompt_length], tokenizer)),
-        "supervised": (
-            len(token_ids) - prompt_length,
-            readable(token_ids[prompt_length:], tokenizer),
-        ),
-        "padding": (padding, f"{END_MARK} x {padding}" if padding else ""),
-    }
-    shown = Text(" + ".join(f"{count} {name}" for name, (count, _) in parts.items()) + " tokens")
-    for name, (_, text) in parts.items():
+    padding, supervised = seq_len - len(token_ids), sum(map(bool, learnt))
+    counts = (len(token_ids) - supervised, supervised, padding)
+    parts = []
+    for is_learnt, stretch in itertools.groupby(
+        zip(token_ids, learnt, strict=True), lambda t: t[1]
+    ):
+        text = readable([token for token, _ in stretch], tokenizer)
+        parts.append(("supervised" if is_learnt else "prompt", text))
+    parts.append(("padding", f"{END_MARK} x {padding}" if padding else ""))
+    shown = Text(
+        " + ".join(f"{count} {name}" for count, name in zip(counts, STYLES, strict=True))
+        + " tokens"
+    )
+    for name, text in parts:
         shown.append(f"\n--- {name} ---\n", style="bold").append(text, style=STYLES[name])
     return shown
 

@@ -19,6 +19,8 @@ class Reading:
     """Of files of text; None is UTF-8, or what a byte-order mark says."""
     json_field: str | None = None
     """The key under which a JSON object holds the rows; None is the one that holds any."""
+    conversations: tuple[str, ...] = ()
+    """Columns of lists of messages, which are read as their JSON text."""
     coerce: bool = False
     """Whether numbers, true and false are taken for texts."""
 
@@ -26,7 +28,7 @@ class Reading:
     def of(cls, options: "DatasetOptions") -> Self:
         """What the flags say."""
         delimiter = options.delimiter and options.delimiter.replace("\\t", "\t")
-        return cls(delimiter, options.encoding, options.json_field, options.coerce)
+        return cls(delimiter, options.encoding, options.json_field, coerce=options.coerce)
 
 
 BY_ITSELF = Reading()

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from gpt2_tuning.data.examples import Dropped, Example
+from gpt2_tuning.data.examples import LEARNT, Dropped, Example
 from gpt2_tuning.data.labels import shown_name
 from gpt2_tuning.data.tokenizer import Tokenizer, id_array
 
@@ -54,7 +54,9 @@ class SplitTally:
         self._labels.update([e.extras["label"] for e in examples if "label" in e.extras])
         self._supervised += sum(
             [
-                len(example.token_ids) - example.extras["prompt_length"]
+                sum(example.extras[LEARNT])
+                if LEARNT in example.extras
+                else len(example.token_ids) - example.extras["prompt_length"]
                 for example in examples
                 if "prompt_length" in example.extras
             ]

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from gpt2_tuning.data.column_names import check_columns
 from gpt2_tuning.data.columns import as_table, check_text_columns, with_unix_newlines
+from gpt2_tuning.data.conversations import as_json
 from gpt2_tuning.data.delimited_files import delimited_rows, wanted_cells
 from gpt2_tuning.data.excel_files import excel_rows
 from gpt2_tuning.data.json_files import json_rows
@@ -87,7 +88,7 @@ def rows_of_file(
     wanted = list(dict.fromkeys([*text_columns, *([label_column] if label_column else [])]))
     names: dict[str, list[str]] = {}
     if kind == PARQUET:
-        table = parquet_table(path, wanted)
+        table = with_conversations(parquet_table(path, wanted), reading)
         names = stored_class_names(table.schema)
     else:
         columns = wanted_values(path, kind, wanted, reading, remarks)
@@ -96,6 +97,16 @@ def rows_of_file(
         raise UserError(f"no rows in {path}")
     table = check_text_columns(table, text_columns, str(path), reading.coerce)
     return Rows(with_unix_newlines(table), names, untyped=kind in DELIMITED)
+
+
+def with_conversations(table: pa.Table, reading: Reading) -> pa.Table:
+    """The table with its columns of conversations as JSON text."""
+    for name in reading.conversations:
+        position = table.schema.get_field_index(name)
+        if position >= 0 and pa.types.is_nested(table.schema.field(position).type):
+            texts = list(map(as_json, table.column(position).to_pylist()))
+            table = table.set_column(position, name, pa.array(texts, pa.large_string()))
+    return table
 
 
 def wanted_values(
@@ -111,7 +122,8 @@ def wanted_values(
     for row in json_rows(path, reading, remarks, wanted):
         found.update(dict.fromkeys(row))
         for name in wanted:
-            columns[name].append(row.get(name))
+            value = row.get(name)
+            columns[name].append(as_json(value) if name in reading.conversations else value)
     if found:
         check_columns(list(found), wanted, path.name)
     return columns

@@ -16,7 +16,7 @@ from gpt2_tuning.data.given_files import SAMPLE, SPLITS, check_flags, found_file
 from gpt2_tuning.data.hub import read_hub, rows_of
 from gpt2_tuning.data.labels import read_labels
 from gpt2_tuning.data.reading import BY_ITSELF, Reading
-from gpt2_tuning.data.row_files import column_names, read_row_files
+from gpt2_tuning.data.row_files import column_names, read_row_files, with_conversations
 from gpt2_tuning.data.rows import Rows
 from gpt2_tuning.data.splits import (
     SHARE,
@@ -93,6 +93,11 @@ class OpenedRows:
             return self.hub["train"].column_names
         return column_names(self.files["train"][0], self.reading, most)
 
+    def with_conversations(self, column: str) -> "OpenedRows":
+        """The same, with a column of lists of messages that is read as their JSON text."""
+        reading = dataclasses.replace(self.reading, conversations=(column,))
+        return dataclasses.replace(self, reading=reading)
+
     def first_columns(self) -> list[str]:
         """The columns of the first rows. Raises UserError as `column_names` does."""
         return self.column_names(HEAD)
@@ -130,7 +135,10 @@ class OpenedRows:
             coerce = self.reading.coerce
             rows = rows_of(found.select_columns(columns))
             table = check_text_columns(
-                rows.table, text_columns, f"{self.name}, split {split}", coerce
+                with_conversations(rows.table, self.reading),
+                text_columns,
+                f"{self.name}, split {split}",
+                coerce,
             )
             splits[split] = dataclasses.replace(rows, table=table)
         return splits
@@ -199,7 +207,7 @@ def read_source(
 def open_rows(
     options: "DatasetOptions",
     default_dataset: str,
-    sample_file: Path,
+    sample_files: Path | Mapping[str, Path],
     split_names: Mapping[str, str] | None = None,
 ) -> OpenedRows:
     """Finds the data set that the flags ask for; a file is looked into only when it is read.
@@ -207,15 +215,16 @@ def open_rows(
     Args:
         options: which data set or files.
         default_dataset: name on the Hub, used when no flag names a source.
-        sample_file: the rows of `--dataset sample`.
+        sample_files: the rows of `--dataset sample`, or of each sample by its name.
         split_names: what the Hub calls train, validation or test where it is not that.
 
     Raises:
         UserError: flags that contradict each other, or a data set that cannot be had.
     """
     check_flags(options)
-    if options.dataset == SAMPLE:
-        return OpenedRows(SAMPLE, "sample", {"train": [sample_file]}, {})
+    samples = {SAMPLE: sample_files} if isinstance(sample_files, Path) else sample_files
+    if sample := samples.get(options.dataset or ""):
+        return OpenedRows(options.dataset or "", "sample", {"train": [sample]}, {})
     named = named_files(options)
     if named:
         name = ", ".join(path.name for paths in named.values() for path in paths)

@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from gpt2_tuning.data.examples import LEARNT
 from gpt2_tuning.data.metadata import Metadata, prepare_command
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of
 
 READ_BATCH = 1024
+OF_TOKENS = ("token_ids", LEARNT)
+"""What records hold for each token, padding included."""
 WEIGHT = "weight"
 """The column of how much rows count in a loss, float32; it is never stored."""
 
@@ -33,15 +36,19 @@ class Records:
     """int32[rows] each: `label` or `prompt_length`, as the task has it, and perhaps WEIGHT."""
     pad: int = 0
     """What fills the rows of a batch up. Masks hide it, so any id will do."""
+    learnt: np.ndarray | None = None
+    """bool[total]: which tokens are learnt, where these are not all from `prompt_length` on."""
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]], pad: int = 0, /, **columns: np.ndarray) -> "Records":
         """Rows that were never in a file: each a sequence of token ids."""
         lengths = [len(row) for row in rows]
+        flags = columns.pop(LEARNT, None)
         return cls(
             tokens=np.fromiter((token for row in rows for token in row), np.int32, sum(lengths)),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             columns=columns,
+            learnt=None if flags is None else np.concatenate(flags).astype(bool),
             pad=pad,
         )
 
@@ -60,7 +67,32 @@ class Records:
     def checksum(self) -> int:
         """Of all rows and columns, to tell whether two processes hold the same."""
         arrays = [self.tokens, self.offsets, *(self.columns[name] for name in sorted(self.columns))]
+        arrays += [] if self.learnt is None else [self.learnt]
         return functools.reduce(lambda sum_, array: zlib.crc32(array.tobytes(), sum_), arrays, 0)
+
+    @functools.cached_property
+    def target_counts(self) -> np.ndarray:
+        """int64[rows]: how many tokens of each row are learnt; never its first one."""
+        if self.learnt is None:
+            return self.lengths - np.maximum(self.columns["prompt_length"], 1)
+        return np.add.reduceat(self.learnt, self.offsets[:-1], dtype=np.int64)
+
+    @functools.cached_property
+    def targets_at(self) -> np.ndarray:
+        """int64: where in `tokens` those are that are learnt, where `learnt` says so."""
+        assert self.learnt is not None
+        return np.flatnonzero(self.learnt)
+
+    @functools.cached_property
+    def targets_before(self) -> np.ndarray:
+        """int64[rows]: how many of `targets_at` come before each row's."""
+        return np.cumsum(self.target_counts) - self.target_counts
+
+    def learnt_in(self, index: int) -> np.ndarray:
+        """bool[length]: which tokens of one row are learnt."""
+        if self.learnt is not None:
+            return self.learnt[self.offsets[index] : self.offsets[index + 1]]
+        return np.arange(self.lengths[index]) >= self.columns["prompt_length"][index]
 
     def row(self, index: int) -> np.ndarray:
         """int32[length]: the tokens of one row."""
@@ -99,11 +131,12 @@ def read_records(
             f"{file} does not hold the {found['examples']} examples that metadata.json states:"
             f" {prepare_command(metadata.task)}"
         )
-    lengths = np.concatenate([part["length"] for part in parts])
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Records(
-        tokens=np.concatenate([part["tokens"] for part in parts]),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        columns={name: np.concatenate([part[name] for part in parts]) for name in metadata.columns},
+        tokens=arrays["tokens"],
+        offsets=np.concatenate([[0], np.cumsum(arrays["length"])]).astype(np.int64),
+        columns={name: arrays[name] for name in metadata.columns if name != LEARNT},
+        learnt=arrays.get(LEARNT),
         pad=metadata.pad_token_id,
     )
 
@@ -112,15 +145,15 @@ def read_file(file: Path, metadata: Metadata) -> Iterator[dict[str, np.ndarray]]
     """The examples of one file, in pieces of READ_BATCH.
 
     Yields:
-        `length` int64[rows], `tokens` int32[sum of length] and the task's columns, int32[rows].
+        `length` int64[rows], `tokens` int32[sum of length] and the task's columns, int32[rows];
+        of these LEARNT is bool[sum of length].
 
     Raises:
         UserError: the file is damaged or holds impossible values.
     """
-    single = tf.io.FixedLenFeature([], tf.int64)
     features = {
-        "token_ids": tf.io.FixedLenFeature([metadata.seq_len], tf.int64),
-        **dict.fromkeys(["length", *metadata.columns], single),
+        name: tf.io.FixedLenFeature([metadata.seq_len] if name in OF_TOKENS else [], tf.int64)
+        for name in ("token_ids", "length", *metadata.columns)
     }
     records = tf.data.TFRecordDataset(str(file), compression_type="GZIP").batch(READ_BATCH)
     parsed = records.map(lambda rows: tf.io.parse_example(rows, features))
@@ -129,9 +162,13 @@ def read_file(file: Path, metadata: Metadata) -> Iterator[dict[str, np.ndarray]]
             arrays = {name: value.numpy() for name, value in batch.items()}
             check_values(arrays, metadata, f"{file} is damaged", number * READ_BATCH)
             length = arrays["length"]
-            tokens = arrays["token_ids"][np.arange(metadata.seq_len) < length[:, np.newaxis]]
-            columns = {name: arrays[name].astype(np.int32) for name in metadata.columns}
-            yield {"tokens": tokens.astype(np.int32), "length": length, **columns}
+            real = np.arange(metadata.seq_len) < length[:, np.newaxis]
+            columns = {
+                name: arrays[name][real] == 1 if name == LEARNT else arrays[name].astype(np.int32)
+                for name in metadata.columns
+            }
+            tokens = arrays["token_ids"][real].astype(np.int32)
+            yield {"tokens": tokens, "length": length, **columns}
     except tf.errors.OpError as error:
         reason = error.message.splitlines()[0]
         raise UserError(
@@ -168,6 +205,17 @@ def check_values(
             raise UserError(
                 f"{what}: row {rows_before + row + 1} has the {name} {arrays[name][row]}, outside"
                 f" {least[name]}..{limit}: {prepare_command(metadata.task)}"
+            )
+    if LEARNT in metadata.columns:
+        learnt, place = arrays[LEARNT], np.arange(metadata.seq_len)
+        wrong = (learnt != 0) & ((learnt != 1) | (place >= length[:, np.newaxis]))
+        first = np.where(learnt.any(axis=1), learnt.argmax(axis=1), 0)
+        wrong_rows = wrong.any(axis=1) | (first != arrays["prompt_length"])
+        if wrong_rows.any():
+            row = rows_before + int(wrong_rows.argmax()) + 1
+            raise UserError(
+                f"{what}: row {row} says of tokens that it has not that they are learnt, or not"
+                f" from prompt_length on: {prepare_command(metadata.task)}"
             )
     ids, last = arrays["token_ids"], metadata.tokenizer.vocabulary - 1
     if ids.min() < 0 or ids.max() > last:

@@ -9,8 +9,9 @@ import json
 import re
 import shutil
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import tokenizers
@@ -61,6 +62,10 @@ class Tokenizer(Protocol):
     """Keeps the two texts of a pair apart."""
     pad: int
     """Fills rows up; masks hide it."""
+    special_ids: Mapping[str, int]
+    """The tokens, at least `end`, that no letters of a text become, by how they are shown."""
+    named: Mapping[str, str]
+    """Some of them by the names that templates have for them, such as eos_token."""
     cuts: re.Pattern[str] | None
     """Finds the places where a text may be cut in two whose ids are end to end those of the text;
     None where it may nowhere be cut."""
@@ -122,6 +127,10 @@ class GPT2Tokenizer:
     start: int | None = None
     end = separator = pad = END_OF_TEXT
     end_text = END_OF_TEXT_TOKEN
+    special_ids: Mapping[str, int] = MappingProxyType({END_OF_TEXT_TOKEN: END_OF_TEXT})
+    named: Mapping[str, str] = MappingProxyType(
+        dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT_TOKEN)
+    )
     cuts: re.Pattern[str] | None = CUTS
     by_words = True
 

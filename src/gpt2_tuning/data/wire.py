@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gpt2_tuning.data.examples import Example
+from gpt2_tuning.data.examples import LEARNT, Example
 
 GROUP_BITS = 7
 """Bits of a number in each byte of a varint; the eighth says whether another byte follows."""
@@ -38,16 +38,22 @@ def serialized(
             raise ValueError(
                 f"{length} tokens, extras {dict(example.extras)}: not a row of this set"
             )
-    # A deterministic map has its keys in order.
+    # A deterministic map has its keys in order; LEARNT is the first of those that go with it.
+    single = ["length", *(name for name in columns if name != LEARNT)]
     first, last = (
-        tuple(sorted(name for name in ["length", *columns] if (name < "token_ids") == before))
+        tuple(sorted(name for name in single if (name < "token_ids") == before))
         for before in (True, False)
     )
     records = []
     for example, ids in zip(examples, packed_ids(examples, seq_len, pad), strict=True):
         numbers = {"length": len(example.token_ids), **example.extras}
+        learnt = b""
+        if LEARNT in wanted:
+            flags = bytes(example.extras[LEARNT]).ljust(seq_len, b"\0")
+            learnt = opening(LEARNT, seq_len) + flags
         content = (
-            singles(first, tuple([numbers[name] for name in first]))
+            learnt
+            + singles(first, tuple([numbers[name] for name in first]))
             + opening("token_ids", len(ids))
             + ids
             + singles(last, tuple([numbers[name] for name in last]))

@@ -31,7 +31,7 @@ def find_base(name: str | None) -> Base:
         )
     public = hub.public_name(name)
     named = str(Path(public).absolute()) if Path(public).is_dir() else public
-    return Base(named, tokenizer, config.decoder.positions)
+    return Base(named, tokenizer, config.decoder.positions, directory)
 
 
 def tokenizer_in(directory: Path, family: Family) -> Tokenizer:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from gpt2_tuning.data.chat_template import TEMPLATE_FILE
 from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import ALIASES, HUB_NAMES, SIZES
 from gpt2_tuning.formats.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
-DESCRIPTION = (CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
+DESCRIPTION = (CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, TEMPLATE_FILE)
 """What preparation needs of a base."""
 
 
@@ -52,7 +53,7 @@ def download(hub_name: str, patterns: list[str]) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
-    wanted, advice = CONFIG_FILE, f"use --base DIR (with {', '.join(DESCRIPTION)})"
+    wanted, advice = CONFIG_FILE, f"use --base DIR (with {', '.join(DESCRIPTION[:3])})"
     if WEIGHTS_FILE in patterns:
         wanted, advice = (
             WEIGHTS_FILE,

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from gpt2_tuning.data.column_names import check_columns, naming_flags
 from gpt2_tuning.data.columns import unix_newlines
+from gpt2_tuning.data.conversations import ConversationText, as_json
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.row_files import check_file, read_all_columns
 from gpt2_tuning.data.tokenizer import check_encodable
@@ -194,11 +195,16 @@ def usable_examples(
 def example_of(row: dict[str, Any], columns: InputColumns, where: str) -> Fields:
     """The texts of a row. Raises UserError, saying where, when one is missing or not readable."""
     check_columns(list(row), columns.needed, f"{where},")
-    fields = [row[name] for name in columns.needed]
+    fields = [as_conversation(row[name]) for name in columns.needed]
     if not all(isinstance(field, str) and field.strip() for field in fields):
         raise UserError(f"{where}: {' or '.join(columns.needed)} holds no text")
     others = (without_nan(row.get(name)) for name in columns.optional)
     return readable((*fields, *(str(other or "") for other in others)), where)
+
+
+def as_conversation(value: Any) -> Any:
+    """A list as the text of a conversation; anything else as it is."""
+    return ConversationText(as_json(value)) if isinstance(value, list) else value
 
 
 def readable(fields: Sequence[str], where: str) -> Fields:
@@ -212,7 +218,9 @@ def readable(fields: Sequence[str], where: str) -> Fields:
             check_encodable(field)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-    return tuple(unix_newlines(field) for field in fields)
+    return tuple(
+        field if isinstance(field, ConversationText) else unix_newlines(field) for field in fields
+    )
 
 
 def free_names(rows: Sequence[dict[str, Any]], added: Sequence[str], where: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gpt2_tuning.data.chat_template import ChatTemplate
 from gpt2_tuning.data.prompts import Template, prompt_tokens
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, FileToAnswer, note
@@ -27,13 +28,13 @@ class Responder:
     """A model with the template it was tuned on, and the flags that say how it writes."""
 
     model: LanguageModel
-    template: Template | None
+    template: Template | ChatTemplate | None
     """None for a model of plain text: a prompt is continued as it is."""
     options: GenerationOptions
 
-    def prompt(self, fields: Fields) -> str:
+    def prompt(self, fields: Fields) -> Prompt:
         """What the model reads for an instruction and its context, or for a text."""
-        return self.template.prompt(*fields) if self.template else fields[0]
+        return self.template.prompt(*fields) if isinstance(self.template, Template) else fields[0]
 
     def respond(self, examples: Sequence[Fields]) -> list[str]:
         """The responses, in order."""
@@ -66,13 +67,13 @@ class Responder:
         for place, fields in enumerate(file.examples):
             if not fields:
                 continue
-            prompt = self.fitted(fields)
             try:
+                prompt = self.fitted(fields)
                 prompt_ids(self.model, [prompt], [self.settings()], self.model.tokenizer, place)
             except UserError as error:
                 file.refuse(place, f"{file.source.name}: {error}")
             else:
-                cut += not isinstance(prompt, str)
+                cut += self.was_cut(fields, prompt)
         if cut:
             note(f"{cut:,} of {len(file.rows):,} prompts are too long and are cut")
         file.answer(self.rows)
@@ -89,11 +90,11 @@ class Responder:
         prompt that would be too long all the same stays whole.
         """
         text = self.prompt(fields)
-        if not self.options.cut_prompts:
+        if not self.options.cut_prompts or not isinstance(text, str):
             return text
         tokenizer = self.model.tokenizer
         room = self.model.config.decoder.positions - self.options.max_new_tokens
-        if self.template:
+        if isinstance(self.template, Template):
             head, context, tail = prompt_tokens([self.template.render(*fields)], tokenizer)[0]
             over = len(head) + len(context) + len(tail) - room
             return text if over <= 0 or over >= len(context) else [*head, *context[:-over], *tail]
@@ -102,9 +103,17 @@ class Responder:
         over = len(start) + len(ids) - room
         return text if over <= 0 or over >= len(ids) else [*start, *ids[over:]]
 
+    def was_cut(self, fields: Fields, prompt: Prompt) -> bool:
+        """Whether `fitted` left something out."""
+        return not isinstance(prompt, str)
+
     def stream(self, fields: Fields) -> Iterator[str]:
         """One response, piece by piece."""
-        return stream_text(self.model, self.prompt(fields), generation=self.settings())
+        return self.stream_ids(self.prompt(fields))
+
+    def stream_ids(self, prompt: Prompt) -> Iterator[str]:
+        """The same for what the model reads."""
+        return stream_text(self.model, prompt, generation=self.settings())
 
     def settings(self) -> Generation:
         """How the flags say to continue a prompt."""

@@ -10,8 +10,12 @@ import tensorflow as tf
 
 from gpt2_tuning import extras
 from gpt2_tuning.baselines import frequency_figures, learnt_token_counts
+from gpt2_tuning.data.chat_template import ChatTemplate, is_chat
+from gpt2_tuning.data.column_names import usual_column
+from gpt2_tuning.data.conversations import COLUMNS
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.prompts import Template
+from gpt2_tuning.data.row_files import column_names
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import write_text
@@ -23,6 +27,7 @@ from gpt2_tuning.inference.answering import (
     file_to_answer,
     readable,
 )
+from gpt2_tuning.inference.chatting import ChatResponder, talk
 from gpt2_tuning.inference.responding import Responder
 from gpt2_tuning.metrics import scores_as_json, shown_interval
 from gpt2_tuning.models.language_model import LanguageModel
@@ -65,14 +70,15 @@ def try_language_model(
     records = None
     if options.evaluate:
         records = finished_run.split_of_run(run_dir, metadata, "test", options.dataset_dir)
+    if is_chat(metadata.template) and options.input:
+        columns = conversation_columns(options.input, columns)
     added = (responding.ADDED, responding.BATCHES_AT_ONCE)
     with file_to_answer(options, run_dir, metadata, columns, *added) as file:
         strategy = make_strategy(options.strategy)
         with strategy.scope():
             model = tuned_model.load_tuned(LanguageModel, run_dir, metadata.tokenizer)
             base = base_of(model, run_dir) if options.compare_base else None
-        template = Template.from_metadata(metadata.template) if metadata.template else None
-        responder = responding.Responder(model, template, options)
+        responder = responder_of(model, metadata, options)
         if base is not None:
             responding.print_compared(responder, base, examples)
         elif examples:
@@ -83,8 +89,28 @@ def try_language_model(
         train_counts = train_token_counts(run_dir, metadata, options.dataset_dir)
         evaluate_run(responder, records, train_counts, run_dir, strategy, metadata.seq_len)
     if options.interactive:
+        if isinstance(responder, ChatResponder):
+            talk(responder)
+            return
         for fields in asked(columns):
             responding.print_stream(responder, fields)
+
+
+def responder_of(model: LanguageModel, metadata: Metadata, options: GenerationOptions) -> Responder:
+    """What answers by the template that the model was tuned on."""
+    fields = metadata.template
+    if fields is None:
+        return Responder(model, None, options)
+    if is_chat(fields):
+        template = ChatTemplate.from_metadata(fields, metadata.tokenizer)
+        return ChatResponder(model, template, options)
+    return Responder(model, Template.from_metadata(fields), options)
+
+
+def conversation_columns(source: Path, columns: InputColumns) -> InputColumns:
+    """The column of conversations of a file, where it has one of a usual name."""
+    usual = usual_column(column_names(source, most=1), COLUMNS)
+    return InputColumns((usual,)) if usual else columns
 
 
 def base_of(model: LanguageModel, run_dir: Path) -> LanguageModel:
@@ -163,6 +189,14 @@ def rouge_rows(options: GenerationOptions) -> int:
     return 0
 
 
+def first_answer(records: Records, row: int) -> list[int]:
+    """The tokens that follow a row's prompt and are learnt, up to those that are not."""
+    start = records.columns["prompt_length"][row]
+    learnt = records.learnt_in(row)[start:]
+    stop = len(learnt) if learnt.all() else int(np.argmin(learnt))
+    return records.row(row)[start:][:stop].tolist()
+
+
 def rouge_scores(responder: Responder, records: Records, wanted: int) -> dict[str, Any]:
     """ROUGE-L of the model's responses to so many rows against those of the data."""
     options, tokenizer = responder.options, responder.model.tokenizer
@@ -177,8 +211,7 @@ def rouge_scores(responder: Responder, records: Records, wanted: int) -> dict[st
     rows = fitting[np.linspace(0, len(fitting) - 1, count).astype(int)]
     prompts = [records.row(row)[: prompt_lengths[row]].tolist() for row in rows]
     references = [
-        tokenizer.decode(records.row(row)[prompt_lengths[row] :].tolist(), skip_end_of_text=True)
-        for row in rows
+        tokenizer.decode(first_answer(records, row), skip_end_of_text=True) for row in rows
     ]
     values = rouge_l(references, responder.continue_prompts(prompts))
     return {

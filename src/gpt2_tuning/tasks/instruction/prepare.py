@@ -17,6 +17,7 @@ from gpt2_tuning.options.preparation import PrepareOptions
 from gpt2_tuning.options.ranges import require
 
 if TYPE_CHECKING:
+    from gpt2_tuning.data.base import Base
     from gpt2_tuning.data.examples import Dropped, Example
     from gpt2_tuning.data.prompts import Template
     from gpt2_tuning.data.sources import OpenedRows, Source
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 TASK = "instruction"
 DEFAULT_DATASET = "databricks/databricks-dolly-15k"
-SAMPLE_FILE = paths.ASSETS / "instruction_sample.jsonl"
+SAMPLE_FILES = {
+    "sample": paths.ASSETS / "instruction_sample.jsonl",
+    "sample_conversations": paths.ASSETS / "conversation_sample.jsonl",
+}
+"""By what --dataset calls them."""
 USUAL_NAMES = {
     "instruction": ("instruction", "prompt", "question"),
     "context": ("context", "input"),
@@ -48,6 +53,12 @@ class Options(PrepareOptions):
     """Column that holds what the instruction is about. Default: `context` or `input`, if any."""
     response_column: str | None = None
     """Column that holds the response. Default: `response`, `output`, `completion` or `answer`."""
+    messages_column: str | None = None
+    """Column of conversations: lists of messages, each with role and content, or from and value.
+    Default: `messages` or `conversations`, if any."""
+    chat_template: str | None = None
+    """How a conversation becomes one text: a file in the form of transformers, or a directory that
+    has such a template. Default: that of --base, or else a plain one."""
     template: str = "dolly"
     """dolly, alpaca, or a text file with {instruction}, {context} and, at its end, {response}.
     What stands in it between {?context} and {/context} is left out where there is no context."""
@@ -58,7 +69,10 @@ class Options(PrepareOptions):
         """Raises UserError when a value is out of its range."""
         super().check()
         require(self.show >= 0, "show", "0 or more", self)
-        self.check_apart("instruction_column", "context_column", "response_column")
+        names = ("instruction_column", "context_column", "response_column", "messages_column")
+        self.check_apart(*names)
+        if self.messages_column and any(getattr(self, name) for name in names[:3]):
+            raise UserError("--messages_column goes without the columns of instructions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +101,11 @@ def prepare(options: Options) -> None:
     base = find_base(options.base)
     output_dir = checked_output_dir(TASK, options, base)
     template = load_template(options.template)
-    opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILE)
+    opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILES)
+    messages = conversation_column(options, opened)
+    if messages:
+        prepare_conversations(options, base, opened, messages)
+        return
     columns = choose_columns(options, template, opened)
     # Rows with the same prompt stay on one side of a split, whatever their responses.
     source = read_source(
@@ -115,6 +133,75 @@ def prepare(options: Options) -> None:
         template=template.to_metadata(),
     )
     show_examples(output_dir, metadata, options.show)
+
+
+def conversation_column(options: Options, opened: "OpenedRows") -> str | None:
+    """The column of conversations; None where rows are instructions.
+
+    Raises:
+        UserError: rows have both, or none, and no flag says which are meant.
+    """
+    from gpt2_tuning.data.column_names import notes_on_columns, usual_column
+    from gpt2_tuning.data.conversations import COLUMNS
+
+    named = (options.instruction_column, options.context_column, options.response_column)
+    if options.messages_column or any(named):
+        return options.messages_column
+    found = opened.column_names()
+    usual = usual_column(found, COLUMNS)
+    both = (usual_column(found, USUAL_NAMES[name]) for name in ("instruction", "response"))
+    if usual and all(both):
+        raise UserError(
+            f"{opened.name} has instructions and conversations ({usual!r}): name what is meant with"
+            " --messages_column, or with --instruction_column and --response_column"
+        )
+    if options.chat_template and not usual:
+        raise UserError(
+            f"--chat_template needs conversations: {opened.name} has no column "
+            f"{' or '.join(map(repr, COLUMNS))}; its columns: {', '.join(found)}: name one with "
+            "--messages_column"
+        )
+    if usual and usual != COLUMNS[0]:
+        opened.notes.extend(notes_on_columns({"messages_column": usual}))
+    return usual
+
+
+def prepare_conversations(
+    options: Options, base: "Base", opened: "OpenedRows", column: str
+) -> None:
+    """As `prepare`, of rows that are conversations."""
+    from gpt2_tuning.data.chat_examples import conversation_examples
+    from gpt2_tuning.data.chat_template import chat_template_of
+    from gpt2_tuning.data.examples import LEARNT
+    from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
+    from gpt2_tuning.data.preview import show_examples
+    from gpt2_tuning.data.sources import read_source
+
+    template = chat_template_of(options.chat_template, base.directory, base.tokenizer)
+    opened = opened.with_conversations(column)
+    source = read_source(opened, options, base.tokenizer.end_text, [column])
+
+    def rows(split: str) -> "Iterator[Example | Dropped]":
+        first = 0
+        for batch in source.splits[split].batches():
+            yield from conversation_examples(
+                batch[column], template, options.seq_len, f"{opened.name}, {split}", first
+            )
+            first += len(batch[column])
+
+    metadata = prepare_source(
+        TASK,
+        options,
+        base,
+        source,
+        rows,
+        columns=["prompt_length", LEARNT],
+        template=template.to_metadata(),
+    )
+    cut = sum(split["truncated"] for split in metadata.splits.values())
+    if cut:
+        print(f"note: {cut:,} conversations are too long and lost their earliest exchanges")
+    show_examples(checked_output_dir(TASK, options, base), metadata, options.show)
 
 
 def choose_columns(options: Options, template: "Template", opened: "OpenedRows") -> Columns:

@@ -1,0 +1,106 @@
+"""Answers in conversations: to rows of messages, and to a person who goes on asking."""
+
+import dataclasses
+import json
+
+from gpt2_tuning.data.chat_examples import chat_tokens
+from gpt2_tuning.data.chat_template import ChatTemplate, messages_as_text
+from gpt2_tuning.data.conversations import (
+    ASSISTANT,
+    USER,
+    ConversationText,
+    Messages,
+    checked,
+    without_first_exchange,
+)
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.inference.answering import Fields, InputColumns, asked
+from gpt2_tuning.inference.generation import Prompt
+from gpt2_tuning.inference.responding import Responder
+
+NEW = "/new"
+"""What is typed to begin another conversation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatResponder(Responder):
+    """A model of conversations: what it reads is all that was said so far."""
+
+    def prompt(self, fields: Fields) -> Prompt:
+        """The tokens of what comes before the answer.
+
+        Raises:
+            UserError: the template refuses what was said.
+        """
+        return self.tokens(messages_of(fields))
+
+    def tokens(self, messages: Messages) -> list[int]:
+        """The tokens up to the answer to the last of these messages."""
+        assert isinstance(self.template, ChatTemplate)
+        rendered = self.template.render(messages, prompt=True)
+        return chat_tokens(rendered, self.template.tokenizer)[0]
+
+    def fitted(self, fields: Fields) -> Prompt:
+        """As `prompt`; where the flags let prompts be cut, without the earliest exchanges."""
+        messages = messages_of(fields)
+        return self.prompt(fields) if not self.options.cut_prompts else self.fitting(messages)[0]
+
+    def fitting(self, messages: Messages) -> tuple[list[int], Messages]:
+        """The tokens of as much of a conversation as leaves room for an answer, and that much.
+
+        One of which not even the last turn fits stays whole.
+        """
+        room = self.model.config.decoder.positions - self.options.max_new_tokens
+        kept: Messages | None = messages
+        while kept is not None:
+            ids = self.tokens(kept)
+            if len(ids) <= room:
+                return ids, kept
+            kept = without_first_exchange(kept, answered=False)
+        return self.tokens(messages), messages
+
+    def was_cut(self, fields: Fields, prompt: Prompt) -> bool:
+        """Whether `fitted` left something out."""
+        return len(prompt) < len(self.prompt(fields))
+
+
+def messages_of(fields: Fields) -> Messages:
+    """What was said before the answer that is asked for.
+
+    Raises:
+        UserError: nothing was.
+    """
+    if isinstance(fields[0], ConversationText):
+        messages = checked(json.loads(fields[0]), "the conversation", answered=False)
+        while messages and messages[-1]["role"] == ASSISTANT:  # it is to be answered anew
+            messages.pop()
+        if not messages:
+            raise UserError("the conversation holds nothing to answer")
+        return messages
+    return [{"role": USER, "content": "\n\n".join(filter(None, reversed(fields)))}]
+
+
+def talk(responder: ChatResponder) -> None:
+    """Answers what is typed, with all that was said before, until an empty line or Ctrl-D."""
+    print(f"{NEW} begins another conversation")
+    messages: Messages = []
+    for (text,) in asked(InputColumns(("you",))):
+        if text.strip() == NEW:
+            messages = []
+            continue
+        messages.append({"role": USER, "content": text})
+        ids, kept = responder.fitting(messages)
+        if len(kept) < len(messages):
+            print("(the beginning of the conversation is too long ago for the model)")
+        messages = kept
+        answer = ""
+        for piece in responder.stream_ids(ids):
+            print(piece, end="", flush=True)
+            answer += piece
+        print()
+        messages.append({"role": ASSISTANT, "content": answer.strip()})
+
+
+def as_fields(messages: Messages) -> Fields:
+    """A conversation as what a row of a file gives."""
+    return (ConversationText(messages_as_text(messages)),)
