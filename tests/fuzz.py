@@ -57,9 +57,9 @@ def build(home: Path, stages: Sequence[str]) -> None:
     log = os.open(home.parent / "build.txt", os.O_CREAT | os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    import fuzz_cases
+    import fuzz_files
 
-    fuzz_cases.make_all("train" in stages)
+    fuzz_files.make_all("train" in stages)
 
 
 def work(connection, home: Path, seed: int, stages: tuple[str, ...]) -> None:

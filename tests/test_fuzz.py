@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import fuzz
-import fuzz_cases
+import fuzz_files
 import fuzz_worker
 import pytest
 from hostile import within
@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     (place / "home").mkdir()
     os.chdir(place / "home")
     try:
-        fuzz_cases.make_all(train=False)
+        fuzz_files.make_all(train=False)
         shutil.copytree(place / "home", place / "pristine")
         yield place
     finally:
