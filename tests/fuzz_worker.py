@@ -113,8 +113,10 @@ def serve(connection: Connection, home: Path, seed: int, stages: tuple[str, ...]
     os.chdir(home)
     pristine = home.parent / "pristine"
     while (number := connection.recv()) is not None:
-        connection.send(vars(outcome(seed, number, stages, pristine)))
-        keras.backend.clear_session()
+        found = outcome(seed, number, stages, pristine)
+        connection.send(vars(found))
+        if not found.case.startswith("prepare"):
+            keras.backend.clear_session()
 
 
 def preload() -> None:
