@@ -121,7 +121,7 @@ CASES = [
     Case(
         "recipe",
         "classification_tuning.prep_dataset",
-        ("--config", "recipe.yaml"),
+        ("--config", "recipe.yaml", "--output_dir", "out/set"),
         ("recipe.yaml",),
         examples,
         weight=1.5,

@@ -70,7 +70,7 @@ def make_rows() -> None:
     Path("book.txt").write_text(text)
     Path("utf16.txt").write_text(text, encoding="utf-16")
     Path("book.txt.gz").write_bytes(gzip.compress(text.encode()))
-    flags = {"train_file": "rows.jsonl", "output_dir": "out/set", "seq_len": 32, "seed": 0}
+    flags = {"train_file": "rows.jsonl", "text_column": "text", "seq_len": 32, "seed": 0}
     Path("recipe.yaml").write_text(json.dumps(flags))
 
 
