@@ -158,7 +158,9 @@ def of_whole(random_: random.Random, path: Path) -> Mutation:
     if name == "gzip":
         return put(name, gzip.compress(path.read_bytes()), 0)
     if name == "UTF-16 of it":
-        return put(name, path.read_bytes().decode("latin-1").encode("utf-16"), 0)
+        is_text = path.suffix not in (".gz", ".zst", ".parquet", ".xlsx")
+        content = path.read_bytes().decode("latin-1").encode("utf-16")
+        return put(name, content, 0 if is_text else None)
     return put(f"content: {name}", WHOLE[name])
 
 

@@ -12,11 +12,11 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import fuzz_mutations
 from chaos import PRELOADED
 from fuzz_cases import CASES, OUT, Case
+from fuzz_watch import changes, forget_peak, remove, resident, tree
 
 from gpt2_tuning.errors import UserError
 
@@ -24,6 +24,8 @@ FLAGS_SHARE = 0.15
 """Of mutants whose flags are spoilt, not a file."""
 ENCODINGS = ("utf-8", "utf-8", "utf-8", "ascii", "cp1252")
 """Of what is shown."""
+SAID = ("error: ", "note: ", "warning: ")
+"""What a line on standard error begins with."""
 MOST_SHOWN = 20_000
 """Characters of what a script says."""
 SPOILT = Path("../spoilt")
@@ -112,9 +114,12 @@ def serve(connection: Connection, home: Path, seed: int, stages: tuple[str, ...]
 
     os.chdir(home)
     pristine = home.parent / "pristine"
+    connection.send("ready")
     while (number := connection.recv()) is not None:
-        connection.send(vars(outcome(seed, number, stages, pristine)))
-        keras.backend.clear_session()
+        found = outcome(seed, number, stages, pristine)
+        connection.send(vars(found))
+        if not found.case.startswith("prepare"):
+            keras.backend.clear_session()
 
 
 def preload() -> None:
@@ -202,7 +207,7 @@ def complaint(mutant: Mutant, code: object, out: str, err: str) -> str:
         return f"{len(errors)} lines of an error"
     if code == 0 and errors:
         return "an error with exit code 0"
-    if others := [line for line in lines if not line.startswith(("error: ", "note: "))]:
+    if others := [line for line in lines if not line.startswith(SAID)]:
         return f"on standard error: {others[0][:200]}"
     return ""
 
@@ -239,6 +244,8 @@ DECIDING = (
 
 def is_meant(mutant: Mutant) -> bool:
     """Whether the spoilt file may say that something else is computed."""
+    if mutant.case.name == "resume":  # goes back to a checkpoint that is whole, to the same end
+        return False
     if any(name in mutant.words for name in DECIDING):
         return True
     name = mutant.path.name if mutant.path else ""
@@ -267,52 +274,3 @@ def unspoilt(case: Case) -> tuple[object, list[str]]:
             os.chdir(here)
         kept.rename(OUT)
     return USUAL[case.name]
-
-
-Entry = tuple[Any, ...]
-
-
-def tree() -> dict[str, Entry]:
-    """What lies in this directory but for `out`: kind, size, time and identity."""
-    found: dict[str, Entry] = {}
-    for directory, names, files in os.walk("."):
-        if directory == ".":
-            names.remove(OUT.name)
-        for name in [*names, *files]:
-            path = os.path.join(directory, name)
-            state = os.lstat(path)
-            is_directory = name in names
-            found[path] = (
-                (state.st_mode, state.st_ino)
-                if is_directory
-                else (state.st_mode, state.st_ino, state.st_size, state.st_mtime_ns)
-            )
-    return found
-
-
-def changes(before: dict[str, Entry]) -> str:
-    """What was written or removed outside `out`."""
-    after = tree()
-    names = [name for name in before | after if before.get(name) != after.get(name)]
-    return f"outside the output: {', '.join(sorted(names)[:5])}" if names else ""
-
-
-def remove(path: Path) -> None:
-    """Takes away whatever lies there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def resident(field: str) -> float:
-    """Megabytes of this process in memory, by a field of its status."""
-    with open("/proc/self/status", encoding="utf-8") as status:
-        line = next(line for line in status if line.startswith(field))
-    return int(line.split()[1]) / 1024
-
-
-def forget_peak() -> None:
-    """Has VmHWM count from now on."""
-    with open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
-        file.write("5")

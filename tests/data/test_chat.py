@@ -96,6 +96,15 @@ def test_what_a_message_has_of_special_tokens_stays_letters(chatml):
         )
 
 
+@pytest.mark.parametrize("text", [CHATML, UNMARKED], ids=["marked", "by prefixes"])
+def test_to_say_nothing_is_not_learnt(chatml, text):
+    template = ChatTemplate("chatml", text, chatml)
+    silent = [*TALK[:2], {"role": "assistant", "content": " "}]
+    assert examples(silent, template) == [Dropped("empty response")]
+    (example,) = examples([*silent, *TALK[3:]], template)
+    assert learnt_texts(example, chatml) == ["The Aral, once.<|end|>"]
+
+
 def test_an_answer_without_an_end_gets_one():
     text = DEFAULT.replace(" + eos_token", "")
     (example,) = examples(TALK, ChatTemplate("mine", text, GPT2))

@@ -261,3 +261,16 @@ def test_class_names_of_a_column_that_is_not_of_integers_are_ignored(tmp_path):
     table = table.replace_schema_metadata({"huggingface": json.dumps(note)})
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
     assert read_row_file(tmp_path / "rows.parquet", ["text"], "label").class_names == {}
+
+
+def test_texts_in_parquet_that_are_not_utf8_are_refused(tmp_path):
+    texts = pa.array([b"fine", b"caf\xe9", b"x"]).view(pa.string())
+    pyarrow.parquet.write_table(pa.table({"text": texts}), tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match="is damaged, or holds texts that are not UTF"):
+        read_row_file(tmp_path / "rows.parquet", ["text"], None)
+
+
+def test_a_note_in_parquet_that_is_nested_beyond_reading_is_none(tmp_path):
+    table = pa.table({"text": ["a"]}).replace_schema_metadata({b"huggingface": b"[" * 100_000})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    assert read_row_file(tmp_path / "rows.parquet", ["text"], None)["text"] == ["a"]

@@ -132,10 +132,13 @@ class ChatTemplate:
             for one in messages
         ]
         whole = self.plain(messages, marks, prompt)
-        if self.marks_answers:
-            return Rendered(*between(whole, *marks), hidden)
-        text = whole.translate({ord(mark): None for mark in marks})
-        return Rendered(text, [] if prompt else self.added(messages, marks, text), hidden)
+        text, spans = between(whole, *marks)
+        if not self.marks_answers:
+            spans = [] if prompt else self.added(messages, marks, text)
+        answers = [one["content"] for one in messages if one["role"] == ASSISTANT]
+        if len(spans) == len(answers):  # to say nothing is not learnt
+            spans = [span for span, said in zip(spans, answers, strict=True) if said.strip()]
+        return Rendered(text, spans, hidden)
 
     def added(self, messages: Messages, marks: Sequence[str], whole: str) -> list[Span]:
         """What each answer adds to its prompt, where the template marks none."""

@@ -16,6 +16,7 @@ import numpy as np
 from gpt2_tuning.data.column_names import naming_flags
 from gpt2_tuning.data.given_files import PLAIN, SPLITS
 from gpt2_tuning.data.row_files import check_file
+from gpt2_tuning.data.separators import separated
 from gpt2_tuning.data.sources import CUT, OpenedRows, Source
 from gpt2_tuning.data.splits import (
     QUOTED,
@@ -216,53 +217,6 @@ def last_stretches(texts: Texts) -> Iterator[Stretch]:
         last = stretch
     if last:
         yield last
-
-
-def separated(texts: Texts, separator: str) -> Iterator[tuple[int, int, int]]:
-    """The places of the parts between separators, without the line breaks around them."""
-    part, held, of = Part(), "", -1
-    for number, start, text in texts.stretches():
-        if number != of:
-            part.add(held)
-            yield from part.places(of)
-            part, held, of = Part(), "", number
-        *parts, rest = (held + text).split(separator)
-        place = start - len(held)
-        for inner in parts:
-            part.add(inner)
-            yield from part.places(number)
-            place += len(inner) + len(separator)
-            part = Part(place)
-        # The beginning of a separator may be at the end of the rest.
-        sure = max(0, len(rest) - len(separator) + 1)
-        part.add(rest[:sure])
-        held = rest[sure:]
-    part.add(held)
-    yield from part.places(of)
-
-
-class Part:
-    """What lies between two separators, read stretch by stretch."""
-
-    def __init__(self, start: int = 0) -> None:
-        self.stop = start
-        self.first: int | None = None
-        self.last = start
-        self.blank = True
-
-    def add(self, text: str) -> None:
-        """Goes on with a stretch."""
-        self.blank = self.blank and not text.strip()
-        if inner := text.strip("\n"):
-            if self.first is None:
-                self.first = self.stop + text.index(inner)
-            self.last = self.stop + len(text.rstrip("\n"))
-        self.stop += len(text)
-
-    def places(self, number: int) -> Iterator[tuple[int, int, int]]:
-        """Where it lies in text `number`, unless it is blank."""
-        if self.first is not None and not self.blank:
-            yield number, self.first, self.last
 
 
 def has_few(documents: Documents) -> bool:

@@ -34,6 +34,12 @@ def parquet_table(path: Path, wanted: Sequence[str] | None) -> pa.Table:
         table = pyarrow.parquet.read_table(path, columns=None if wanted is None else list(wanted))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"cannot parse {path}: {error}") from error
+    try:
+        table.validate(full=True)  # reading does not look at what texts are made of
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{path} is damaged, or holds texts that are not UTF-8: write it anew ({error})"
+        ) from error
     for position, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type) or pa.types.is_string_view(field.type):
             table = table.set_column(position, field.name, as_values(table.column(position)))
@@ -62,5 +68,6 @@ def stored_class_names(schema: pa.Schema) -> dict[str, list[str]]:
             if features[name].get("_type") == "ClassLabel"
             and pa.types.is_integer(schema.field(name).type)
         }
-    except (ValueError, LookupError, TypeError, AttributeError):  # no such note
+    # No such note, or not ours to read.
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
