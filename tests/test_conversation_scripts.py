@@ -99,6 +99,7 @@ def test_packed_rows_have_the_loss_of_the_same_conversations_apart(records):
     model = randomize(GPT2LanguageModel(CONFIG).built_now())
     objective = NextTokens(model)
     packed = next(iter(PackedSource(records, 4, row_length=240).epoch(0, 0)))
+    assert packed.rows is not None
     rows = np.sort(packed.rows)
     apart = language_model_batch(records, PlannedBatch(rows, 120), len(rows))
     sums = [
@@ -150,7 +151,9 @@ def test_rows_of_both_kinds_and_of_none_are_refused(tmp_path, capsys):
     path.write_text(json.dumps({"messages": talk_, "instruction": "a", "response": "b"}))
     flags = ["--train_file", path, "--output_dir", tmp_path / "data"]
     assert "--messages_column, or with" in refused(prepare, capsys, *flags)
-    kinds = [{"messages": [{**talk_[0], "content": f"{n}"}, talk_[1]]} for n in range(9)]
+    kinds: list[dict] = [
+        {"messages": [{**talk_[0], "content": f"{n}"}, talk_[1]]} for n in range(9)
+    ]
     kinds.append({"instruction": "a"})
     path.write_text("".join(json.dumps(row) + "\n" for row in kinds))
     assert "holds no list of messages" in refused(prepare, capsys, *flags)

@@ -65,7 +65,11 @@ def test_generator_reproduces_files_byte_for_byte(make_samples, tmp_path):
 def test_columns_are_exact_and_cells_are_clean_text(name):
     for row in read(name):
         assert list(row) == COLUMNS[name]
-        for column, cell in row.items():
+        cells = [*row.items()]
+        if column_of_lists := row.get("messages"):
+            cells = [(message["role"], message["content"]) for message in column_of_lists]
+            cells = [(role, part) for role, text in cells for part in text.split("\n\n")]
+        for column, cell in cells:
             assert isinstance(cell, str)
             assert cell == " ".join(cell.split())
             assert cell or column == "context"

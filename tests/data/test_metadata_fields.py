@@ -65,7 +65,7 @@ def said(directory):
         (["seq_len"], 0, "seq_len must be a whole number from 1 to 1048576, not 0"),
         (["seq_len"], 1048577, "seq_len must be a whole number from 1 to 1048576, not 1048577"),
         (["seq_len"], True, "seq_len must be a whole number from 1 to 1048576, not True"),
-        (["columns"], "label", "columns must be ['label'] or ['prompt_length'], not 'label'"),
+        (["columns"], "label", "columns must be ['label'] or ['prompt_length'] or ['prompt_l"),
         (["columns"], ["label", "other"], "columns must be ['label'] or ['prompt_length']"),
         (["columns"], ["prompt_length"], "label_names must be what goes with the columns ['prom"),
         (["label_names"], None, "label_names must be what goes with the columns ['label'], not No"),
