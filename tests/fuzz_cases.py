@@ -115,6 +115,7 @@ CASES = [
     prepare("entailment", "pairs.tsv"),
     prepare("instruction", "ask.jsonl", weight=1.5),
     prepare("instruction", "ask.json", "template.txt", flags=("--template", "template.txt")),
+    prepare("instruction", "talk.jsonl", "chat.jinja", flags=("--chat_template", "chat.jinja")),
     prepare("text", "book.txt", weight=1.5),
     prepare("text", "utf16.txt", flags=("--separator", "\\n\\n")),
     prepare("text", "book.txt.gz"),
@@ -201,6 +202,17 @@ CASES = [
         ),
         trained,
         weight=1.5,
+    ),
+    Case(
+        "weights",
+        "classification_tuning.train",
+        (
+            *(*KEPT, "--max_updates", "1", "--dataset_dir", "data", "--pretrained", "base"),
+            *("--class_weights", "weights.json"),
+        ),
+        ("weights.json",),
+        trained,
+        weight=0.5,
     ),
     Case(
         "resume",

@@ -66,6 +66,15 @@ def make_rows() -> None:
     Path("ask.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     Path("ask.json").write_text(json.dumps({"data": asked}))
     Path("template.txt").write_text("Q: {instruction}\n{context}\nA: ")
+    said = [
+        [{"role": "user", "content": f"count to {n}"}, {"role": "assistant", "content": f"{n} {n}"}]
+        for n in range(ROWS)
+    ]
+    Path("talk.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in said))
+    Path("chat.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}"
+    )
+    Path("weights.json").write_text(json.dumps(dict(zip(LABELS, (0.5, 2.0), strict=True))))
     text = "".join(f"Line {n} of a book,\nwhich goes on.\n\n" for n in range(60))
     Path("book.txt").write_text(text)
     Path("utf16.txt").write_text(text, encoding="utf-16")
