@@ -182,13 +182,13 @@ class SavedByName(Model):
         """Adds an adapter as `build_config` described it."""
         raise NotImplementedError
 
-    @property  # type: ignore[override]
-    def variables(self) -> list[keras.Variable]:
+    @property
+    def variables(self) -> list[keras.Variable]:  # type: ignore[override]
         """As Keras's, with the weights of adapters that were added."""
         return [*super().variables, *self.added_weights().values()]
 
-    @property  # type: ignore[override]
-    def weights(self) -> list[keras.Variable]:
+    @property
+    def weights(self) -> list[keras.Variable]:  # type: ignore[override]
         """As Keras's, with those of adapters that were added."""
         return [*super().weights, *self.added_weights().values()]
 

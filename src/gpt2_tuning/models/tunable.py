@@ -8,7 +8,7 @@ from typing import Any
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
-from gpt2_tuning.models import added, merging, parameters, unchosen
+from gpt2_tuning.models import added, merging, parameters, parts, unchosen
 from gpt2_tuning.models.gate import OWN, Adapter, Choice, Gate
 from gpt2_tuning.models.parameters import ParameterCount
 from gpt2_tuning.models.pretrained import PretrainedModel
@@ -108,6 +108,22 @@ class TunableModel(PretrainedModel):
         for variable in self.weights:
             if id(variable) not in kept:
                 variable.trainable = False
+        # A function traced before would go on updating the weights that are now frozen.
+        self.train_function = None
+
+    def freeze_all_but(self, part: str) -> None:
+        """From the next `fit` on, only a part of a model without LoRA changes, and its head.
+
+        Args:
+            part: "head" is the classifier's head alone; "biases" all biases; "last:2" the last two
+                blocks and the normalisation after them.
+
+        Raises:
+            UserError: there is no such part.
+        """
+        names = parts.trained_names(self.built_now(), part)
+        for name, variable in self.base_weights().items():
+            variable.trainable = name in names
         # A function traced before would go on updating the weights that are now frozen.
         self.train_function = None
 
