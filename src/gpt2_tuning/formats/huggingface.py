@@ -16,6 +16,7 @@ from gpt2_tuning.arrays import check_finite, save_arrays
 from gpt2_tuning.checks import shown
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families import known
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats.classifier_head import HEAD
 from gpt2_tuning.formats.directory import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, Stored
@@ -38,6 +39,14 @@ def sha256_of_weights(arrays: Iterable[np.ndarray]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array, dtype="<f4").data)
     return digest.hexdigest()
+
+
+def sha256_of_base(checkpoint: Checkpoint) -> str:
+    """That of a base on disk, as adapters record it."""
+    table = known.family_of(checkpoint.config).weights(checkpoint.config.decoder)
+    return sha256_of_weights(
+        checkpoint.weights[stored.name].read().astype(np.float32) for stored in table
+    )
 
 
 # --- reading ---------------------------------------------------------------------------------

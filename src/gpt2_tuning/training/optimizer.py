@@ -47,7 +47,7 @@ class OfSummedGradients:
 
     def rate_of(self, variable, learning_rate):
         """The rate at which a variable is updated."""
-        return learning_rate * (self.b_rate_ratio if variable.name == "lora_B" else 1.0)
+        return learning_rate * (self.b_rate_ratio if "lora_B" in variable.name else 1.0)
 
 
 @keras.saving.register_keras_serializable(package="gpt2_tuning")
