@@ -151,3 +151,22 @@ def test_what_a_run_cannot_begin_with_is_said_in_one_line(home, lora, capsys, tm
         every = ["--dataset_dir", home / "data", "--output_dir", tmp_path / "run", *flags]
         assert message in refused(train.main, capsys, *every)
     assert not (tmp_path / "run").exists()
+
+
+def test_texts_are_labelled_under_several_adapters_side_by_side(home, lora, capsys):
+    model = GPT2Classifier.from_pretrained(home / "base", label_names=["good", "bad"])
+    model.add_adapter("other", {"rank": 1})
+    model.save_adapter(home / "other", name="other")
+    capsys.readouterr()
+    flags = ["--adapter", lora, "--adapter", home / "other", "--text", "a fine day", "--text", "no"]
+    assert test.main([str(flag) for flag in flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    text = next(line for line in lines if "a fine day" in line)
+    assert text.split("│")[3].split()[0] in ("good", "bad")
+    labels = ("sadness", "joy", "love", "anger", "fear", "surprise")
+    assert text.split("│")[2].split()[0] in labels
+    for more, message in (
+        (["--evaluate"], "leave out --input, --evaluate and --interactive"),
+        (["--adapter", home / "data"], "holds no adapter"),
+    ):
+        assert message in refused(test.main, capsys, *flags, *more)
