@@ -55,10 +55,10 @@ def test_show_says_what_a_directory_holds_and_on_what_base(home, capsys):
     text = capsys.readouterr().out
     for part in (
         "attn.c_attn rank 4, scaled by 2",
-        f"base       {home / 'base'}",
+        f"base        {home / 'base'}",
         "2: calm, cross",
-        "parameters 1,152",
-        f"tuned on   {home / 'base'}: yes",
+        "parameters  1,152",
+        f"tuned on    {home / 'base'}: yes",
     ):
         assert part in text
     other = small_model(GPT2LanguageModel, CONFIG, seed=1)

@@ -7,13 +7,13 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 from script_runs import refused, with_sample_and_base
+from tuner_runs import LORA, OPTIONS, make_tuner
 
 from classification_tuning import test, train
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
-from gpt2_tuning.options.training import TrainOptions
-from gpt2_tuning.training import run_directory, run_identity
+from gpt2_tuning.training import run_directory
 from gpt2_tuning.training.optimizer import make_optimizer
 
 
@@ -124,12 +124,14 @@ def test_lora_plus_moves_b_by_its_ratio_and_all_else_as_before(small_config, nam
     np.testing.assert_allclose(np.array(fast) / np.array(slow), wanted, rtol=1e-3)
 
 
-def test_new_flags_that_are_not_given_are_no_part_of_what_a_run_is():
+def test_new_flags_that_are_not_given_are_no_part_of_what_a_run_is(tmp_path):
     """Else checkpoints from before they were there would be refused."""
-    plain = set(run_directory.as_settings(TrainOptions())) - set(run_directory.NEWEST)
-    assert "tune" not in plain
-    source = run_identity.described.__code__.co_names
-    assert "NEWEST" in source
+    tuner = make_tuner(tmp_path / "plain")
+    assert not set(run_directory.NEWEST) & set(tuner.store.run)
+    options = dataclasses.replace(OPTIONS, lora_plus=True)
+    other = make_tuner(tmp_path / "other", options, lora=LORA)
+    assert set(run_directory.NEWEST) & set(other.store.run) == {"lora_plus"}
+    assert other.optimizer.b_rate_ratio == 16
 
 
 def test_what_a_run_cannot_begin_with_is_said_in_one_line(home, lora, capsys, tmp_path):

@@ -119,14 +119,16 @@ def show(options: ShowOptions) -> None:
         base_sum = huggingface.sha256_of_base(checkpoint)
     for given in options.adapter:
         place = adapter_place(given)
-        for name, value in described(place, *adapters.read_adapter_config(place.directory)):
-            print(f"{name:10} {value}")
+        lines = described(place, *adapters.read_adapter_config(place.directory))
+        width = max(len(name) for name, _ in lines)
+        for name, value in lines:
+            print(f"{name:{width}} {value}")
         if base_sum is not None:
             recorded = adapters.read_adapter_config(place.directory)[1].base_sha256
             answer = "the adapter does not say" if recorded is None else (
                 "yes" if recorded == base_sum else "no: that base has other weights"
             )  # fmt: skip
-            print(f"{'tuned on':10} {options.base}: {answer}")
+            print(f"{'tuned on':{width}} {options.base}: {answer}")
         print()
 
 
