@@ -55,7 +55,7 @@ class TunableModel(PretrainedModel):
             raise UserError("label_names are for a classifier's adapter")
         if names is not None and len(set(names)) < max(2, len(names)):
             raise UserError(f"a classifier needs two classes or more, all different, not {names}")
-        self._take(name, added.new_adapter(self.built_now(), config, names))
+        self._take(name, added.new_adapter(self, config, names))
 
     def set_adapter(self, choice: Choice) -> None:
         """Chooses what is computed and trained, in functions that are already traced too.
@@ -223,7 +223,7 @@ class TunableModel(PretrainedModel):
         """
         if name is not None:
             self._check_new(name, "load_adapter()")
-            self._take(name, added.read_named(self.built_now(), Path(directory)))
+            self._take(name, added.read_named(self, Path(directory)))
             return
         if self.lora is None and self.gate is not None:
             raise UserError("load_adapter() on a model made without LoRA needs a name for it")
@@ -232,7 +232,8 @@ class TunableModel(PretrainedModel):
         adapters.load_adapter(self.built_now(), Path(directory))
 
     def _check_new(self, name: str, what: str) -> None:
-        """Raises UserError unless an adapter of this name can be added."""
+        """Raises UserError unless an adapter of this name can be added; builds the model."""
+        self.built_now()
         self._require_unmerged(what)
         added.check_name(name, self.adapters)
 
