@@ -43,7 +43,8 @@ def test_script_and_command_have_the_same_flags_and_help(step, task, capsys):
     assert by_command == by_script
     shown = set(re.findall(r"--(\w+)", by_command))
     for field in dataclasses.fields(script.Options):
-        assert {field.name, f"no_{field.name}"} & shown, field.name
+        name = field.name.removesuffix("_")
+        assert {name, f"no_{name}"} & shown, name
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)
@@ -57,11 +58,14 @@ def test_commands_are_those_of_their_modules(name, capsys):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("", "no command is given: prepare, train, test, plan, certify or launch"),
+        ("", "no command is given: prepare, train, test, adapters, plan, certify or"),
         ("trian text", "unknown command trian: did you mean train? (there are prepare, train,"),
         ("prep_dataset text", "unknown command prep_dataset: did you mean prepare? (there are"),
         ("--verison", "unknown command --verison: did you mean --version? (there are prepare,"),
-        ("adopt", "unknown command adopt (there are prepare, train, test, plan, certify, launch)"),
+        (
+            "serve",
+            "unknown command serve (there are prepare, train, test, adapters, plan, certify,",
+        ),
         ("train", "train needs a task: classification, entailment, instruction or text"),
         ("train --epochs 3", "train needs a task before --epochs: classification, entailment,"),
         ("test classify", "unknown task classify: did you mean classification? (there are"),

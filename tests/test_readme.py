@@ -16,6 +16,7 @@ import pytest
 
 from gpt2_tuning import __main__ as command
 from gpt2_tuning import cli, flags, paths
+from gpt2_tuning.commands import adapters
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
@@ -165,6 +166,9 @@ def test_commands_run_in_the_order_shown(in_home, capsys):
 @pytest.mark.parametrize("words", LINES.values(), ids=LINES)
 def test_the_flags_of_a_command_exist(words):
     module, flags = module_and_flags(words)
+    if module is adapters:
+        cli.parse_options(adapters.ACTIONS[flags[0]][0], flags[1:])
+        return
     if "--" in flags:  # launch: what follows is a command of its own
         split = flags.index("--")
         launched = flags[split + 1 :]
@@ -186,7 +190,10 @@ def test_flags_named_in_the_text_exist(page):
     scripts += [
         importlib.import_module(f"gpt2_tuning.commands.{name}") for name in command.COMMANDS
     ]
-    known = {name for script in scripts for name in script.Options.__dataclass_fields__}
+    options = [script.Options for script in scripts if script is not adapters]
+    options += [action for action, _ in adapters.ACTIONS.values()]
+    fields = {name for each in options for name in each.__dataclass_fields__}
+    known = {name.removesuffix("_") for name in fields}
     named = {flag for code in inline(page) for flag in re.findall(r"(?<!\S)--([a-z0-9_-]+)", code)}
     own = {flags.flag_name(flag) for flag in (*flags.HELP, command.VERSION, command.COMPLETION)}
     assert {n for n in named if not {n, flags.flag_name(n)} & (known | own)} == set()

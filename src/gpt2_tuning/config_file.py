@@ -6,7 +6,7 @@ from typing import Any
 
 from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.flags import Form, Given, advice, check_form, in_file
+from gpt2_tuning.flags import Form, Given, advice, check_form, field_of, in_file
 from gpt2_tuning.small_files import read_yaml
 
 
@@ -18,9 +18,9 @@ def in_config(path: Path, forms: Mapping[str, Form]) -> list[Given]:
     """
     found = []
     for key, value in read_config(path).items():
-        name = str(key)
-        if name not in forms:
-            raise UserError(f"{path}: unknown flag {name}{advice(name, forms)}")
+        name = field_of(str(key), forms)
+        if name is None:
+            raise UserError(f"{path}: unknown flag {key}{advice(str(key), forms)}")
         if name == "config":
             raise UserError(f"{path}: a config names no other config")
         found.append(from_yaml(name, value, forms[name], str(path)))

@@ -13,11 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import tyro
+
 from gpt2_tuning.errors import UserError
 
 HELP = ("--help", "-h")
 WRITTEN = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
 """What is taken for a flag; a text with blanks in it may begin with a dash."""
+_, REPEATED = typing.get_args(tyro.conf.UseAppendAction[tuple[str, ...]])
+"""The mark of what may be given several times."""
 NUMBERS = ("-inf", "-infinity", "-nan")
 ALIASES = {
     "lr": ("learning_rate",),
@@ -85,6 +89,11 @@ class Given:
     """Whether it was given before with another value, which does not count."""
 
     @property
+    def written(self) -> str:
+        """The flag's name, which its option's may not be where that is a word of Python's."""
+        return self.name.removesuffix("_")
+
+    @property
     def shown(self) -> str:
         """The flag as a message names it."""
         return in_file(self.name, self.file)
@@ -92,10 +101,10 @@ class Given:
     def arguments(self, form: Form) -> list[str]:
         """The flag as tyro reads it, whatever its values begin with."""
         if form.switch:
-            return [f"--{self.name}" if self.on else f"--no_{self.name}"]
+            return [f"--{self.written}" if self.on else f"--no_{self.written}"]
         if form.repeated:
-            return [f"--{self.name}={value}" for value in self.values]
-        return [f"--{self.name}={self.values[0]}", *self.values[1:]]
+            return [f"--{self.written}={value}" for value in self.values]
+        return [f"--{self.written}={self.values[0]}", *self.values[1:]]
 
 
 def forms_of(options_class: type) -> dict[str, Form]:
@@ -111,8 +120,8 @@ def form_of(hint: Any, default: Any) -> Form:
     """How a flag of this type is written."""
     plain, repeated = hint, False
     if typing.get_origin(hint) is typing.Annotated:
-        plain, *_ = typing.get_args(hint)
-        repeated = True  # UseAppendAction is the one mark that is in use
+        plain, mark = typing.get_args(hint)
+        repeated = mark is REPEATED
     several = typing.get_origin(plain) is tuple
     return Form(
         hint,
@@ -136,6 +145,7 @@ def kind_of(hint: Any, default: Any) -> str:
 
 def in_file(name: str, file: str) -> str:
     """A flag as messages name it: `--epochs`, or `epochs in recipe.yaml`."""
+    name = name.removesuffix("_")
     return f"{name} in {file}" if file else f"--{name}"
 
 
@@ -185,13 +195,18 @@ def option_of(written: str, forms: Mapping[str, Form]) -> tuple[str, bool]:
         UserError: there is none.
     """
     name, off = written.removeprefix("--").replace("-", "_"), flag_name(written)
-    if written.startswith("--") and name in forms:
-        return name, True
+    if written.startswith("--") and (found := field_of(name, forms)):
+        return found, True
     if written.startswith("--") and off in forms and forms[off].switch:
         return off, False
     raise UserError(
         f"unknown flag {written}{advice(name.lstrip('_'), forms, '--')} (--help lists the flags)"
     )
+
+
+def field_of(name: str, forms: Mapping[str, Form]) -> str | None:
+    """The option of a flag's name, which has a `_` after it where it is a word of Python's."""
+    return next((option for option in (name, f"{name}_") if option in forms), None)
 
 
 def check_form(flag: Given, form: Form) -> None:
@@ -224,4 +239,5 @@ def advice(name: str, known: Iterable[str], dashes: str = "", cutoff: float = 0.
     near = difflib.get_close_matches(name, list(known), n=2, cutoff=cutoff)
     part = [option for option in known if name in option.split("_")]
     found = meant or near or part[:3]
-    return f": did you mean {' or '.join(dashes + option for option in found)}?" if found else ""
+    names = [dashes + option.removesuffix("_") for option in found]
+    return f": did you mean {' or '.join(names)}?" if found else ""

@@ -22,7 +22,7 @@ class Need(NamedTuple):
 
 Needs = Mapping[str, Sequence[Need]]
 """By flag, in the order in which they are asked for."""
-Implied = Mapping[str, tuple[str, str]]
+Implied = Mapping[str, tuple[str, Any]]
 """By flag the other one, and its value, that it means where that one is not given."""
 
 
@@ -53,8 +53,10 @@ def with_implied(options: OptionsT, given: Sequence[Given]) -> tuple[OptionsT, l
     implied = options.IMPLIED if isinstance(options, WithImplied) else {}
     for flag, (other, value) in implied.items():
         if flag in names and other not in names:
-            options = dataclasses.replace(options, **{other: value})  # type: ignore[type-var]
             names.add(other)
+            if getattr(options, other) == value:
+                continue
+            options = dataclasses.replace(options, **{other: value})  # type: ignore[type-var]
             lines.append(f"--{flag} is taken to mean --{other} {value}")
     return options, lines
 

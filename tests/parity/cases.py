@@ -59,3 +59,7 @@ GENERATIONS: tuple[dict[str, float], ...] = (
 """Ways of choosing the next token, as a Generation's fields."""
 
 CASES = [(task, lora) for task in TASKS for lora in LORAS]
+
+MIXTURES = (("linear", 1.0), ("cat", 1.0), ("ties", 0.4), ("dare_linear", 1.0), ("dare_ties", 1.0))
+"""Ways of mixing adapters, with the share of their numbers that is kept; DARE draws which."""
+SHARES = (0.7, -0.3)

@@ -2,7 +2,7 @@
 
 `write DIR` makes random bases and PEFT adapters and says what they compute; `read DIR` says what
 the bases and adapters compute that the other half wrote; `score DIR` says which scores transformers
-leaves of those that the other half wrote.
+leaves of those that the other half wrote; `mix DIR` mixes adapters that it wrote.
 """
 
 import copy
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from cases import CASES, CLASSES, GENERATIONS, LORAS, PAD, SHAPE, TASKS
+from cases import CASES, CLASSES, GENERATIONS, LORAS, MIXTURES, PAD, SHAPE, SHARES, TASKS
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 
@@ -113,6 +113,20 @@ def score(directory):
     np.savez(directory / "scores.npz", **results)
 
 
+def mix(directory):
+    """What PEFT's mixtures compute of the two adapters that the other half wrote, by method."""
+    results = {}
+    for method, density in MIXTURES:
+        base = load(directory / "base", "GPT2LMHeadModel")
+        model = PeftModel.from_pretrained(base, directory / "a", adapter_name="a")
+        model.load_adapter(directory / "b", "b")
+        shares = {"combination_type": method, "density": density}
+        model.add_weighted_adapter(["a", "b"], list(SHARES), "mixture", **shares)
+        model.set_adapter("mixture")
+        results[f"{method}-{density}"] = outputs(model, directory)
+    np.savez(directory / "mixed.npz", **results)
+
+
 def load(directory, task):
     """A base as transformers reads it; every weight must be in the files."""
     model, info = getattr(transformers, task).from_pretrained(directory, output_loading_info=True)
@@ -125,4 +139,4 @@ def load(directory, task):
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    {"write": write, "read": read, "score": score}[sys.argv[1]](Path(sys.argv[2]))
+    {"write": write, "read": read, "score": score, "mix": mix}[sys.argv[1]](Path(sys.argv[2]))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import keyword
 import os
 import shutil
 import signal
@@ -374,7 +375,8 @@ def test_only_flags_that_do_not_alter_the_run_may_change(tmp_path, options_class
     options = options_class()
     begin(tmp_path / "run", options)
     for name in run_directory.as_settings(options):
-        other = dataclasses.replace(options, **{name: changed(getattr(options, name))})
+        field = f"{name}_" if keyword.iskeyword(name) else name
+        other = dataclasses.replace(options, **{field: changed(getattr(options, field))})
         if name in run_directory.MAY_CHANGE:
             run_directory.check_same_run(tmp_path / "run", other, METADATA)
         else:

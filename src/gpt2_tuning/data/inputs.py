@@ -4,7 +4,7 @@ from typing import Any, Required, TypedDict
 
 
 class Inputs(TypedDict, total=False):
-    """int32 arrays or tensors; either the mask or the segments say what is padding."""
+    """Arrays or tensors, int32; either the mask or the segments say what is padding."""
 
     token_ids: Required[Any]
     """[B, T]."""
@@ -16,3 +16,5 @@ class Inputs(TypedDict, total=False):
     """[B, K], of a language model: the places whose next tokens are scored."""
     last_positions: Any
     """[B, K], of a classifier's packed batch: where the last tokens of a row's examples are."""
+    gate: Any
+    """float32, [B] or [B, n]: the adapters of each row, from a model's `rows_gate`."""

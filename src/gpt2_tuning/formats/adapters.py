@@ -25,7 +25,7 @@ from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
 from gpt2_tuning.formats.classifier_head import HEAD, unnamed
 from gpt2_tuning.formats.directory import are_names, how_to_convert, refuse_wrapped
-from gpt2_tuning.formats.holder import Holder
+from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
 from gpt2_tuning.small_files import parse_json, read_json
 
@@ -66,7 +66,7 @@ class Header(NamedTuple):
 # --- writing ---------------------------------------------------------------------------------
 
 
-def save_adapter(model: Holder, directory: Path) -> None:
+def save_adapter(model: Adapted, directory: Path) -> None:
     """Writes a model's LoRA weights, and its head, whole or not at all.
 
     Raises:
@@ -87,12 +87,12 @@ def save_adapter(model: Holder, directory: Path) -> None:
         arrays.save_arrays(partial / WEIGHTS_FILE, weights, metadata)
 
 
-def adapter_variables(model: Holder) -> dict[str, keras.Variable]:
+def adapter_variables(model: Adapted) -> dict[str, keras.Variable]:
     """The variables of an adapter by their names in the file; all are transposed there."""
     return {**model.lora_weights(), **model.head_weights()}
 
 
-def base_fingerprint(model: Holder) -> str:
+def base_fingerprint(model: Adapted) -> str:
     """sha256 of the base's weights: which model an adapter belongs to.
 
     It is that of `huggingface.sha256_of_weights` over the base's weights, in the order of its
@@ -197,7 +197,7 @@ def family_of_names(stored: Iterable[str]) -> tuple[Family, str]:
 # --- loading ---------------------------------------------------------------------------------
 
 
-def load_adapter(model: Holder, directory: Path) -> None:
+def load_adapter(model: Adapted, directory: Path) -> None:
     """Takes the weights of an adapter, float32, all or none of them.
 
     A classifier whose classes have no names of their own takes the adapter's. Fields of
@@ -230,7 +230,7 @@ def load_adapter(model: Holder, directory: Path) -> None:
         warnings.warn(f"{directory / CONFIG_FILE}: unknown fields kept: {names}", stacklevel=3)
 
 
-def check_lora(model: Holder, lora: LoRAConfig) -> None:
+def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
@@ -255,7 +255,7 @@ def check_lora(model: Holder, lora: LoRAConfig) -> None:
 
 
 def check_shapes(
-    model: Holder,
+    model: Adapted,
     shapes: Mapping[str, tuple[int, ...]],
     variables: Mapping[str, keras.Variable],
 ) -> None:
@@ -277,7 +277,7 @@ def check_shapes(
             raise UserError(f"{name} is unexpected: the model has no such weight")
 
 
-def agreed_labels(model: Holder, names: list[str] | None) -> list[str] | None:
+def agreed_labels(model: Adapted, names: list[str] | None) -> list[str] | None:
     """The classes' names that the model must take over, None where it keeps its own.
 
     Raises:

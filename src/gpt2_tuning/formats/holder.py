@@ -13,30 +13,24 @@ from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint
 
 
-class Holder(Protocol):
-    """What files are written from, and read into: `models.tunable.TunableModel` is one.
+class Adapted(Protocol):
+    """What an adapter is written from, and read into: a model, or one of several in it.
 
     Where names are those of files, they are without the prefix of models with heads.
     """
 
     family: Family
     config: FamilyConfig
-    lora: LoRAConfig | None
     task_type: ClassVar[str]
     """PEFT's word for what the model does."""
     label_names: list[str]
     pretrained_name: str | None
     exact_base_sha256: str | None
     kept_adapter_fields: Mapping[str, Any]
-    loading_notes: list[str]
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """Between text and token ids. Raises UserError where there is none."""
-
-    @property
-    def holds_rounded(self) -> bool:
-        """Whether the base is held in a type that rounds float32 weights."""
+    def lora(self) -> LoRAConfig | None:
+        """Where the updates go."""
 
     @property
     def kept_kernels(self) -> Mapping[str, np.ndarray]:
@@ -53,6 +47,20 @@ class Holder(Protocol):
 
     def used_heads(self) -> set[str]:
         """The heads, by their names in files, that the model computes with."""
+
+
+class Holder(Adapted, Protocol):
+    """What files are written from, and read into: `models.tunable.TunableModel` is one."""
+
+    loading_notes: list[str]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Between text and token ids. Raises UserError where there is none."""
+
+    @property
+    def holds_rounded(self) -> bool:
+        """Whether the base is held in a type that rounds float32 weights."""
 
     def match_head(self, checkpoint: Checkpoint) -> Match | None:
         """How the model takes a checkpoint's classifier head; None where either has none."""

@@ -16,16 +16,17 @@ from gpt2_tuning.arrays import check_finite, save_arrays
 from gpt2_tuning.checks import shown
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families import known
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats.classifier_head import HEAD
 from gpt2_tuning.formats.directory import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, Stored
-from gpt2_tuning.formats.holder import Holder
+from gpt2_tuning.formats.holder import Adapted, Holder
 
 TIED_HEAD = "lm_head.weight"
 """A language model's head, which is its token embedding."""
 
 
-def base_arrays(model: Holder) -> Iterator[tuple[str, np.ndarray]]:
+def base_arrays(model: Adapted) -> Iterator[tuple[str, np.ndarray]]:
     """The base's weights in the table's order, float32, without updates that are merged in."""
     kept = model.kept_kernels
     for name, variable in model.base_weights().items():
@@ -38,6 +39,14 @@ def sha256_of_weights(arrays: Iterable[np.ndarray]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array, dtype="<f4").data)
     return digest.hexdigest()
+
+
+def sha256_of_base(checkpoint: Checkpoint) -> str:
+    """That of a base on disk, as adapters record it."""
+    table = known.family_of(checkpoint.config).weights(checkpoint.config.decoder)
+    return sha256_of_weights(
+        checkpoint.weights[stored.name].read().astype(np.float32) for stored in table
+    )
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -156,7 +165,11 @@ def assign_weights(model: Holder, weights: Mapping[str, Stored]) -> None:
 
 
 def save_directory(
-    model: Holder, directory: Path, kernels: Mapping[str, np.ndarray] | None = None
+    model: Holder,
+    directory: Path,
+    kernels: Mapping[str, np.ndarray] | None = None,
+    heads: Mapping[str, Any] | None = None,
+    head_config: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a directory that transformers loads, in float32, whole or not at all.
 
@@ -166,18 +179,21 @@ def save_directory(
         model: built.
         directory: new, or one that an earlier call wrote.
         kernels: written instead of the base's, by their names in files.
+        heads: instead of the model's, (in, out).
+        head_config: what config.json says of them.
 
     Raises:
         UserError: the directory holds other files.
     """
     kernels = kernels or {}
-    heads = model.head_weights()
+    heads = model.head_weights() if heads is None else heads
     # A bare base is written without prefix, a model with a head with it, as transformers does.
     prefix = model.family.base_prefix if model.used_heads() else ""
     arrays = {prefix + name: kernels.get(name, array) for name, array in base_arrays(model)}
     for name, variable in heads.items():
         arrays[name] = np.ascontiguousarray(as_float32(variable).T)
-    write_directory(model, directory, arrays, model.hf_config())
+    head_config = model.hf_config() if head_config is None else head_config
+    write_directory(model, directory, arrays, head_config)
 
 
 def save_base(model: Holder, directory: Path) -> None:

@@ -17,7 +17,7 @@ from gpt2_tuning.checks import are_texts, is_text, shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
-from gpt2_tuning.formats.holder import Holder
+from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.schema import Rule, Schema, or_null
 
 OFF_FIELDS = (
@@ -117,7 +117,7 @@ FIELDS: Schema = {
 """What the fields may hold that are read; those of OFF_FIELDS are off, or refused."""
 
 
-def to_fields(model: Holder) -> dict[str, Any]:
+def to_fields(model: Adapted) -> dict[str, Any]:
     """What adapter_config.json says of a model's adapter, in fields that old PEFTs know too."""
     lora = model.lora
     assert lora is not None

@@ -18,6 +18,7 @@ class Batch:
         prompts: token ids; none is empty.
         numbers: each prompt's own, from which together with its seed its randomness comes.
         generations: how each is continued, all with the same sampler; `stop` is not looked at.
+        gate: each row's adapters, as a model's `rows_gate`; for a decoder `by_row`.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class Batch:
         prompts: Sequence[Sequence[int]],
         numbers: Sequence[int],
         generations: Sequence[Generation],
+        gate: np.ndarray | None = None,
     ):
         (self._sampler,) = {generation.sampler for generation in generations}
         self._decoder, self._weights = decoder, decoder.weights()
         values = RowValues.of(generations)
-        self._state = decoder.start(self._weights, prompts, numbers, values, self._sampler)
+        start = (self._weights, prompts, numbers, values, self._sampler, gate)
+        self._state = decoder.start(*start)
         self._first: np.ndarray | None = self._state.tokens.numpy()[:, np.newaxis]
 
     @property

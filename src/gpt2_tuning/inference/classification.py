@@ -11,7 +11,9 @@ from gpt2_tuning.data.examples import joined_pair
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import begun
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.inference.row_adapters import gate_of
 from gpt2_tuning.models.classifier import Classifier
+from gpt2_tuning.models.gate import Choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,8 @@ def classify_text(
     texts: Sequence[str],
     batch_size: int = 32,
     seq_len: int | None = None,
+    *,
+    adapters: Sequence[Choice] | None = None,
 ) -> list[Prediction]:
     """Labels texts.
 
@@ -35,11 +39,14 @@ def classify_text(
         texts: none of them empty.
         batch_size: how many are computed together; it does not change the result.
         seq_len: longer texts are cut to this many tokens; None is the model's own limit.
+        adapters: for each text the adapter that labels it, a dict of several with their shares, or
+            None for the base: all are computed together, each with its own head and classes.
+            Without it that is what the model's `set_adapter` chose.
 
     Raises:
-        UserError: a text is empty.
+        UserError: a text is empty, or there is no such adapter.
     """
-    return classify(model, [(text,) for text in texts], batch_size, seq_len)
+    return classify(model, [(text,) for text in texts], batch_size, seq_len, adapters=adapters)
 
 
 def classify_pairs(
@@ -47,6 +54,8 @@ def classify_pairs(
     pairs: Sequence[tuple[str, str]],
     batch_size: int = 32,
     seq_len: int | None = None,
+    *,
+    adapters: Sequence[Choice] | None = None,
 ) -> list[Prediction]:
     """Labels pairs of texts, such as a premise and a hypothesis.
 
@@ -56,11 +65,12 @@ def classify_pairs(
         batch_size: how many are computed together; it does not change the result.
         seq_len: the longer text of a pair above this many tokens is trimmed, as in preparation;
             None is the model's own limit.
+        adapters: as for `classify_text`.
 
     Raises:
-        UserError: a text is empty.
+        UserError: a text is empty, or there is no such adapter.
     """
-    return classify(model, pairs, batch_size, seq_len)
+    return classify(model, pairs, batch_size, seq_len, adapters=adapters)
 
 
 def classify(
@@ -69,6 +79,7 @@ def classify(
     batch_size: int = 32,
     seq_len: int | None = None,
     first_row: int = 0,
+    adapters: Sequence[Choice] | None = None,
 ) -> list[Prediction]:
     """Labels examples of one text each, or of two each; see `classify_text`, `classify_pairs`.
 
@@ -80,6 +91,7 @@ def classify(
     for number, texts in enumerate(examples, start=1):
         if not all(text.strip() for text in texts):
             raise UserError(f"{'text' if len(texts) == 1 else 'a text of pair'} {number} is empty")
+    gate = gate_of(model, adapters, len(examples))
     limit = seq_len or model.config.decoder.positions
     tokenizer = model.tokenizer
     encoded: list[list[Sequence[int]]] = [
@@ -89,8 +101,10 @@ def classify(
         encoded[0] = [begun(ids, tokenizer) for ids in encoded[0]]
     rows = [joined(ids, limit, tokenizer.separator) for ids in zip(*encoded, strict=True)]
     records = Records.of(rows, tokenizer.pad)
-    probabilities = predict_probabilities(model, records, batch_size, first_row)
-    return as_predictions(model, probabilities)
+    probabilities = predict_probabilities(model, records, batch_size, first_row, gate)
+    if adapters is None:
+        return as_predictions(probabilities, [model.chosen_label_names()] * len(records))
+    return as_predictions(probabilities, [model.chosen_label_names(one) for one in adapters])
 
 
 def joined(ids: Sequence[Sequence[int]], limit: int, separator: int) -> Sequence[int]:
@@ -101,32 +115,42 @@ def joined(ids: Sequence[Sequence[int]], limit: int, separator: int) -> Sequence
     return joined_pair(premise, hypothesis, limit, separator)
 
 
-def as_predictions(model: Classifier, probabilities: np.ndarray) -> list[Prediction]:
-    """Probabilities [N, classes] with their names."""
+def as_predictions(probabilities: np.ndarray, names: Sequence[list[str]]) -> list[Prediction]:
+    """Probabilities [N, classes] with the names of each row's; further ones are 0."""
     return [
         Prediction(
-            label=model.label_names[int(np.argmax(row))],
-            probabilities=dict(zip(model.label_names, map(float, row), strict=True)),
+            label=classes[int(np.argmax(row))],
+            probabilities=dict(zip(classes, map(float, row[: len(classes)]), strict=True)),
         )
-        for row in probabilities
+        for row, classes in zip(probabilities, names, strict=True)
     ]
 
 
 def predict_probabilities(
-    model: Classifier, records: Records, batch_size: int = 32, first_row: int = 0
+    model: Classifier,
+    records: Records,
+    batch_size: int = 32,
+    first_row: int = 0,
+    gate: np.ndarray | None = None,
 ) -> np.ndarray:
     """The classes' probabilities for every row, float32 [N, classes], in the rows' order.
+
+    `gate` is that of rows with adapters of their own. Where adapters were added, there are as many
+    columns as one of them has classes at most.
 
     Raises:
         UserError: the scores of a row are not finite; rows are counted from `first_row` + 1.
     """
-    result = np.zeros((len(records), model.num_classes), np.float32)
+    result = np.zeros((len(records), model.most_classes), np.float32)
     if not len(records):
         return result
     buckets = choose_buckets(records.lengths)
     for planned in plan_in_order(records.lengths, buckets, batch_size):
         inputs = padded(records, planned, len(planned.rows))
-        logits = model.forward(inputs).numpy()
+        if gate is None:
+            logits = model.forward(inputs).numpy()
+        else:
+            logits = model.forward_by_row({**inputs, "gate": gate[planned.rows]}).numpy()
         check_finite(logits, planned.rows + first_row + 1)
         result[planned.rows] = softmax(logits)
     return result

@@ -21,8 +21,7 @@ from gpt2_tuning.inference.sampling import Sampler
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.cache import Cache
 from gpt2_tuning.models.language_model import LanguageModel
-from gpt2_tuning.models.lora import project
-from gpt2_tuning.models.products import product_type
+from gpt2_tuning.models.products import product_type, project
 
 STEPS = 2**20
 """More than any row has: row x STEPS + step is another number for every token of a call."""
@@ -48,19 +47,23 @@ class State(NamedTuple):
     made: tf.Tensor  # int32 [B]: how many tokens the row was given so far
     rows: tf.Tensor  # int64 [B], each row's number among all prompts
     values: RowValues  # how each row is continued
+    gate: tuple[tf.Tensor, ...]  # as `rows_gate`, where rows have adapters of their own
 
 
 class Decoder:
     """The compiled functions of one model; get it from `decoder_of`."""
 
-    def __init__(self, model: LanguageModel, vocabulary: int, ends: Sequence[int]):
+    def __init__(
+        self, model: LanguageModel, vocabulary: int, ends: Sequence[int], by_row: bool = False
+    ):
         self.traces = 0
         # Not the model itself: decoders are kept for as long as their model is alive.
         self._reference = weakref.ref(model)
         self._vocabulary, self._ends = vocabulary, ends
-        self._weights, inputs, self._state = signatures(model, vocabulary)
+        self._weights, inputs, self._state = signatures(model, vocabulary, by_row)
         self._prepare = tf.function(self._prepare_weights, autograph=False)
-        self._read = tf.function(self._read_prompts, [self._weights, inputs], autograph=False)
+        signature = [self._weights, inputs, self._state.gate]
+        self._read = tf.function(self._read_prompts, signature, autograph=False)
         self._loops: dict[Sampler | None, tf.function] = {}
 
     @property
@@ -80,6 +83,7 @@ class Decoder:
         rows: Sequence[int],
         values: RowValues,
         sampler: Sampler | None = None,
+        gate: np.ndarray | None = None,
     ) -> State:
         """Reads a batch of prompts and chooses the first new token of each.
 
@@ -89,6 +93,7 @@ class Decoder:
             rows: each prompt's number, from which together with its seed its randomness comes.
             values: how each is continued.
             sampler: chooses in place of the values' way.
+            gate: each row's adapters, as `rows_gate` gives them; for a decoder `by_row`.
         """
         length = max(map(len, prompts))
         history = np.full((len(prompts), length), NO_TOKEN, np.int32)
@@ -99,7 +104,8 @@ class Decoder:
             "token_ids": tf.constant(np.where(mask, history, 0)),
             "attention_mask": tf.constant(mask.astype(np.int32)),
         }
-        logits, cache = self._read(weights, inputs)
+        row_gate = () if gate is None else (tf.constant(gate),)
+        logits, cache = self._read(weights, inputs, row_gate)
         state = State(
             cache=cache,
             history=tf.constant(history),
@@ -109,6 +115,7 @@ class Decoder:
             made=tf.zeros([len(prompts)], tf.int32),
             rows=tf.constant(rows, tf.int64),
             values=values,
+            gate=row_gate,
         )
         return self._choose(sampler, logits, state)
 
@@ -138,11 +145,11 @@ class Decoder:
             return Weights(head, ())
         return Weights(head, tuple(tf.cast(matrix.value, dtype) for matrix in matrices(model)))
 
-    def _read_prompts(self, weights: Weights, inputs) -> tuple[tf.Tensor, Cache]:
+    def _read_prompts(self, weights: Weights, inputs, gate) -> tuple[tf.Tensor, Cache]:
         self.traces += 1
         batch, length = tf.unstack(tf.shape(inputs["token_ids"]))
         cache = self._model.empty_cache(batch, length)
-        return self._logits(weights, inputs, cache)
+        return self._logits(weights, inputs, cache, gate)
 
     def _add_tokens(self, sampler: Sampler | None, weights: Weights, state: State, count):
         self.traces += 1
@@ -177,7 +184,7 @@ class Decoder:
         here = tf.range(tf.shape(state.history)[1]) == state.cache.filled
         tokens = tf.where(real, state.tokens, NO_TOKEN)[:, tf.newaxis]
         history = tf.where(here, tokens, state.history)
-        logits, cache = self._logits(weights, inputs, state.cache)
+        logits, cache = self._logits(weights, inputs, state.cache, state.gate)
         return logits, state._replace(cache=cache, history=history)
 
     def _choose(self, sampler: Sampler | None, logits, state: State) -> State:
@@ -200,21 +207,22 @@ class Decoder:
             made=made,
         )
 
-    def _logits(self, weights: Weights, inputs, cache: Cache) -> tuple[tf.Tensor, Cache]:
+    def _logits(self, weights: Weights, inputs, cache: Cache, gate) -> tuple[tf.Tensor, Cache]:
         """Float32 [B, V] for the last position, and the new cache."""
         model = self._model
         with keras.StatelessScope() as scope:
             if weights.matrices:
                 for variable, value in zip(matrices(model), weights.matrices, strict=True):
                     scope.add_update((variable, value))
-            hidden, cache = model.extend(inputs, cache)
+            hidden, cache = model.extend(inputs, cache, *gate)
         return tf.cast(project(hidden[:, -1], weights.head), tf.float32), cache
 
 
 def signatures(
-    model: LanguageModel, vocabulary: int
+    model: LanguageModel, vocabulary: int, by_row: bool
 ) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
     """What the compiled functions take: weights, inputs and state of any batch and any length."""
+    shape = [None, *model.rows_gate([None]).shape[1:]]
     config, dtype = model.config.decoder, tf.as_dtype(model.compute_dtype)
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
@@ -234,6 +242,7 @@ def signatures(
         made=spec([None], tf.int32),
         rows=spec([None], tf.int64),
         values=RowValues(*(spec([None], value.dtype) for value in RowValues.of([]))),
+        gate=(spec(shape, tf.float32),) if by_row else (),
     )
     return weights, {"token_ids": ids, "attention_mask": ids}, state
 
@@ -248,19 +257,26 @@ _DECODERS: weakref.WeakKeyDictionary[LanguageModel, dict[tuple, Decoder]] = (
 )
 
 
-def decoder_of(model: LanguageModel, vocabulary: int, ends: Sequence[int]) -> Decoder:
+def decoder_of(
+    model: LanguageModel, vocabulary: int, ends: Sequence[int], by_row: bool = False
+) -> Decoder:
     """The model's decoder, made at the first use and kept as long as the model.
 
-    A model has others for when its updates are merged, which compute none.
+    A model has others for when its updates are merged, which compute none, and others again once
+    adapters came or went.
 
     Args:
         model: built or not.
         vocabulary: how many ids may be chosen, from 0 on; a model may have more.
         ends: the ids that end a row.
+        by_row: whether each row has adapters of its own.
     """
     decoders = _DECODERS.setdefault(model, {})
     ids, merged = min(vocabulary, model.config.decoder.vocabulary), bool(model.kept_kernels)
-    key = (ids, tuple(ends), merged)
+    revision = model.gate.revision if model.gate else 0
+    key = (ids, tuple(ends), merged, by_row, revision)
     if key not in decoders:
-        decoders[key] = Decoder(model.built_now(), ids, ends)
+        for old in [old for old in decoders if old[-1] != revision]:
+            del decoders[old]
+        decoders[key] = Decoder(model.built_now(), ids, ends, by_row)
     return decoders[key]

@@ -4,6 +4,7 @@ The model works in tokens, people in text: this is where the one becomes the oth
 """
 
 from collections.abc import Iterator, Sequence
+from types import EllipsisType
 
 from gpt2_tuning.data.tokenizer import Tokenizer, begun
 from gpt2_tuning.errors import UserError
@@ -11,7 +12,9 @@ from gpt2_tuning.inference.batch import Batch
 from gpt2_tuning.inference.continuation import Continuation, Row
 from gpt2_tuning.inference.decoding import decoder_of
 from gpt2_tuning.inference.generation_settings import Generation
+from gpt2_tuning.inference.row_adapters import gate_of
 from gpt2_tuning.inference.sampling import Greedy, Sampler
+from gpt2_tuning.models.gate import Choice
 from gpt2_tuning.models.language_model import LanguageModel
 
 Prompt = str | Sequence[int]
@@ -40,6 +43,7 @@ def generate_text(
     *,
     generation: Generations | None = None,
     tokenizer: Tokenizer | None = None,
+    adapters: Sequence[Choice] | None = None,
 ) -> list[str]:
     """Continues every prompt: the new text only, in the prompts' order. `generate` says more.
 
@@ -56,12 +60,17 @@ def generate_text(
         generation: all that the four before `batch_size` say and more, in place of them: for all
             prompts one, or one for each.
         tokenizer: between text and token ids; None is the model's.
+        adapters: for each prompt the adapter that it is continued under, a dict of several with
+            their shares, or None for the base; all are computed together. Without it all prompts
+            are continued under what the model's `set_adapter` chose.
 
     Raises:
-        UserError: a prompt or a stop string is empty, or something is too long or out of range.
+        UserError: a prompt or a stop string is empty, something is too long or out of range, or
+            there is no such adapter.
     """
     how = (max_new_tokens, sampler, seed, stop, batch_size, first_number)
-    done = generate(model, prompts, *how, generation=generation, tokenizer=tokenizer)
+    others = {"generation": generation, "tokenizer": tokenizer, "adapters": adapters}
+    done = generate(model, prompts, *how, **others)  # type: ignore[arg-type]
     return [continuation.text for continuation in done]
 
 
@@ -77,6 +86,7 @@ def generate(
     *,
     generation: Generations | None = None,
     tokenizer: Tokenizer | None = None,
+    adapters: Sequence[Choice] | None = None,
 ) -> list[Continuation]:
     """As `generate_text`, with the text, the token ids and the reason of the end."""
     given = generation_of(generation, max_new_tokens, sampler, seed, stop)
@@ -87,12 +97,14 @@ def generate(
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
     generations = one_each(given, len(prompts))
     ids = prompt_ids(model, prompts, generations, tokenizer)
-    decoder = decoder_of(model, tokenizer.vocabulary, [tokenizer.end])
+    gate = gate_of(model, adapters, len(ids))
+    decoder = decoder_of(model, tokenizer.vocabulary, [tokenizer.end], gate is not None)
     done: dict[int, Continuation] = {}
     for numbers in batches(ids, generations, batch_size):
         of_rows = [generations[number] for number in numbers]
         own = [first_number + number for number in numbers]
-        batch = Batch(decoder, [ids[number] for number in numbers], own, of_rows)
+        of_batch = None if gate is None else gate[numbers]
+        batch = Batch(decoder, [ids[number] for number in numbers], own, of_rows, of_batch)
         rows = [Row(tokenizer, generation) for generation in of_rows]
         chunk = STOP_CHUNK if any(generation.stop for generation in of_rows) else CHUNK
         while not batch.done:
@@ -111,22 +123,25 @@ def stream_text(
     *,
     generation: Generation | None = None,
     tokenizer: Tokenizer | None = None,
+    adapter: Choice | EllipsisType = ...,
 ) -> Iterator[str]:
     """Continues one prompt and gives the text piece by piece; joined, `generate_text`'s result.
 
     No piece is empty or ends within a character, and what may be the beginning of a stop string is
     held back until it is known. Arguments and errors are `generate_text`'s; mistakes are raised at
-    the call, not at the first piece.
+    the call, not at the first piece. `adapter` is the one that the prompt is continued under to its
+    end, whatever is chosen meanwhile; without it that is what `set_adapter` chose.
     """
     given = generation_of(generation, max_new_tokens, sampler, seed, stop)
     tokenizer = tokenizer or model.tokenizer
     generations = one_each(given, 1)
     ids = prompt_ids(model, [prompt], generations, tokenizer)
+    gate = gate_of(model, None if isinstance(adapter, EllipsisType) else [adapter], 1)
     row = Row(tokenizer, generations[0])
 
     def pieces() -> Iterator[str]:
-        decoder = decoder_of(model, tokenizer.vocabulary, [tokenizer.end])
-        batch, sent = Batch(decoder, ids, [0], generations), 0
+        decoder = decoder_of(model, tokenizer.vocabulary, [tokenizer.end], gate is not None)
+        batch, sent = Batch(decoder, ids, [0], generations, gate), 0
         while not batch.done:
             advance(batch, [row], STREAM_CHUNK)
             text = row.settled_text()

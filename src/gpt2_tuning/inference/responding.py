@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, FileToAnswer, note
 from gpt2_tuning.inference.generation import Prompt, generate_text, prompt_ids, stream_text
 from gpt2_tuning.inference.generation_settings import Generation
+from gpt2_tuning.models.gate import Choice
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.testing import GenerationOptions
 
@@ -36,11 +38,19 @@ class Responder:
         """What the model reads for an instruction and its context, or for a text."""
         return self.template.prompt(*fields) if isinstance(self.template, Template) else fields[0]
 
-    def respond(self, examples: Sequence[Fields]) -> list[str]:
-        """The responses, in order."""
-        return self.continue_prompts([self.prompt(fields) for fields in examples])
+    def respond(
+        self, examples: Sequence[Fields], adapters: Sequence[Choice] | None = None
+    ) -> list[str]:
+        """The responses, in order; with `adapters` each under its own."""
+        prompts = [self.prompt(fields) for fields in examples]
+        return self.continue_prompts(prompts, adapters=adapters)
 
-    def continue_prompts(self, prompts: Sequence[Prompt], first_number: int = 0) -> list[str]:
+    def continue_prompts(
+        self,
+        prompts: Sequence[Prompt],
+        first_number: int = 0,
+        adapters: Sequence[Choice] | None = None,
+    ) -> list[str]:
         """The same for what the model reads, as texts or token ids.
 
         Where these are part of a list, `first_number` is how many of it come before them.
@@ -51,6 +61,7 @@ class Responder:
             batch_size=self.options.batch_size,
             first_number=first_number,
             generation=self.settings(),
+            adapters=adapters,
         )
         return [text.strip() if self.template else text for text in done]
 
@@ -155,6 +166,24 @@ def print_compared(responder: Responder, base: LanguageModel, examples: Sequence
     table = Table("prompt", "base", "tuned", show_lines=True)
     for fields, before, after in zip(examples, plain, tuned, strict=True):
         table.add_row(*("\n".join(filter(None, fields)), before, after))
+    Console().print(table, markup=False)
+
+
+def print_under_adapters(
+    responder: Responder, adapters: Mapping[str, Choice], examples: Sequence[Fields]
+) -> None:
+    """Prints the responses under each adapter side by side; all are computed together.
+
+    Args:
+        responder: of a model that has the adapters.
+        adapters: by what they are called here.
+        examples: what all respond to.
+    """
+    rows = [(fields, choice) for fields in examples for choice in adapters.values()]
+    responses = iter(responder.respond([fields for fields, _ in rows], [row[1] for row in rows]))
+    table = Table("prompt", *adapters, show_lines=True)
+    for fields in examples:
+        table.add_row("\n".join(filter(None, fields)), *itertools.islice(responses, len(adapters)))
     Console().print(table, markup=False)
 
 

@@ -32,5 +32,5 @@ class Backbone(TunableModel):
         Raises:
             UserError: there are more tokens than positions. Packed rows may be longer.
         """
-        gate = self.gate_of_pass(gate)
+        gate = self.gate_of_pass(inputs.get("gate") if gate is None else gate)
         return self.transformer(inputs, training=training, at=at, gate=gate)

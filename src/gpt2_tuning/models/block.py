@@ -180,7 +180,7 @@ class Block(Layer):
         With `at`, int32 [B, K], it gives and computes those places of x alone: [B, K, width].
         """
         normal = self.norm_1(x, compiled=seeds.after_attention is not None)
-        update = self.attention(normal, visible, seeds, gate, at=at)
+        update = self.attention(normal, visible, seeds, gate=gate, at=at)
         return self._after_attention(x if at is None else gathered(x, at), update, seeds, gate)
 
     def extend(self, x, visible, past, filled, gate=None):
@@ -192,7 +192,7 @@ class Block(Layer):
         """The stream with attention's update and then the MLP's."""
         training = seeds.after_attention is not None
         x += kernels.dropout(update, seeds.after_attention, rate=self.rate, compiled=training)
-        update = self.mlp(self.norm_2(x, compiled=training), seeds, gate)
+        update = self.mlp(self.norm_2(x, compiled=training), seeds, gate=gate)
         return x + kernels.dropout(update, seeds.after_mlp, rate=self.rate, compiled=training)
 
 
@@ -204,6 +204,7 @@ def dense(place: str, config: DecoderConfig, updates: Updates, dtype) -> LoRADen
         config.dense[place][1],
         kernel_initializer=BaseNormal(stddev=spread),
         update=updates.get(place),
+        place=place,
         dtype=dtype,
         name=place.rpartition(".")[2],
     )

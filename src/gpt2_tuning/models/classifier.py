@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from types import EllipsisType
 from typing import Any
 
 import keras
@@ -12,9 +13,15 @@ from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import FamilyConfig
 from gpt2_tuning.formats import classifier_head
+from gpt2_tuning.formats.classifier_head import listed
 from gpt2_tuning.formats.directory import Checkpoint
+from gpt2_tuning.formats.huggingface import as_float32
+from gpt2_tuning.models.attention import MASKED
+from gpt2_tuning.models.gate import OWN, Choice
 from gpt2_tuning.models.inputs import last_real_token
 from gpt2_tuning.models.lora import trained_policy
+from gpt2_tuning.models.mixture import ROUNDED, Mixture
+from gpt2_tuning.models.products import project
 from gpt2_tuning.models.replicas import Dropout
 from gpt2_tuning.models.tunable import TunableModel
 
@@ -73,6 +80,9 @@ class Classifier(TunableModel):
     def call(self, inputs: Inputs, training=None, gate=None):
         """Logits, float32 [B, num_classes]; of a packed batch [B, K, num_classes].
 
+        Where adapters were added, `num_classes` is the most that one has: rows of others have
+        MASKED in place of scores of further classes.
+
         Args:
             inputs: a dict of `token_ids` and `attention_mask`, both int32 [B, T]; a packed batch
                 has `segment_ids`, int32 [B, T], instead of the mask and `last_positions`, int32
@@ -83,12 +93,95 @@ class Classifier(TunableModel):
         at = inputs.get("last_positions")
         if at is None:
             at = last_real_token(inputs["attention_mask"])[:, tf.newaxis]
-        gate = self.gate_of_pass(gate)
+        gate = self.gate_of_pass(inputs.get("gate") if gate is None else gate)
         pooled = self.transformer(inputs, training=training, at=at, gate=gate)
         if "last_positions" not in inputs:
             pooled = pooled[:, 0]
-        logits = self.score(self.dropout(pooled, training=training))
-        return tf.cast(logits, tf.float32)
+        pooled = self.dropout(pooled, training=training)
+        logits = tf.cast(self.score(pooled), tf.float32)
+        if self.gate is None or not self.gate.added:
+            return logits
+        heads = gate.heads if isinstance(gate, Mixture) else self.gate.heads()
+        return self._of_heads(logits, pooled, heads)
+
+    def _of_heads(self, own, pooled, heads) -> tf.Tensor:
+        """The logits of the head of each row, from those of the model's own.
+
+        Args:
+            own: float32 [B, num_classes].
+            pooled: [B, width].
+            heads: as Mixture's.
+        """
+        assert self.gate is not None
+        shares = tf.unstack(heads, axis=-1)[-len(self.gate.added) :]
+        left = 1.0 - tf.add_n(shares)
+        shares = [tf.where(tf.abs(left) < ROUNDED, 0.0, left), *shares]
+        logits = [own]
+        for adapter in self.gate.added.values():
+            kernel = tf.cast(tf.convert_to_tensor(adapter.head), pooled.dtype)
+            logits.append(tf.cast(project(pooled, kernel), tf.float32))
+        total = tf.zeros([])
+        for share, part in zip(shares, logits, strict=True):
+            width = [[0, 0]] * (len(part.shape) - 1) + [[0, self.most_classes - part.shape[-1]]]
+            part = tf.pad(part, width, constant_values=MASKED)
+            share = tf.reshape(share, [-1] + [1] * (len(part.shape) - 1))
+            # Chosen, so that a head that is not finite stays out of the rows of others.
+            total += tf.where(share != 0, share * part, 0.0)
+        return total
+
+    @property
+    def most_classes(self) -> int:
+        """The most classes that its own head has, or that of an adapter."""
+        added = self.gate.added.values() if self.gate else ()
+        return max(self.num_classes, *(len(adapter.label_names) for adapter in added), 0)
+
+    def chosen_label_names(self, choice: Choice | EllipsisType = ...) -> list[str]:
+        """The classes that rows under some adapters are labelled with; else under what is chosen.
+
+        Raises:
+            UserError: there is no such adapter, or the heads of several cannot be mixed.
+        """
+        if isinstance(choice, EllipsisType):
+            shares = self.gate.chosen if self.gate and self.gate.on else {}
+        else:
+            shares = self.checked_choice(choice)
+        names = [self._names_of(name) for name in shares]
+        return names[0] if names else self.label_names
+
+    def _names_of(self, name: str) -> list[str]:
+        assert self.gate is not None
+        return self.label_names if name == OWN else self.gate.added[name].label_names
+
+    def checked_choice(self, choice: Choice) -> dict[str, float]:
+        """As PretrainedModel's; of several adapters the heads must have the same classes."""
+        shares = super().checked_choice(choice)
+        first, *others = [self._names_of(name) for name in shares] or [[]]
+        for name, names in zip(list(shares)[1:], others, strict=True):
+            if names != first:
+                raise UserError(
+                    f"adapter {next(iter(shares))} has the classes {listed(first)}, {name} "
+                    f"{listed(names)}: heads of different classes cannot be mixed"
+                )
+        if len(shares) > 1 and sum(shares.values()) <= 0:
+            raise UserError("the shares of a mixture of classifiers must add up to more than 0")
+        return shares
+
+    def chosen_head_weights(self) -> Mapping[str, Any]:
+        """As PretrainedModel's: one head, or the mean of several by their shares."""
+        chosen = self.gate.chosen if self.gate else {}
+        if set(chosen) <= {OWN}:
+            return self.head_weights()
+        assert self.gate is not None
+        heads = {OWN: self.score.kernel} | {
+            name: adapter.head for name, adapter in self.gate.added.items()
+        }
+        total = sum(chosen.values())
+        mixed = sum(share / total * as_float32(heads[name]) for name, share in chosen.items())
+        return {classifier_head.HEAD: mixed}
+
+    def chosen_hf_config(self) -> dict[str, Any]:
+        """As PretrainedModel's."""
+        return self._hf_config(self.chosen_label_names())
 
     @functools.cached_property
     def forward(self) -> tf.types.experimental.PolymorphicFunction:
@@ -104,10 +197,22 @@ class Classifier(TunableModel):
             autograph=False,
         )
 
+    @functools.cached_property
+    def forward_by_row(self) -> tf.types.experimental.PolymorphicFunction:
+        """As `forward`, with a gate for each row, as `rows_gate` gives it."""
+        rows = tf.TensorSpec([None, None], tf.int32)
+        gate = tf.TensorSpec([None, *self.rows_gate([None]).shape[1:]], tf.float32)
+        return tf.function(
+            lambda inputs: self(inputs, training=False),
+            [{"token_ids": rows, "attention_mask": rows, "gate": gate}],
+            autograph=False,
+        )
+
     def forget_traces(self) -> None:
         """As TunableModel's, and `forward`'s."""
         super().forget_traces()
         self.__dict__.pop("forward", None)
+        self.__dict__.pop("forward_by_row", None)
 
     def head_weights(self) -> dict[str, keras.Variable]:
         """`score.weight`, which files hold as (num_classes, width)."""
@@ -130,10 +235,13 @@ class Classifier(TunableModel):
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as a classifier."""
+        return self._hf_config(self.label_names)
+
+    def _hf_config(self, label_names: Sequence[str]) -> dict[str, Any]:
         return {
             "architectures": [self.family.architectures.classifier],
-            "id2label": {str(index): name for index, name in enumerate(self.label_names)},
-            "label2id": {name: index for index, name in enumerate(self.label_names)},
+            "id2label": {str(index): name for index, name in enumerate(label_names)},
+            "label2id": {name: index for index, name in enumerate(label_names)},
             "pad_token_id": self.family.end_id,
         }
 

@@ -17,6 +17,7 @@ from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.inputs import positions_of, visible_tokens
 from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.lora import Updates
+from gpt2_tuning.models.mixture import gate_of_block
 from gpt2_tuning.models.norm import LayerNorm
 from gpt2_tuning.models.replicas import of_replica
 
@@ -68,7 +69,7 @@ class Decoder(Layer):
             training: whether dropout is on.
             at: int32 [B, K], the places whose hidden states are wanted, which are then [B, K,
                 width]: the last block computes no others. None is all of them.
-            gate: of the low-rank updates, as LoRADense's; None computes none of them.
+            gate: of the low-rank updates, as LoRADense's; None computes none of them. Or a Mixture.
 
         Raises:
             UserError: T is above `positions`. Packed rows may be longer: positions restart in each
@@ -84,10 +85,11 @@ class Decoder(Layer):
             # The embeddings' dropout has the seed itself, so blocks begin with the next.
             seeds = DropoutSeeds.of_block(seed, number + 1)
             wanted = at if block is self.blocks[-1] else None
+            own = gate_of_block(gate, number)
             if training and self.rematerialize:
-                x = computed_again(block, visible, seeds, gate, wanted)(x)
+                x = computed_again(block, visible, seeds, own, wanted)(x)
             else:
-                x = block(x, visible, seeds, gate, at=wanted)
+                x = block(x, visible, seeds, gate=own, at=wanted)
         return self.norm(x, compiled=bool(training))
 
     def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
@@ -103,8 +105,10 @@ class Decoder(Layer):
         visible = visible_slots(mask, cache.filled, count)
         x = self._embedded(inputs, visible, None)
         presents = []
-        for block, *past in zip(self.blocks, cache.keys, cache.values, strict=True):
-            x, present = block.extend(x, visible, past, cache.filled, gate)
+        pasts = zip(self.blocks, cache.keys, cache.values, strict=True)
+        for number, (block, *past) in enumerate(pasts):
+            own = gate_of_block(gate, number)
+            x, present = block.extend(x, visible, past, cache.filled, own)
             presents.append(present)
         keys, values = zip(*presents, strict=True)
         return self.norm(x), Cache(keys, values, mask, cache.filled + count)
@@ -128,7 +132,7 @@ def computed_again(block: Block, visible, seeds: DropoutSeeds, gate, at=None):
 
     The seeds are given from outside, so the second pass drops what the first did.
     """
-    return tf.recompute_grad(lambda x: block(x, visible, seeds, gate, at=at))
+    return tf.recompute_grad(lambda x: block(x, visible, seeds, gate=gate, at=at))
 
 
 def embedding(rows: int, config: DecoderConfig, dtype, name: str) -> keras.layers.Embedding:

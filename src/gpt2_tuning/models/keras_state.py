@@ -22,6 +22,8 @@ SAVED_APART = ("layers", "transformer", "dropout", "score")
 KEPT = "unmerged."
 """Before the name of a kernel from before updates were merged into it."""
 DIFFERENCE = "merging.difference"
+ADDED = "adapters."
+"""Before the name of an adapter that was added, and of a weight of it."""
 DROPOUT = "dropout."
 """Before the number of a state of dropout's random numbers."""
 
@@ -31,7 +33,8 @@ KNOWN = ("pretrained_name", "exact_base_sha256")
 
 def named_weights(model: "SavedByName") -> dict[str, keras.Variable]:
     """All weights by their names in files, the head's and LoRA's among them; none is transposed."""
-    return {**model.base_weights(), **model.lora_weights(), **model.head_weights()}
+    own = {**model.base_weights(), **model.lora_weights(), **model.head_weights()}
+    return {**own, **model.added_weights()}
 
 
 def seed_states(model: "SavedByName") -> dict[str, keras.Variable]:
@@ -83,14 +86,24 @@ def load(model: "SavedByName", store: Any) -> None:
             state.assign(store[name])
     if gate and (kept or gate.merged):
         gate.merged = MergedKernels(kept, float(store[DIFFERENCE])) if kept else None
-        gate.set(not kept)
+        gate.refresh()
         model.forget_traces()
 
 
 def build_config(model: "SavedByName") -> dict[str, Any]:
     """What a model is built with beyond its constructor's arguments: plain values."""
     frozen = [name for name, weight in named_weights(model).items() if not weight.trainable]
+    added = {} if model.gate is None else model.gate.added
+    adapters = {
+        name: {
+            "lora": adapter.lora.to_dict(),
+            "label_names": adapter.label_names,
+            "kept_fields": dict(adapter.kept_fields),
+        }
+        for name, adapter in added.items()
+    }
     return {
+        **({"adapters": adapters, "chosen": model.gate.chosen} if model.gate and adapters else {}),
         "frozen": frozen,
         "rematerialize": model.rematerialize,
         "kept_adapter_fields": dict(model.kept_adapter_fields),
@@ -100,7 +113,12 @@ def build_config(model: "SavedByName") -> dict[str, Any]:
 
 def build(model: "SavedByName", config: dict[str, Any]) -> None:
     """Creates the weights, and freezes those that were frozen when `config` was taken."""
-    weights = named_weights(model.built_now())
+    model.built_now()
+    for name, adapter in config.get("adapters", {}).items():
+        model.add_again(name, **adapter)
+    if model.gate and "chosen" in config:
+        model.gate.choose(config["chosen"])
+    weights = named_weights(model)
     for name in config.get("frozen", []):
         weights[name].trainable = False
     model.rematerialize = config.get("rematerialize", False)
@@ -115,7 +133,7 @@ class SavedByName(Model):
     What is declared here is what they hold; `pretrained` and the models with heads give it.
     """
 
-    gate: Gate | None
+    gate: Gate | None = None
     rematerialize: bool
     pretrained_name: str | None
     exact_base_sha256: str | None
@@ -143,6 +161,36 @@ class SavedByName(Model):
     def head_weights(self) -> dict[str, keras.Variable]:
         """The head's weights by their Hugging Face names; those are (out, in), ours (in, out)."""
         return {}
+
+    def added_weights(self) -> dict[str, keras.Variable]:
+        """Those of adapters that were added, by their names in Keras's files."""
+        if self.gate is None:
+            return {}
+        return {
+            f"{ADDED}{name}.{part}": variable
+            for name, adapter in self.gate.added.items()
+            for part, variable in adapter.weights().items()
+        }
+
+    def add_again(
+        self,
+        name: str,
+        lora: Mapping[str, Any],
+        label_names: list[str],
+        kept_fields: Mapping[str, Any],
+    ) -> None:
+        """Adds an adapter as `build_config` described it."""
+        raise NotImplementedError
+
+    @property
+    def variables(self) -> list[keras.Variable]:  # type: ignore[override]
+        """As Keras's, with the weights of adapters that were added."""
+        return [*super().variables, *self.added_weights().values()]
+
+    @property
+    def weights(self) -> list[keras.Variable]:  # type: ignore[override]
+        """As Keras's, with those of adapters that were added."""
+        return [*super().weights, *self.added_weights().values()]
 
     @property
     def kept_kernels(self) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.formats.huggingface import TIED_HEAD
 from gpt2_tuning.models.inputs import gathered
-from gpt2_tuning.models.lora import project
+from gpt2_tuning.models.products import project
 from gpt2_tuning.models.tunable import TunableModel
 
 
@@ -37,7 +37,7 @@ class LanguageModel(TunableModel):
 
     def hidden_at_targets(self, inputs: Inputs, training=None, gate=None) -> tf.Tensor:
         """Hidden states [B, K, width] at the inputs' `target_positions`; without those, all."""
-        gate = self.gate_of_pass(gate)
+        gate = self.gate_of_pass(inputs.get("gate") if gate is None else gate)
         hidden = self.transformer(inputs, training=training, gate=gate)
         if "target_positions" not in inputs:
             return hidden

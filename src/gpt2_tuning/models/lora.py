@@ -13,7 +13,8 @@ import tensorflow as tf
 from gpt2_tuning.config import LoRAUpdate
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.keras_types import Layer
-from gpt2_tuning.models.products import differentiable_product
+from gpt2_tuning.models.mixture import BlockMixture, Factors
+from gpt2_tuning.models.products import project
 
 Updates = Mapping[str, LoRAUpdate]
 """The low-rank updates of a decoder's dense layers, by their place in a block."""
@@ -29,6 +30,7 @@ class LoRADense(Layer):
         units: size of the output's last axis.
         kernel_initializer: of W; b starts at zero.
         update: rank, scaling and dropout of the low-rank update; None leaves A and B out.
+        place: its own in a block, by which it finds its updates in a BlockMixture.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class LoRADense(Layer):
         units: int,
         kernel_initializer="glorot_uniform",
         update: LoRAUpdate | None = None,
+        place: str = "",
         **kwargs,
     ):
         # A gate keeps its own type.
@@ -43,6 +46,7 @@ class LoRADense(Layer):
         self.units = units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.update = update
+        self.place = place
 
     def build(self, input_shape):
         """Adds the weights for inputs whose last axis is `input_shape[-1]`."""
@@ -77,10 +81,13 @@ class LoRADense(Layer):
             seed: int32 [2], of the update's dropout; None in inference.
             gate: float32, what the update is multiplied by: one number, or [B, 1, 1] for inputs of
                 [B, T, inputs]. Where it is 0 the result is the base's, even if A or B is not
-                finite. None leaves the update's products out.
+                finite. None leaves the update's products out. Or a BlockMixture, of which the
+                update is one.
         """
         inputs, kernel, bias = map(self._computed, (inputs, self.kernel, self.bias))
         outputs = project(inputs, kernel, bias)
+        if isinstance(gate, BlockMixture):
+            return gate.added(outputs, self.place, inputs, seed)
         if self.update is None or gate is None:
             return outputs
         a, b = self._computed(self.lora_A), self._computed(self.lora_B)
@@ -101,15 +108,14 @@ class LoRADense(Layer):
         """A tensor or a variable as a tensor of the compute type."""
         return tf.cast(tf.convert_to_tensor(value), self.compute_dtype)
 
-    def lora_delta(self):
-        """What the update adds to the kernel when it is on: float32 [inputs, units].
-
-        Computed with numpy, since a GPU would round the factors to TensorFloat-32.
-        """
+    def factors(self) -> Factors:
+        """The update."""
         assert self.update is not None
-        factors = (self.lora_A, self.lora_B)
-        a, b = (factor.numpy().astype(np.float32) for factor in factors)
-        return np.float32(self.update.scaling) * (a @ b)
+        return Factors(self.lora_A, self.lora_B, self.update.scaling, self.update.dropout)
+
+    def lora_delta(self) -> np.ndarray:
+        """What the update adds to the kernel when it is on: float32 [inputs, units]."""
+        return self.factors().delta()
 
     def compute_output_shape(self, input_shape):
         """The input's shape with `units` as its last axis."""
@@ -125,12 +131,3 @@ def trained_policy(policy: keras.DTypePolicy) -> keras.DTypePolicy:
     if policy.variable_dtype in ("bfloat16", "float16"):
         return keras.DTypePolicy(f"mixed_{policy.compute_dtype}")
     return policy
-
-
-def project(inputs, kernel, bias=None):
-    """inputs [..., n] times kernel [n, m], plus bias [m]: one flat product, oneDNN's fastest."""
-    kernel = tf.convert_to_tensor(kernel)
-    flat = differentiable_product(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
-    if bias is not None:
-        flat = tf.nn.bias_add(flat, tf.convert_to_tensor(bias))
-    return tf.reshape(flat, [*kernels.leading_sizes(inputs), kernel.shape[1]])

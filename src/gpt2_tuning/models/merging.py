@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.huggingface import as_float32, save_directory
-from gpt2_tuning.models.gate import Gate, MergedKernels
+from gpt2_tuning.models.gate import OWN, Gate, MergedKernels
 from gpt2_tuning.models.pretrained import PretrainedModel
 
 TOLERANCE = 1e-4
@@ -39,13 +39,14 @@ def merge(model: PretrainedModel, gate: Gate) -> float:
     if not gate.on:
         raise UserError("merge() inside disable_lora(): leave that block first")
     before = probe(model)
-    kernels = lora_kernels(model)
-    kept = {name: variable.numpy() for name, variable in kernels.items()}
     merged = merged_kernels(model)
+    kernels = model.base_weights()
+    kept = {name: kernels[name].numpy() for name in merged}
     try:
-        for name, variable in kernels.items():
-            variable.assign(merged[name])
-        gate.set(False)
+        for name, kernel in merged.items():
+            kernels[name].assign(kernel)
+        gate.merged = MergedKernels(kept, 0.0)
+        gate.refresh()
         difference = float(np.max(np.abs(probe(model) - before)) / np.max(np.abs(before)))
         # Written so that a difference of NaN is refused too.
         if not difference <= TOLERANCE:
@@ -56,7 +57,7 @@ def merge(model: PretrainedModel, gate: Gate) -> float:
     except BaseException:
         restore(model, gate, kept)
         raise
-    gate.merged = MergedKernels(kept, difference)
+    gate.merged = gate.merged._replace(difference=difference)
     return difference
 
 
@@ -64,14 +65,15 @@ def unmerge(model: PretrainedModel, gate: Gate) -> None:
     """Puts back the kernels from before `merge`, bit for bit; nothing where nothing is merged."""
     if gate.merged is not None:
         restore(model, gate, gate.merged.kept)
-        gate.merged = None
 
 
 def restore(model: PretrainedModel, gate: Gate, kept: dict[str, np.ndarray]) -> None:
     """Assigns the kept kernels and turns the updates on."""
-    for name, variable in lora_kernels(model).items():
-        variable.assign(kept[name])
-    gate.set(True)
+    kernels = model.base_weights()
+    for name, kernel in kept.items():
+        kernels[name].assign(kernel)
+    gate.merged = None
+    gate.refresh()
 
 
 def merge_and_export(model: PretrainedModel, directory: Path) -> None:
@@ -82,21 +84,41 @@ def merge_and_export(model: PretrainedModel, directory: Path) -> None:
     Raises:
         UserError: the directory holds other files.
     """
-    save_directory(model, directory, kernels=merged_kernels(model))
-
-
-def lora_kernels(model: PretrainedModel) -> dict[str, keras.Variable]:
-    """The adapted layers' kernels, by their names in Hugging Face's files."""
-    return {f"{name}.weight": layer.kernel for name, layer in model.lora_layers().items()}
+    kernels, heads = merged_kernels(model), model.chosen_head_weights()
+    save_directory(model, directory, kernels, heads, model.chosen_hf_config())
 
 
 def merged_kernels(model: PretrainedModel) -> dict[str, np.ndarray]:
-    """Base + update for every adapted layer, float32, whether the model is merged or not."""
-    kept = model.kept_kernels
-    return {
-        f"{name}.weight": as_float32(kept.get(f"{name}.weight", layer.kernel)) + layer.lora_delta()
-        for name, layer in model.lora_layers().items()
-    }
+    """Base + updates of what is chosen for every layer that it adapts, by its name in files.
+
+    Float32, whether the model is merged or not.
+
+    Raises:
+        UserError: no adapter is chosen.
+    """
+    kept, kernels = model.kept_kernels, model.base_weights()
+    merged: dict[str, np.ndarray] = {}
+    for layer, delta in chosen_deltas(model):
+        name = f"{layer}.weight"
+        if name not in merged:
+            merged[name] = as_float32(kept.get(name, kernels[name]))
+        merged[name] = merged[name] + delta
+    if not merged:
+        raise UserError('no adapter is chosen that could be merged: set_adapter("NAME") first')
+    return merged
+
+
+def chosen_deltas(model: PretrainedModel) -> Iterator[tuple[str, np.ndarray]]:
+    """What each adapter that is chosen adds to a kernel, by the layer's name in the base."""
+    assert model.gate is not None
+    for name, share in model.gate.chosen.items():
+        if name == OWN:
+            deltas = ((at, layer.lora_delta()) for at, layer in model.lora_layers().items())
+        else:
+            layers = model.gate.added[name].layers.items()
+            deltas = ((at, factors.delta()) for at, (_, _, factors) in layers)
+        for at, delta in deltas:
+            yield at, delta if share == 1 else np.float32(share) * delta
 
 
 def probe(model: PretrainedModel) -> np.ndarray:

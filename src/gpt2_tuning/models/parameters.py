@@ -6,6 +6,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from gpt2_tuning.models.gate import OWN
 from gpt2_tuning.models.pretrained import PretrainedModel
 
 
@@ -19,17 +20,26 @@ class ParameterCount(NamedTuple):
 def count_parameters(model: PretrainedModel) -> dict[str, ParameterCount]:
     """The counts of `base`, `LoRA` and `head`, in this order; parts the model has not are left out.
 
-    A language model's head is its token embedding and counts as the base's.
+    A language model's head is its token embedding and counts as the base's. An adapter that is not
+    chosen counts as frozen: `fit` leaves it as it is.
     """
     part_of = {id(variable): "head" for variable in model.head_weights().values()}
-    for layer in model.lora_layers().values():
-        part_of |= {id(layer.lora_A): "LoRA", id(layer.lora_B): "LoRA"}
+    part_of |= {id(variable): "LoRA" for variable in model.lora_weights().values()}
+    kept = set()
+    if model.gate is not None:
+        for name, adapter in model.gate.added.items():
+            part_of |= {id(variable): "LoRA" for variable in adapter.lora_weights().values()}
+            part_of |= {id(variable): "head" for variable in adapter.head_weights().values()}
+            if name not in model.gate.chosen:
+                kept |= {id(variable) for variable in adapter.weights().values()}
+        if model.gate.own and OWN not in model.gate.chosen:
+            kept |= {id(variable) for variable in model.lora_weights().values()}
     counts = {part: ParameterCount(0, 0) for part in ("base", "LoRA", "head")}
     for variable in model.weights:
         part = part_of.get(id(variable), "base")
         trainable, frozen = counts[part]
         size = math.prod(variable.shape)
-        if variable.trainable:
+        if variable.trainable and id(variable) not in kept:
             counts[part] = ParameterCount(trainable + size, frozen)
         else:
             counts[part] = ParameterCount(trainable, frozen + size)

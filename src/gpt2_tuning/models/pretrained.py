@@ -1,12 +1,13 @@
 """What models with and without a head have in common: a decoder, with weights from elsewhere."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.config import LoRAConfig
@@ -21,10 +22,11 @@ from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
 from gpt2_tuning.models.cache import Cache
 from gpt2_tuning.models.decoder import Decoder
-from gpt2_tuning.models.gate import Gate
+from gpt2_tuning.models.gate import Choice, Gate, shares_of
 from gpt2_tuning.models.initial import random_values_left_out
 from gpt2_tuning.models.keras_state import SavedByName
 from gpt2_tuning.models.lora import LoRADense
+from gpt2_tuning.models.mixture import Mixture
 
 
 class PretrainedModel(SavedByName):
@@ -59,7 +61,7 @@ class PretrainedModel(SavedByName):
             raise UserError(
                 f"{type(self).__name__} is for {self.only_family}, not for {self.family.name}"
             )
-        self.gate = Gate() if self.lora else None
+        self.gate: Gate | None = Gate() if self.lora else None
         self.transformer = Decoder(
             self.config.decoder,
             self.lora.updates_in(self.config) if self.lora else {},
@@ -114,14 +116,16 @@ class PretrainedModel(SavedByName):
             "read_tokenizer(DIR) or GPT2Tokenizer()"
         )
 
-    def gate_of_pass(self, gate: tf.Tensor | None = None) -> tf.Tensor | None:
+    def gate_of_pass(self, gate: Any = None) -> tf.Tensor | Mixture | None:
         """What a pass multiplies the updates by: what it is given, or the model's own.
 
         Args:
-            gate: one number, or [B], a number a row, which may be [B, 1, 1] too.
+            gate: one number, or [B], a number a row, which may be [B, 1, 1] too: what is chosen
+                is multiplied by it. Or from `rows_gate`: adapters of its own for each row.
 
         Returns:
-            The same as float32, [] or [B, 1, 1]; None for a pass without updates.
+            Float32, [] or [B, 1, 1]; a Mixture where adapters were added, or rows have their own;
+            None for a pass without updates.
 
         Raises:
             UserError: a gate is given, and has another shape, or the model has no updates, or they
@@ -134,9 +138,38 @@ class PretrainedModel(SavedByName):
         self._require_unmerged("a gate")
         gate = tf.cast(gate, tf.float32)
         shape = gate.shape.as_list()
+        if self.gate.added and len(shape) == 2 and shape[1] == len(self.gate.names):
+            return self.gate.of_rows(gate)
         if len(shape) not in (0, 1, 3) or shape[1:] not in ([], [1, 1]):
             raise UserError(f"a gate is one number, or one a row, [B] or [B, 1, 1], not {shape}")
-        return tf.reshape(gate, [-1, 1, 1]) if shape else gate
+        gate = tf.reshape(gate, [-1, 1, 1]) if shape else gate
+        return self.gate.scaled(gate) if self.gate.added else gate
+
+    def rows_gate(self, adapters: Sequence[Choice]) -> np.ndarray:
+        """The gate of rows that have adapters of their own; `inputs` may have it as `gate`.
+
+        Args:
+            adapters: for each row a name, names and their shares, or None for the base.
+
+        Returns:
+            float32 [B], or [B, n] in the order of `adapters` where some were added.
+
+        Raises:
+            UserError: there is no such adapter.
+        """
+        rows = [self.checked_choice(choice) for choice in adapters]
+        names = self.gate.names if self.gate else []
+        columns = [[row.get(name, 0.0) for row in rows] for name in names]
+        shares = np.array(columns, np.float32).reshape(-1, len(rows)).T
+        return shares if self.gate and self.gate.added else shares.sum(axis=1)
+
+    def checked_choice(self, choice: Choice) -> dict[str, float]:
+        """The share of each adapter that is chosen.
+
+        Raises:
+            UserError: there is no such adapter, or a share is no finite number.
+        """
+        return shares_of(choice, self.gate.names if self.gate else [])
 
     def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
         """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.
@@ -245,6 +278,14 @@ class PretrainedModel(SavedByName):
     def hf_config(self) -> dict[str, Any]:
         """What config.json says of this model beyond the base's shape."""
         return {"architectures": [self.family.architectures.base]}
+
+    def chosen_head_weights(self) -> Mapping[str, Any]:
+        """The head of what is chosen among the adapters, as `head_weights`."""
+        return self.head_weights()
+
+    def chosen_hf_config(self) -> dict[str, Any]:
+        """As `hf_config`, for that head."""
+        return self.hf_config()
 
     def base_weights(self) -> dict[str, keras.Variable]:
         """The base's variables by their names in files, without prefix."""

@@ -10,6 +10,7 @@ import functools
 import tensorflow as tf
 
 from gpt2_tuning import processor
+from gpt2_tuning.models.kernels import leading_sizes
 
 NEEDED = {tf.bfloat16: "avx512f", tf.float16: "avx512_fp16"}
 """The instructions without which oneDNN does not multiply numbers of a type on x86."""
@@ -66,3 +67,12 @@ def differentiable_product(a, b):
             )
 
     return product(a, b), backward
+
+
+def project(inputs, kernel, bias=None):
+    """inputs [..., n] times kernel [n, m], plus bias [m]: one flat product, oneDNN's fastest."""
+    kernel = tf.convert_to_tensor(kernel)
+    flat = differentiable_product(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+    if bias is not None:
+        flat = tf.nn.bias_add(flat, tf.convert_to_tensor(bias))
+    return tf.reshape(flat, [*leading_sizes(inputs), kernel.shape[1]])

@@ -72,11 +72,26 @@ LATER = Need(
     ),
     "more --epochs than that, or --validate_every: else it stops no run",
 )
+ANEW = Need(
+    lambda o: o.adapter is None and o.continue_ is None,
+    "--adapter and --continue to be left out: what a run begins with has its own",
+)
+NO_RUN = Need(lambda o: o.continue_ is None, "--continue to be left out: the run has a base")
+LORA_PLUS = Need(lambda o: o.lora_plus, "--lora_plus")
+LORA_SOMEHOW = Need(
+    lambda o: o.lora_rank > 0 or o.adapter is not None or o.continue_ is not None, LORA.words
+)
+TUNE: Implied = {"tune": ("lora_rank", 0)}
+"""Whoever names a part of the weights does not mean LoRA."""
 TRAIN: Needs = {
-    "model_size": [SIZE],
-    "lora_alpha": [LORA],
-    "lora_dropout": [LORA],
-    "lora_targets": [LORA],
+    "model_size": [NO_RUN, SIZE],
+    "pretrained": [NO_RUN],
+    "lora_rank": [ANEW],
+    "lora_alpha": [ANEW, LORA],
+    "lora_dropout": [ANEW, LORA],
+    "lora_targets": [ANEW, LORA],
+    "lora_plus": [LORA_SOMEHOW],
+    "lora_plus_ratio": [LORA_PLUS],
     "patience": [LATER],
     "epochs": [EPOCHS],
 }

@@ -16,7 +16,7 @@ from gpt2_tuning.options.ranges import COUNTS, ROWS, SEEDS, require, require_who
 NOT_DECIDING = (
     *("run_dir", "dataset_dir", "input", "output", "resume", "strategy", "config"),
     *("evaluate", "rouge_rows", "interactive", "compare_base"),
-    *("text", "premise", "hypothesis", "prompt", "context"),
+    *("adapter", "text", "premise", "hypothesis", "prompt", "context"),
 )
 """Flags of test.py that do not decide on the answers to a file: where things lie, how to begin, and
 what to do beside them. Run and input count by their content."""
@@ -42,6 +42,10 @@ class TestOptions:
 
     run_dir: Path | None = None
     """A finished run. Default: the newest one of the task."""
+    adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Answer under this adapter of the run's base in place of the run's own: a directory of PEFT's,
+    a run, or a run's name. Given several times, the answers stand side by side; without --run_dir
+    the first of them that is a run is that."""
     dataset_dir: Path | None = None
     """Prepared data for --evaluate. Default: where the run's own data was."""
     input: Path | None = None
@@ -66,6 +70,11 @@ class TestOptions:
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
         require_whole("batch_size", 1, ROWS, self)
+        if self.adapter and (self.input or self.evaluate or self.interactive):
+            raise UserError(
+                "--adapter answers what is given on the command line: leave out --input, "
+                "--evaluate and --interactive"
+            )
         if self.output and not self.input:
             raise UserError("--output needs --input")
         if self.strict and not self.input:

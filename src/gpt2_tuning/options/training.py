@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import tyro
 
 from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import LORA_TARGETS, config_of_size
-from gpt2_tuning.needs import Needs
+from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import (
     COUNTS,
@@ -31,6 +34,7 @@ class TrainOptions:
 
     CPU_LAYOUT: ClassVar[Literal["buckets", "packed"]] = "buckets"
     NEEDS: ClassVar[Needs] = effects.TRAIN
+    IMPLIED: ClassVar[Implied] = effects.TUNE
     PLACES: ClassVar[tuple[str, ...]] = ("dataset_dir", "output_dir")
 
     dataset_dir: Path | None = None
@@ -50,6 +54,19 @@ class TrainOptions:
     """Dropout on the input of the LoRA update."""
     lora_targets: tuple[str, ...] = ("attn.c_attn", "attn.c_proj")
     """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj."""
+    lora_plus: bool = False
+    """LoRA+: B learns at a higher rate than A."""
+    lora_plus_ratio: float = 16.0
+    """With --lora_plus: B's rate over A's."""
+    tune: str = "all"
+    """Without LoRA: every weight (all), a classifier's head alone (head), the biases (biases), or
+    the last N blocks (last:N); a classifier's head is tuned with any of them."""
+    adapter: Path | None = None
+    """Go on tuning from this adapter, a directory of PEFT's or a run: it says rank, targets and,
+    unless a flag does, base."""
+    continue_: Annotated[Path | None, tyro.conf.arg(name="continue")] = None
+    """Begin with what this finished run has tuned, in its way (LoRA or full) and on its data unless
+    --dataset_dir names other; it stays as it is."""
     epochs: int = 3
     """Passes over the training rows."""
     max_updates: int | None = None
@@ -63,7 +80,8 @@ class TrainOptions:
     row, apart from each other, in rows of one size (packed). auto is packed on a GPU and what is
     fastest on a CPU; a resumed run keeps what it was begun with."""
     learning_rate: float | None = None
-    """Peak of the schedule. Default: 2e-4 with LoRA, 5e-5 without, 6e-4 from random weights."""
+    """Peak of the schedule. Default: 2e-4 with LoRA, 5e-5 without, 6e-4 from random weights, 1e-3
+    for biases or a head alone."""
     warmup_share: float = 0.1
     """Share of all updates over which the learning rate rises, before it falls along a cosine."""
     weight_decay: float = 0.01
@@ -118,6 +136,10 @@ class TrainOptions:
         require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self)
         require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
         require(self.patience is None or self.patience >= 0, "patience", "0 or more", self)
+        if self.adapter is not None and self.continue_ is not None:
+            raise UserError(
+                "--adapter and --continue exclude each other: both say what to begin with"
+            )
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other")
         self.check_devices()
@@ -139,6 +161,19 @@ class TrainOptions:
         except UserError as error:
             raise UserError(f"--model_size: {error}") from error
         require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)
+        require(
+            re.fullmatch(r"all|head|biases|last:[1-9][0-9]{0,3}", self.tune) is not None,
+            "tune",
+            "all, head, biases or last:N, such as last:2",
+            self,
+        )
+        if self.tune != "all" and self.lora_rank:
+            raise UserError(
+                f"--tune {self.tune} needs --lora_rank 0: with LoRA the updates are tuned, and a "
+                "classifier's head"
+            )
+        ratio = self.lora_plus_ratio
+        require(0 < ratio < math.inf, "lora_plus_ratio", "a number above 0", self)
         if self.lora_rank:
             require(0 < self.lora_alpha < math.inf, "lora_alpha", "a number above 0", self)
             require(0 <= self.lora_dropout < 1, "lora_dropout", "at least 0 and below 1", self)
@@ -207,3 +242,11 @@ class LanguageModelOptions(TrainOptions):
     batch_size: int = 8
     """Rows in one update, over all devices: packed ones of up to seq_len tokens, or with --layout
     buckets examples."""
+
+    def check(self) -> None:
+        """Raises UserError when a value is out of its range."""
+        super().check()
+        if self.tune == "head":
+            raise UserError(
+                "--tune head is for classifiers: a language model's head is its token embedding"
+            )

@@ -71,7 +71,7 @@ PLAIN = {
     types.NoneType: Rule(lambda value: value is None, "null"),
 }
 SCHEMA: Schema = {
-    name: rule_of(hint)
+    name.removesuffix("_"): rule_of(hint)
     for name, hint in typing.get_type_hints(ClassifierOptions).items()
     if typing.get_origin(hint) is not typing.ClassVar
 }

@@ -6,15 +6,18 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
+from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE
 from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters, classifier_head
 from gpt2_tuning.formats.directory import CONFIG_FILE, read_checkpoint
+from gpt2_tuning.models.gate import OWN
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.runs import weights_record
+from gpt2_tuning.runs.adapter_places import adapter_place
 from gpt2_tuning.runs.run_files import ADAPTER, ASIDE, BASE, MODEL
-from gpt2_tuning.runs.settings import base_of_run, read_settings
+from gpt2_tuning.runs.settings import OPTIONS_FILE, base_of_run, read_settings
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
 
@@ -70,6 +73,33 @@ def load_tuned(
     model = model_class.from_pretrained_silently(base, lora=lora, **arguments)
     model.load_adapter(run_dir / ADAPTER)
     return with_tokenizer(model, tokenizer)
+
+
+def run_of(adapters: Sequence[Path], task: str) -> Path | None:
+    """The first run among the adapters that `--adapter` names; None where none is one."""
+    places = [path if path.exists() else paths.run_dir(task, str(path)) for path in adapters]
+    return next((path for path in places if (path / OPTIONS_FILE).is_file()), None)
+
+
+def load_adapters(
+    model: TunableModel, run_dir: Path, adapters: Sequence[Path], task: str
+) -> dict[str, str]:
+    """Adds the adapters that `--adapter` names to the model of a run.
+
+    Returns:
+        Their names in the model, by what was given.
+
+    Raises:
+        UserError: one is not there, or not for the run's base.
+    """
+    names: dict[str, str] = {}
+    for number, given in enumerate(adapters, start=1):
+        place = adapter_place(given, task)
+        own = model.lora is not None and place.directory.samefile(run_dir / ADAPTER)
+        names[str(given)] = OWN if own else f"adapter-{number}"
+        if not own:
+            model.load_adapter(place.directory, name=f"adapter-{number}")
+    return names
 
 
 def with_tokenizer(model: ModelT, tokenizer: Tokenizer | None) -> ModelT:

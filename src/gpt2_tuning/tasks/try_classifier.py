@@ -28,7 +28,8 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
     Raises:
         UserError: the run, its data or the input cannot be used.
     """
-    run_dir = options.run_dir or finished_run.newest_run(task)
+    run_dir = options.run_dir or tuned_model.run_of(options.adapter, task)
+    run_dir = run_dir or finished_run.newest_run(task)
     if (run_dir / seeds.SEEDS_FILE).is_file():
         raise UserError(f"{run_dir} holds a run for each seed: give --run_dir one of them")
     metadata = finished_run.metadata_of_run(run_dir, task)
@@ -45,10 +46,13 @@ def try_classifier(options: LabelOptions, task: str, columns: Sequence[str]) -> 
             model = tuned_model.load_tuned(
                 Classifier, run_dir, metadata.tokenizer, label_names=metadata.label_names
             )
+            adapters = tuned_model.load_adapters(model, run_dir, options.adapter, task)
         predict = functools.partial(
             classify, model, batch_size=options.batch_size, seq_len=metadata.seq_len
         )
-        if examples:
+        if examples and adapters:
+            labelling.print_under_adapters(examples, adapters, predict)
+        elif examples:
             labelling.print_predictions(examples, predict)
         if file:
             labelling.label_file(file, predict)

@@ -63,7 +63,8 @@ def try_language_model(
     Raises:
         UserError: the run, its data, a prompt or the input cannot be used.
     """
-    run_dir = options.run_dir or finished_run.newest_run(task)
+    run_dir = options.run_dir or tuned_model.run_of(options.adapter, task)
+    run_dir = run_dir or finished_run.newest_run(task)
     metadata = finished_run.metadata_of_run(run_dir, task)
     tuned_model.round_as_in_training(run_dir)
     examples = [readable(fields, "--prompt") for fields in examples]
@@ -77,9 +78,14 @@ def try_language_model(
         strategy = make_strategy(options.strategy)
         with strategy.scope():
             model = tuned_model.load_tuned(LanguageModel, run_dir, metadata.tokenizer)
-            base = base_of(model, run_dir) if options.compare_base else None
+            adapters = tuned_model.load_adapters(model, run_dir, options.adapter, task)
+            alone = options.compare_base and not adapters
+            base = base_of(model, run_dir) if alone else None
         responder = responder_of(model, metadata, options)
-        if base is not None:
+        if adapters:
+            beside = {"base": None} if options.compare_base else {}
+            responding.print_under_adapters(responder, {**beside, **adapters}, examples)
+        elif base is not None:
             responding.print_compared(responder, base, examples)
         elif examples:
             responding.print_responses(responder, examples)

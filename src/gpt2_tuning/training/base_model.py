@@ -13,6 +13,7 @@ from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import weights_record
 from gpt2_tuning.runs.run_files import BASE
+from gpt2_tuning.training import starts
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)
@@ -45,6 +46,8 @@ def learning_rate_of(options: TrainOptions) -> float:
         return options.learning_rate
     if options.lora_rank:
         return 2e-4
+    if options.tune in ("head", "biases"):
+        return 1e-3
     return 6e-4 if options.pretrained == "none" else 5e-5
 
 
@@ -61,7 +64,7 @@ def with_base_of_data(options: OptionsT, metadata: Metadata) -> OptionsT:
 def make_model(
     model_class: type[ModelT], options: TrainOptions, metadata: Metadata, **arguments: Any
 ) -> ModelT:
-    """A model with its base weights; with LoRA, all but the adapters and the head are frozen.
+    """A model with what the run begins with; what is not to be tuned is frozen.
 
     Args:
         model_class: the model to make.
@@ -73,7 +76,8 @@ def make_model(
         UserError: the base weights cannot be had (random ones never stand in for them), or the
             model cannot take the data.
     """
-    lora = lora_of(options)
+    start = starts.adapter_of(options)
+    lora = start[1] if start else lora_of(options)
     arguments |= {"lora": lora, "dtype": dtype_policy(options.precision, lora)}
     if options.pretrained == "none":
         config = known.config_of_size(options.model_size)
@@ -95,9 +99,21 @@ def make_model(
             f" {metadata.tokenizer.vocabulary:,} of the data's tokenizer"
         )
     model.rematerialize = options.rematerialize
+    if start:
+        model.load_adapter(start[0])
     if lora:
         model.freeze_all_but_lora()
+    elif options.tune != "all":
+        freeze_all_but(model, options.tune)
     return model
+
+
+def freeze_all_but(model: TunableModel, part: str) -> None:
+    """Freezes what `--tune` leaves out. Raises UserError where the model has no such part."""
+    try:
+        model.freeze_all_but(part)
+    except UserError as error:
+        raise UserError(f"--tune: {error}") from error
 
 
 def check_tokenizer(model: TunableModel, metadata: Metadata) -> None:

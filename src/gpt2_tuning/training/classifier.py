@@ -19,7 +19,7 @@ from gpt2_tuning.markdown import escaped, table
 from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.runs import tuned_model
-from gpt2_tuning.training import evaluation, run_directory, seeds
+from gpt2_tuning.training import evaluation, run_directory, seeds, starts
 from gpt2_tuning.training.class_weights import class_weights, in_words
 from gpt2_tuning.training.layout import classifier_batches
 from gpt2_tuning.training.model_card import CARD_FILE
@@ -53,6 +53,7 @@ def train_classifier(options: ClassifierOptions, task: str, *, title: str, examp
     Raises:
         UserError: the data, the base weights or the run directory cannot be used.
     """
+    options = starts.with_start(options)
     dataset_dir = options.dataset_dir or paths.dataset_dir(task)
     metadata = read_metadata(dataset_dir, task)
     options, run_dir, strategy = set_up(task, options, metadata)

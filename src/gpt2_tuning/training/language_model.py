@@ -14,6 +14,7 @@ from gpt2_tuning.metrics import scores_as_json
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.training import LanguageModelOptions
 from gpt2_tuning.runs import tuned_model
+from gpt2_tuning.training import starts
 from gpt2_tuning.training.layout import language_model_batches
 from gpt2_tuning.training.model_card import CARD_FILE
 from gpt2_tuning.training.objective import NextTokens
@@ -38,6 +39,7 @@ def train_language_model(
     Raises:
         UserError: the data, the base weights or the run directory cannot be used.
     """
+    options = starts.with_start(options)
     dataset_dir = options.dataset_dir or paths.dataset_dir(task)
     metadata = read_metadata(dataset_dir, task)
     options, run_dir, strategy = set_up(task, options, metadata)

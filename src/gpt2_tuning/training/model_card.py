@@ -163,6 +163,8 @@ def described(settings: Mapping[str, Any], metadata: Metadata, shape: str = "") 
         shape: what `shape_of` says of the model.
     """
     kind = f"LoRA, rank {settings['lora_rank']}" if settings["lora_rank"] else "every weight"
+    if settings.get("tune", "all") != "all":
+        kind = f"a part of the weights ({settings['tune']})"
     sizes = ", ".join(f"{entry['examples']:,} {name}" for name, entry in metadata.splits.items())
     tuned = f"A GPT-2 tuned with gpt2-tuning: {kind}; base weights: {base_name(settings)}."
     paragraphs = [f"{tuned}\n{shape}".rstrip()]

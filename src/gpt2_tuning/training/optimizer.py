@@ -37,14 +37,26 @@ class OfSummedGradients:
     between devices.
     """
 
+    b_rate_ratio: float = 1.0
+    """The rate of LoRA's B over that of all else (Hayou et al. 2024, LoRA+,
+    https://arxiv.org/abs/2402.12354). Weight decay goes by the common rate."""
+
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Leaves the sum alone, where Keras would sum over the replicas."""
         return list(grads_and_vars)
+
+    def rate_of(self, variable, learning_rate):
+        """The rate at which a variable is updated."""
+        return learning_rate * (self.b_rate_ratio if "lora_B" in variable.name else 1.0)
 
 
 @keras.saving.register_keras_serializable(package="gpt2_tuning")
 class Adafactor(OfSummedGradients, keras.optimizers.Adafactor):
     """Keras's Adafactor (Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235)."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Keras's own, at the variable's rate."""
+        super().update_step(gradient, variable, self.rate_of(variable, learning_rate))
 
 
 @keras.saving.register_keras_serializable(package="gpt2_tuning")
@@ -65,7 +77,7 @@ class FusedAdamW(OfSummedGradients, keras.optimizers.AdamW):
             v=self._velocities[index].value.handle,
             beta1_power=self.beta_1**step,
             beta2_power=self.beta_2**step,
-            lr=tf.cast(learning_rate, variable.dtype),
+            lr=tf.cast(self.rate_of(variable, learning_rate), variable.dtype),
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
@@ -74,7 +86,12 @@ class FusedAdamW(OfSummedGradients, keras.optimizers.AdamW):
 
 
 def make_optimizer(
-    name: str, learning_rate: float, weight_decay: float, updates: int, warmup_share: float
+    name: str,
+    learning_rate: float,
+    weight_decay: float,
+    updates: int,
+    warmup_share: float,
+    b_rate_ratio: float = 1.0,
 ) -> keras.optimizers.Optimizer:
     """An optimizer by its flag; biases and LayerNorms do not decay.
 
@@ -85,11 +102,13 @@ def make_optimizer(
         weight_decay: the share of a weight that an update at rate 1 takes off.
         updates: in the whole run.
         warmup_share: the share of them over which the rate rises.
+        b_rate_ratio: the rate of LoRA's B over that of all else.
     """
     schedule = WarmupCosine(learning_rate, round(updates * warmup_share), updates)
     if name == "adafactor":
         optimizer = Adafactor(schedule, weight_decay=weight_decay, relative_step=False)
     else:
         optimizer = FusedAdamW(schedule, weight_decay=weight_decay, epsilon=1e-8)
+    optimizer.b_rate_ratio = b_rate_ratio
     optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return optimizer

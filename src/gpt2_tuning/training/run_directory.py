@@ -30,10 +30,12 @@ MAY_CHANGE = (
 )
 """Flags that a resumed run may have otherwise: where its data lies, which is compared by content,
 when it saves and what it keeps, and which devices compute the same sums, and in how much memory."""
-ADDED = (
-    *("max_updates", "validate_every", "monitor", "keep_checkpoints"),
+NEWEST = (
+    *("lora_plus", "lora_plus_ratio", "tune", "adapter", "continue"),
     *("class_weights", "label_smoothing"),
 )
+"""Those of ADDED that count in no checkpoint where they have their default: some are without."""
+ADDED = ("max_updates", "validate_every", "monitor", "keep_checkpoints", *NEWEST)
 """Flags that older runs lack, which went by what is the default now."""
 NO_LOCKS = (
     "is on a file system without locks: see to it that no other process trains there meanwhile"
@@ -222,6 +224,8 @@ def default_name(options: TrainOptions) -> str:
     if options.resume or options.overwrite:
         raise UserError("--resume and --overwrite need the --output_dir of a run")
     base = options.pretrained or "none"
+    if options.continue_ is not None:
+        base = str(options.continue_)
     # A checkpoint's size is its own, which is not known yet: so it goes by its name.
     size = options.model_size if base == "none" else Path(base).resolve().name
     kind = f"lora{options.lora_rank}" if options.lora_rank else "full"
@@ -234,7 +238,8 @@ def as_settings(options: TrainOptions) -> dict[str, Any]:
     for name, value in dataclasses.asdict(options).items():
         if name not in NOT_REPEATED:
             plain = list(value) if isinstance(value, tuple) else value
-            settings[name] = str(plain.absolute()) if isinstance(plain, Path) else plain
+            value = str(plain.absolute()) if isinstance(plain, Path) else plain
+            settings[name.removesuffix("_")] = value
     return settings
 
 

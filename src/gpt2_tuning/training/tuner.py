@@ -81,6 +81,7 @@ class Tuner:
                 options.weight_decay,
                 self.validations.updates,
                 options.warmup_share,
+                options.lora_plus_ratio if options.lora_plus else 1.0,
             )
             self.optimizer.build(model.trainable_variables)
         self.steps = StepFunctions(

@@ -1,0 +1,123 @@
+"""Several adapters on disk made into one on disk."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2_tuning import arrays
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.files import atomic_directory, files_named
+from gpt2_tuning.formats import adapters
+from gpt2_tuning.formats.adapters import (
+    CONFIG_FILE,
+    METADATA_KEY,
+    PEFT_PREFIX,
+    WEIGHTS_FILE,
+    AdapterExtra,
+    Header,
+)
+from gpt2_tuning.formats.classifier_head import HEAD, listed
+from gpt2_tuning.formats.mixing import Method, mixed
+from gpt2_tuning.small_files import read_json
+
+
+def mix(
+    directories: Sequence[Path],
+    shares: Sequence[float],
+    output_dir: Path,
+    method: Method,
+    density: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Writes one adapter, whole or not at all; what its config says beside is the first one's.
+
+    Heads of the same classes are averaged by their shares.
+
+    Args:
+        directories: two or more, in PEFT's format.
+        shares: how much each counts.
+        output_dir: new, or one that an earlier call wrote.
+        method, density, seed: see `mixing.mixed`.
+
+    Raises:
+        UserError: they are not of one base, of the same layers, classes or ranks, or the directory
+            holds other files.
+    """
+    read = [adapters.read_adapter_config(directory) for directory in directories]
+    headers = [adapters.read_header(directory) for directory in directories]
+    for directory, header, (_, extra) in zip(directories, headers, read, strict=True):
+        check_same(str(directories[0]), headers[0], read[0][1], str(directory), header, extra)
+    weights = [adapters.read_weights(header) for header in headers]
+    heads = [found.pop(HEAD) for found in weights if HEAD in found]
+    configs = [lora for lora, _ in read]
+    for found, directory in zip(weights, directories, strict=True):
+        check_shapes(weights[0], found, directory)
+    lora, mixture = mixed(list(zip(configs, weights, strict=True)), shares, method, density, seed)
+    stored = {headers[0].prefix + name: array for name, array in mixture.items()}
+    if heads:
+        stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
+    fields: dict[str, Any] = {
+        **read_json(directories[0] / CONFIG_FILE, "an adapter"),
+        "alpha_pattern": dict(lora.alpha_pattern),
+        "exclude_modules": None,
+        "lora_alpha": lora.alpha,
+        "r": lora.rank,
+        "rank_pattern": dict(lora.rank_pattern),
+        "target_modules": list(lora.targets),
+        "use_rslora": False,
+    }
+    recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
+    if heads:
+        recorded["label_names"] = read[0][1].label_names
+    known = {name: value for name, value in recorded.items() if value is not None}
+    with atomic_directory(output_dir, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
+        text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
+        (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
+        every = {name: np.ascontiguousarray(array, np.float32) for name, array in stored.items()}
+        arrays.save_arrays(partial / WEIGHTS_FILE, every, {METADATA_KEY: json.dumps(known)})
+
+
+def check_same(
+    first: str,
+    header: Header,
+    extra: AdapterExtra,
+    other: str,
+    other_header: Header,
+    other_extra: AdapterExtra,
+) -> None:
+    """Raises UserError where two adapters are of other bases, or their heads of other classes."""
+    if header.family is not other_header.family or header.prefix != other_header.prefix:
+        raise UserError(f"{first} and {other} are for other kinds of models")
+    sums = {extra.base_sha256, other_extra.base_sha256} - {None}
+    if len(sums) > 1:
+        raise UserError(f"{first} and {other} were tuned on bases of other weights")
+    if (extra.num_classes, extra.label_names) != (other_extra.num_classes, other_extra.label_names):
+        classes = [listed(found.label_names or ["none"]) for found in (extra, other_extra)]
+        raise UserError(
+            f"{first} has the classes {classes[0]}, {other} {classes[1]}: their heads cannot be "
+            "mixed"
+        )
+
+
+def check_shapes(first: dict[str, np.ndarray], other: dict[str, np.ndarray], where: Path) -> None:
+    """Raises UserError where a layer is of another size than the first adapter's."""
+    for name, array in first.items():
+        side = 1 if ".lora_A." in name else 0
+        if name in other and other[name].shape[side] != array.shape[side]:
+            raise UserError(f"{where}: {name} is for a base of another size")
+
+
+def mean_of(heads: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
+    """The mean of heads by their shares. Raises UserError where these add up to nothing."""
+    if sum(shares) <= 0:
+        raise UserError("--weights of classifiers must add up to more than 0, for the mean head")
+    parts = [np.float32(s / sum(shares)) * head for s, head in zip(shares, heads, strict=True)]
+    return np.sum(parts, axis=0)
+
+
+def first_known(values: Iterable[str | None]) -> str | None:
+    """The first that is not None."""
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,27 @@
+"""Rows of one batch under adapters of their own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.models.gate import Choice
+from gpt2_tuning.models.pretrained import PretrainedModel
+
+
+def gate_of(
+    model: PretrainedModel, adapters: Sequence[Choice] | None, count: int
+) -> np.ndarray | None:
+    """The gate of `count` rows, as `rows_gate` gives it; None where the model's own counts.
+
+    Raises:
+        UserError: there are more or fewer adapters than rows, or there is none so called.
+    """
+    if adapters is None:
+        return None
+    if isinstance(adapters, str) or not isinstance(adapters, Sequence):
+        raise UserError("adapters is not a list: give an adapter, or None, for each row")
+    if len(adapters) != count:
+        raise UserError(f"{len(adapters)} adapters for {count} rows: give one, or None, for each")
+    gate = model.rows_gate(adapters)
+    return gate if model.gate else None

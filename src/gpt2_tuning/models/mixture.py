@@ -1,0 +1,119 @@
+"""Several low-rank adapters in one pass: their factors side by side, and a gate in the middle.
+
+((x A) * gate) B, where A has the columns and B the rows of all adapters: which of them count, and
+how much, is data, for the whole batch or for each row.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gpt2_tuning.models import kernels
+from gpt2_tuning.models.products import project
+
+
+class Factors(NamedTuple):
+    """An adapter's update of one dense layer: scaling * dropout(x) A B."""
+
+    a: keras.Variable  # [inputs, rank]
+    b: keras.Variable  # [rank, units]
+    scaling: float
+    dropout: float
+
+    def delta(self) -> np.ndarray:
+        """What the update adds to the kernel: float32 [inputs, units].
+
+        Computed with numpy, since a GPU would round the factors to TensorFloat-32.
+        """
+        a, b = (factor.numpy().astype(np.float32) for factor in (self.a, self.b))
+        return np.float32(self.scaling) * (a @ b)
+
+
+Updates = Sequence[tuple[int, Factors]]
+"""Those of one dense layer, each with its adapter's number in `shares`."""
+
+ROUNDED = 1e-6
+"""What shares that add up to 1 may lack of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """What a pass computes of a model's adapters."""
+
+    shares: tf.Tensor
+    """float32 [n], what the update of each of n adapters is multiplied by; or [B, 1, n]."""
+    heads: tf.Tensor
+    """float32 [n], how much each one's head counts, in a sum of 1; or [B, 1, n]. What is missing
+    from 1 is the model's own head's."""
+    blocks: Sequence[Mapping[str, Updates]]
+    """The updates of each block, by the dense layer's place in it."""
+
+    def of_block(self, number: int) -> "BlockMixture":
+        """What is computed in one block."""
+        return BlockMixture(self.shares, self.blocks[number])
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockMixture:
+    """The part of a Mixture that one block computes."""
+
+    shares: tf.Tensor
+    places: Mapping[str, Updates]
+
+    def added(self, outputs, place: str, inputs, seed=None):
+        """A dense layer's outputs with the updates of its place.
+
+        Args:
+            outputs: [B, T, units], of the base.
+            place: the layer's.
+            inputs: [B, T, inputs].
+            seed: int32 [2], of the updates' dropout, which is that of each adapter; None in
+                inference.
+        """
+
+        def rate(update: tuple[int, Factors]) -> float:
+            return update[1].dropout if seed is not None else 0.0
+
+        for dropped, group in itertools.groupby(sorted(self.places.get(place, ()), key=rate), rate):
+            x = inputs
+            if dropped:
+                x = kernels.dropout(inputs, seed, rate=dropped, compiled=True)
+            outputs += side_by_side(x, list(group), self.shares)
+        return outputs
+
+
+def side_by_side(inputs, updates: Updates, shares):
+    """The sum of updates [B, T, units] of inputs [B, T, inputs], each times its share.
+
+    A share of 0 leaves an adapter out of the rows that have it, whatever its weights hold; rows
+    that take part in one that is not finite become NaN.
+    """
+    dtype = inputs.dtype
+    a = tf.concat([cast(factors.a, dtype) for _, factors in updates], axis=1)
+    b = tf.concat([cast(factors.b, dtype) for _, factors in updates], axis=0)
+    ranks = [factors.a.shape[1] for _, factors in updates]
+    numbers = np.repeat([number for number, _ in updates], ranks)
+    scalings = np.repeat([factors.scaling for _, factors in updates], ranks)
+    gate = tf.gather(shares, numbers, axis=-1) * scalings.astype(np.float32)
+    # What is not finite must not reach rows of others, which have it multiplied by 0.
+    sound = tf.reduce_all(tf.math.is_finite(a), axis=0)
+    sound &= tf.reduce_all(tf.math.is_finite(b), axis=1)
+    a, b = tf.where(sound, a, 0), tf.where(sound[:, tf.newaxis], b, 0)
+    damaged = tf.reduce_any((gate != 0) & ~sound, axis=-1, keepdims=True)
+    update = project(project(inputs, a) * tf.cast(gate, dtype), b)
+    return update + tf.where(damaged, tf.constant(np.nan, dtype), tf.zeros([], dtype))
+
+
+def cast(variable: keras.Variable, dtype):
+    """A variable's value in another type."""
+    return tf.cast(tf.convert_to_tensor(variable), dtype)
+
+
+def gate_of_block(gate, number: int):
+    """What a block is given of a pass's gate, which is the same for all unless it is a Mixture."""
+    return gate.of_block(number) if isinstance(gate, Mixture) else gate
