@@ -186,8 +186,8 @@ def text_dataset(
     check(batch_size, seq_len, layout, shortest=3)
     words = WordTokenizer(tokenizer or default_tokenizer())
     documents = found_documents(Texts.of(checked_texts("text", texts)))
-    found = document_examples(documents, words, seq_len)
-    records = records_of((one for one in found if isinstance(one, Example)), words)
+    made = document_examples(documents, words, seq_len)
+    records = records_of((one for one in made if isinstance(one, Example)), words)
     return supervised(records, batch_size, seq_len, layout, shuffle, seed)
 
 

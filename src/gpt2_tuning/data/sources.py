@@ -131,15 +131,11 @@ class OpenedRows:
         columns = list(dict.fromkeys([*text_columns, *([label_column] if label_column else [])]))
         splits = {}
         for split, found in self.hub.items():
-            check_columns(found.column_names, columns, f"{self.name}, split {split},")
-            coerce = self.reading.coerce
+            where = f"{self.name}, split {split}"
+            check_columns(found.column_names, columns, f"{where},")
             rows = rows_of(found.select_columns(columns))
-            table = check_text_columns(
-                with_conversations(rows.table, self.reading),
-                text_columns,
-                f"{self.name}, split {split}",
-                coerce,
-            )
+            table = with_conversations(rows.table, self.reading)
+            table = check_text_columns(table, text_columns, where, self.reading.coerce)
             splits[split] = dataclasses.replace(rows, table=table)
         return splits
 

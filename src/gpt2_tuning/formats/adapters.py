@@ -23,7 +23,7 @@ from gpt2_tuning.families.family import Family
 from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
-from gpt2_tuning.formats.classifier_head import HEAD, unnamed
+from gpt2_tuning.formats.classifier_head import HEAD, agreed_labels
 from gpt2_tuning.formats.directory import are_names, how_to_convert, refuse_wrapped
 from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
@@ -212,7 +212,7 @@ def load_adapter(model: Adapted, directory: Path) -> None:
     try:
         check_lora(model, lora)
         check_shapes(model, header.shapes, variables)
-        label_names = agreed_labels(model, extra.label_names)
+        label_names = agreed_labels(model.label_names, extra.label_names)
         if extra.base_sha256 is not None and extra.base_sha256 != base_fingerprint(model):
             base = f", {extra.base_name}," if extra.base_name else ""
             raise UserError(f"the adapter's base{base} has other weights than the model's base")
@@ -275,23 +275,6 @@ def check_shapes(
     for name in shapes:
         if name not in variables:
             raise UserError(f"{name} is unexpected: the model has no such weight")
-
-
-def agreed_labels(model: Adapted, names: list[str] | None) -> list[str] | None:
-    """The classes' names that the model must take over, None where it keeps its own.
-
-    Raises:
-        UserError: both have names of their own, and they differ.
-    """
-    mine = list(model.label_names)
-    generic = unnamed(len(mine))
-    if names is None or names in (mine, generic):
-        return None
-    if mine != generic:
-        raise UserError(
-            f"the adapter's classes are {', '.join(names)}; the model's are {', '.join(mine)}"
-        )
-    return names
 
 
 def read_weights(header: Header) -> dict[str, np.ndarray]:

@@ -112,3 +112,20 @@ def names_by_index(found: Any) -> list[str]:
         if count > 1:
             raise UserError(f"has the name {name!r} more than once")
     return names
+
+
+def agreed_labels(mine: Sequence[str], names: list[str] | None) -> list[str] | None:
+    """The names of an adapter's classes that a model must take over, None where it keeps its own.
+
+    Raises:
+        UserError: both have names of their own, and they differ.
+    """
+    mine = list(mine)
+    generic = unnamed(len(mine))
+    if names is None or names in (mine, generic):
+        return None
+    if mine != generic:
+        raise UserError(
+            f"the adapter's classes are {', '.join(names)}; the model's are {', '.join(mine)}"
+        )
+    return names

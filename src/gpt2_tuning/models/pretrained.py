@@ -12,12 +12,10 @@ import tensorflow as tf
 
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.inputs import Inputs
-from gpt2_tuning.data.tokenizer import GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
 from gpt2_tuning.families.family import Family, FamilyConfig, follow
 from gpt2_tuning.formats import hub, huggingface, tf_gpt2
-from gpt2_tuning.formats.base_files import tokenizer_in
 from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
 from gpt2_tuning.models.cache import Cache
@@ -27,9 +25,10 @@ from gpt2_tuning.models.initial import random_values_left_out
 from gpt2_tuning.models.keras_state import SavedByName
 from gpt2_tuning.models.lora import LoRADense
 from gpt2_tuning.models.mixture import Mixture
+from gpt2_tuning.models.with_tokenizer import WithTokenizer
 
 
-class PretrainedModel(SavedByName):
+class PretrainedModel(WithTokenizer, SavedByName):
     """A Keras model around a decoder, whose weights come from files and go into them.
 
     Args:
@@ -73,8 +72,6 @@ class PretrainedModel(SavedByName):
         self.pretrained_name: str | None = None  # where the base came from, for adapters to record
         self.exact_base_sha256: str | None = None  # of weights that were rounded when loaded
         self.kept_adapter_fields: Mapping[str, Any] = MappingProxyType({})
-        self._tokenizer: Tokenizer | None = None
-        self._tokenizer_dir: Path | None = None  # read when it is asked for: not all have one
         self.loading_notes: list[str] = []
         """What a user should know of how the last checkpoint was taken, a line each."""
 
@@ -90,31 +87,6 @@ class PretrainedModel(SavedByName):
     @rematerialize.setter
     def rematerialize(self, value: bool) -> None:
         self.transformer.rematerialize = value
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Between text and token ids: the one that was set, or the base's own.
-
-        Raises:
-            UserError: none was set and the base has none, or none that can be used.
-        """
-        if self._tokenizer is None:
-            self._tokenizer = self._own_tokenizer()
-        return self._tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def _own_tokenizer(self) -> Tokenizer:
-        if self._tokenizer_dir is not None:
-            return tokenizer_in(self._tokenizer_dir, self.family)
-        if self.family.has_gpt2_tokenizer:
-            return GPT2Tokenizer()
-        raise UserError(
-            f"this {self.family.name} has no tokenizer: set `model.tokenizer`, such as "
-            "read_tokenizer(DIR) or GPT2Tokenizer()"
-        )
 
     def gate_of_pass(self, gate: Any = None) -> tf.Tensor | Mixture | None:
         """What a pass multiplies the updates by: what it is given, or the model's own.
@@ -213,7 +185,7 @@ class PretrainedModel(SavedByName):
             model.built_now()
         huggingface.load(model, checkpoint)
         model.pretrained_name = hub.public_name(str(pretrained))
-        model._tokenizer_dir = checkpoint.directory
+        model.tokenizer_dir = checkpoint.directory
         return model
 
     def load_weights_from(self, directory: str | Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
-from gpt2_tuning.models import added, merging, parameters, parts, unchosen
+from gpt2_tuning.models import added, merging, parameters, parts
 from gpt2_tuning.models.gate import OWN, Adapter, Choice, Gate
+from gpt2_tuning.models.keras_training import KerasTraining
 from gpt2_tuning.models.parameters import ParameterCount
-from gpt2_tuning.models.pretrained import PretrainedModel
 
 
-class TunableModel(PretrainedModel):
+class TunableModel(KerasTraining):
     """A Keras model around a decoder: it compiles, fits and predicts as any other."""
 
     @property
@@ -260,20 +260,6 @@ class TunableModel(PretrainedModel):
         assert self.gate is not None
         self.gate.added[name].kept_fields = kept_fields
 
-    def compile(self, *args, **kwargs) -> None:
-        """As Keras's."""
-        super().compile(*args, **kwargs)
-        self._compiled_revision = self.gate.revision if self.gate else 0
-
-    def train_step(self, data):
-        """As Keras's; adapters that take no part in a step keep every bit."""
-        if self.gate is None or not self.gate.added:
-            return super().train_step(data)
-        put_back = unchosen.kept(self, data)
-        logs = super().train_step(data)
-        put_back()
-        return logs
-
     def count_parameters(self) -> dict[str, ParameterCount]:
         """Trainable and frozen parameters of the `base`, the `LoRA` weights and the `head`."""
         return parameters.count_parameters(self.built_now())
@@ -281,29 +267,6 @@ class TunableModel(PretrainedModel):
     def print_trainable(self) -> None:
         """Prints those counts and their totals as a table."""
         parameters.print_counts(self.count_parameters())
-
-    def fit(self, x=None, *args, class_weight=None, **kwargs):
-        """As Keras's.
-
-        Raises:
-            UserError: `class_weight` comes with a dataset that weighs its labels itself, as those
-                of language models and of packed rows do.
-        """
-        spec = getattr(x, "element_spec", None)
-        if class_weight is not None and isinstance(spec, tuple) and len(spec) == 3:
-            raise UserError(
-                "class_weight weighs classes, and this dataset has a weight for each label already:"
-                " leave class_weight out, or take a classifier's dataset that is not packed"
-            )
-        return super().fit(x, *args, class_weight=class_weight, **kwargs)
-
-    def make_train_function(self, force=False):
-        """As Keras does for `fit`; refuses a merged model, whose updates would not be trained."""
-        self._require_unmerged("training")
-        revision = self.gate.revision if self.gate else 0
-        if revision > getattr(self, "_compiled_revision", revision):
-            raise UserError("adapters came or went since compile(): compile the model again")
-        return super().make_train_function(force)
 
     def _require_lora(self, what: str) -> Gate:
         if self.gate is None:

@@ -104,9 +104,8 @@ class Tuner:
             writes=self.chief,
         )
         self.stop = StopRequest()
-        self.watcher: RunWatcher = SilentWatcher(
-            run_dir, self.validations.updates, train.steps, options.unit
-        )
+        self.length = (self.validations.updates, train.steps, options.unit)
+        self.watcher: RunWatcher = SilentWatcher(run_dir, *self.length)
         self.samples: dict[str, str] = {}
         """Texts that show what the model does, for TensorBoard; by what they are."""
 
@@ -144,9 +143,7 @@ class Tuner:
                 self.store.remove_leftovers()
             stack.enter_context(self.stop)
             watching = RunWatcher if self.chief else SilentWatcher
-            self.watcher = watching(
-                self.run_dir, self.validations.updates, self.train.steps, self.options.unit
-            )
+            self.watcher = watching(self.run_dir, *self.length)
             self.steps.compiling = self.compiling
             stack.enter_context(self.watcher)
             yield
