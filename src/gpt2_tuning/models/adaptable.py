@@ -36,7 +36,7 @@ class AdaptableModel(PretrainedModel):
         """Adds an adapter, B zero, and chooses it; a model made without LoRA takes one too.
 
         What Keras traced is traced anew. A function of your own that was traced before must be made
-        anew: it goes on without the adapter. A compiled model must be compiled again before `fit`.
+        anew: it goes on without the adapter. A model that was trained must be compiled again.
 
         Args:
             name: how it is called from now on.
@@ -178,6 +178,9 @@ class AdaptableModel(PretrainedModel):
         self.gate.added[name] = adapter
         self.gate.revision += 1
         self.gate.choose({name: 1.0})
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and optimizer.built:
+            self.gate.stale_optimizer = optimizer
         self.forget_traces()
 
     def add_again(
@@ -192,11 +195,6 @@ class AdaptableModel(PretrainedModel):
         assert self.gate is not None
         self.gate.added[name].kept_fields = kept_fields
 
-    def compile(self, *args, **kwargs) -> None:
-        """As Keras's."""
-        super().compile(*args, **kwargs)
-        self._compiled_revision = self.gate.revision if self.gate else 0
-
     def train_step(self, data):
         """As Keras's; adapters that take no part in a step keep every bit."""
         if self.gate is None or not self.gate.added:
@@ -209,9 +207,11 @@ class AdaptableModel(PretrainedModel):
     def make_train_function(self, force=False):
         """As Keras does for `fit`; refuses a merged model, whose updates would not be trained."""
         self._require_unmerged("training")
-        revision = self.gate.revision if self.gate else 0
-        if revision > getattr(self, "_compiled_revision", revision):
-            raise UserError("adapters came or went since compile(): compile the model again")
+        stale = self.gate.stale_optimizer if self.gate else None
+        if stale is not None and stale is self.optimizer:
+            raise UserError(
+                "an adapter was added since training: compile the model again, with a new optimizer"
+            )
         return super().make_train_function(force)
 
     def _require_lora(self, what: str) -> Gate:
