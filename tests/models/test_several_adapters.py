@@ -338,7 +338,7 @@ def test_an_adapter_that_cannot_be_added_leaves_the_model_as_it_was(saved, tmp_p
 def test_adapters_added_after_compile_ask_for_another(saved):
     model = both(GPT2Classifier, saved)
     model.compile("adam", CrossEntropy(), jit_compile=False)
-    fitted(model, batch(SMALL))
+    model.optimizer.build(model.trainable_variables)
     model.add_adapter("new", {"rank": 1}, label_names=["x", "y"])
     with pytest.raises(UserError, match="compile the model again"):
         fitted(model, batch(SMALL))

@@ -40,6 +40,7 @@ def lora(home):
     return home / "lora"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_an_adapter_or_from_the_run_that_left_it(home, lora, capsys):
     """Of a learning rate of almost nothing the adapter comes out as it went in."""
     for name, flags in (
@@ -64,6 +65,7 @@ def test_a_run_goes_on_from_an_adapter_or_from_the_run_that_left_it(home, lora, 
     assert train.main([*record, "--output_dir", str(home / "again")]) == 0
 
 
+@pytest.mark.slow
 def test_a_part_of_the_weights_is_tuned_and_saved_as_a_whole_model(home):
     flags = ["--pretrained", home / "base", "--tune", "biases", "--learning_rate", "0.1"]
     assert run(home, "biases", *flags) == 0

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.models.adaptable import AdaptableModel
 from gpt2_tuning.models.gate import Choice
-from gpt2_tuning.models.pretrained import PretrainedModel
 
 
 def gate_of(
-    model: PretrainedModel, adapters: Sequence[Choice] | None, count: int
+    model: AdaptableModel, adapters: Sequence[Choice] | None, count: int
 ) -> np.ndarray | None:
     """The gate of `count` rows, as `rows_gate` gives it; None where the model's own counts.
 

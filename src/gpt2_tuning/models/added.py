@@ -25,7 +25,7 @@ def check_name(name: Any, taken: Sequence[str]) -> None:
     plain = isinstance(name, str) and name.isascii() and 0 < len(name) <= 64
     if not plain or not name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"an adapter's name is made of {NAMES}, not {shown(name)}")
-    if name == OWN and name not in taken:
+    if name == OWN:
         raise UserError(f"{OWN!r} is the adapter that a model is made with: choose another name")
     if name in taken:
         raise UserError(

@@ -83,6 +83,8 @@ class Gate:
         self.added: dict[str, Adapter] = {}
         self.revision = 0
         """Counts what makes traced functions useless: adapters that came or went."""
+        self.stale_optimizer: keras.optimizers.Optimizer | None = None
+        """One that was built before an adapter was added, whose weights it does not know."""
         self.chosen: dict[str, float] = {OWN: 1.0} if own else {}
         self.on = True
         """Whether the updates are computed, where they are not merged."""

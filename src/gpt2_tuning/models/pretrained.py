@@ -1,13 +1,12 @@
 """What models with and without a head have in common: a decoder, with weights from elsewhere."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.config import LoRAConfig
@@ -20,7 +19,7 @@ from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
 from gpt2_tuning.models.cache import Cache
 from gpt2_tuning.models.decoder import Decoder
-from gpt2_tuning.models.gate import Choice, Gate, shares_of
+from gpt2_tuning.models.gate import Gate
 from gpt2_tuning.models.initial import random_values_left_out
 from gpt2_tuning.models.keras_state import SavedByName
 from gpt2_tuning.models.lora import LoRADense
@@ -116,32 +115,6 @@ class PretrainedModel(WithTokenizer, SavedByName):
             raise UserError(f"a gate is one number, or one a row, [B] or [B, 1, 1], not {shape}")
         gate = tf.reshape(gate, [-1, 1, 1]) if shape else gate
         return self.gate.scaled(gate) if self.gate.added else gate
-
-    def rows_gate(self, adapters: Sequence[Choice]) -> np.ndarray:
-        """The gate of rows that have adapters of their own; `inputs` may have it as `gate`.
-
-        Args:
-            adapters: for each row a name, names and their shares, or None for the base.
-
-        Returns:
-            float32 [B], or [B, n] in the order of `adapters` where some were added.
-
-        Raises:
-            UserError: there is no such adapter.
-        """
-        rows = [self.checked_choice(choice) for choice in adapters]
-        names = self.gate.names if self.gate else []
-        columns = [[row.get(name, 0.0) for row in rows] for name in names]
-        shares = np.array(columns, np.float32).reshape(-1, len(rows)).T
-        return shares if self.gate and self.gate.added else shares.sum(axis=1)
-
-    def checked_choice(self, choice: Choice) -> dict[str, float]:
-        """The share of each adapter that is chosen.
-
-        Raises:
-            UserError: there is no such adapter, or a share is no finite number.
-        """
-        return shares_of(choice, self.gate.names if self.gate else [])
 
     def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
         """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.

@@ -43,7 +43,7 @@ def what_it_is(directory: Path, task: str) -> str:
     if (directory / adapters.CONFIG_FILE).is_file():
         return (
             "holds an adapter, not a run: give the run that it came from; of another library's, "
-            "`load_adapter` of a model in Python takes it"
+            f"a run on its base, and --adapter {directory} beside it"
         )
     if (directory / CONFIG_FILE).is_file():
         train = f"`{paths.step_command('train', task)} --pretrained {directory}`"
