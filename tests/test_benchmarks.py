@@ -31,6 +31,7 @@ def test_a_gpu_has_results_of_its_own(monkeypatch):
     assert run.Options().output == run.HERE / "results_nvidia_h100_80gb_hbm3.json"
 
 
+@pytest.mark.slow
 def test_our_step_is_of_a_model_in_the_strategy_s_scope(text_config, tmp_path, monkeypatch):
     """Else the model's weights are of one device, and Keras's optimizer refuses them."""
     from benchmarks import ours

@@ -113,6 +113,7 @@ def test_a_lora_run_leaves_an_adapter_alone(lora_run):
     assert size < 50_000
 
 
+@pytest.mark.slow
 def test_a_lora_run_on_random_weights_keeps_its_base(home):
     flags = ["--pretrained", "none", "--model_size", "tiny", "--lora_rank", 2, "--epochs", 1]
     assert run(home, "random", *flags) == 0
@@ -197,6 +198,7 @@ def test_interactive_labels_each_line_until_an_empty_one(full_run, monkeypatch, 
     assert capsys.readouterr().out.count("i feel fine") == 1
 
 
+@pytest.mark.slow
 def test_options_file_repeats_the_run(home, full_run):
     config = ["--config", str(full_run / "options.yaml"), "--output_dir", str(home / "again")]
     assert train.main(config) == 0
@@ -222,6 +224,7 @@ def test_an_existing_run_is_kept_unless_told(home, full_run, capsys):
     assert snapshot(full_run) == before
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_a_run(home):
     assert run(home, "twice") == 0
     before = snapshot(home / "twice")
@@ -293,12 +296,13 @@ def test_rows_that_cannot_be_labelled_are_named(full_run, tmp_path, capsys):
     ):
         source.write_text(rows)
         flags = ["--run_dir", full_run, "--input", source, "--output", output]
-        assert message in refused(test.main, capsys, *flags)
+        assert message in refused(test.main, capsys, *flags, "--strict")
         assert not output.exists()
     line = refused(test.main, capsys, "--run_dir", full_run, "--input", source, "--output", source)
     assert "would overwrite --input" in line
 
 
+@pytest.mark.slow
 def test_a_terminated_run_says_how_to_go_on_and_does(home, full_run):
     """SIGTERM in a process of its own: exit code 143, one line, and the run as if left alone."""
     flags = ["--dataset_dir", home / "data", "--pretrained", home / "base", "--epochs", 2]

@@ -146,7 +146,7 @@ def test_interactive_asks_for_both_texts(lora_run, monkeypatch, capsys):
             "not 2 of --premise, 1 of --hypothesis",
         ),
         (["--premise", "a", "--hypothesis", " "], "--hypothesis is empty"),
-        (["--input", "{rows}"], "rows.jsonl, row 1, has no column 'hypothesis'; its columns: prem"),
+        (["--input", "{rows}"], "rows.jsonl has no column 'hypothesis'; its columns: prem"),
         (["--input", "{blank}"], "row 1: premise or hypothesis holds no text"),
     ],
 )
@@ -163,6 +163,7 @@ def test_a_run_of_one_task_is_refused_by_the_other(lora_run, capsys):
     assert "run of entailment, not of classification: try it with `python entailment_" in line
 
 
+@pytest.mark.slow
 def test_three_classes_do_not_fit_a_run_of_two_but_take_a_new_head(
     home, lora_run, tmp_path, capsys
 ):
@@ -260,6 +261,7 @@ def test_several_seeds_are_several_whole_runs_and_their_spread(seeds_run):
     assert f"| [1](seed-1/README.md) | {values[1]:.4f} |" in card
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_run_it_would_be_alone(lora_run, seeds_run):
     """Whatever was trained before it in the same process; `lora_run` has seed 1."""
     weights = [

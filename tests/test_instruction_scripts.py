@@ -78,6 +78,7 @@ def lora_run(home):
     return home / "lora"
 
 
+@pytest.mark.slow
 def test_overfitted_rows_are_reproduced_and_end(full_run, capsys):
     """Greedy responses equal the data's: they also stop where those end, at the token 50256."""
     scores = json.loads((full_run / "validation.json").read_text())
@@ -90,6 +91,7 @@ def test_overfitted_rows_are_reproduced_and_end(full_run, capsys):
         assert f"> {row['instruction']}\n{row['output']}\n" in printed
 
 
+@pytest.mark.slow
 def test_evaluation_writes_loss_and_rouge(full_run, capsys):
     assert (
         instruction_tuning.test.main(
@@ -107,7 +109,7 @@ def test_evaluation_writes_loss_and_rouge(full_run, capsys):
     )
     test_section = (full_run / "README.md").read_text().split("\n## Test\n")[1]
     assert (
-        f"| perplexity | {scores['perplexity']:.4f} | {baseline['perplexity']:.4f} |"
+        f"| perplexity | {scores['perplexity']:.4f} | {baseline['perplexity']:,.2f} |"
         in test_section
     )
     assert "ROUGE-L of 6 responses, with a 95 % interval: 1.0000 (no interval)" in test_section
@@ -171,6 +173,7 @@ def test_interactive_streams_the_response(full_run, monkeypatch, capsys):
     assert "thanks, thanks!" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_plain_text_is_learnt_and_continued(home, capsys):
     long = ["--learning_rate", "2e-2", "--epochs", 12, "--batch_size", 2, "--patience", "None"]
     assert train(home, "text", "text-run", *long) == 0

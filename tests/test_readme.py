@@ -217,6 +217,7 @@ def test_other_commands_are_known():
         assert any(part in line for line in LINES), f"no page has {part}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "block"),
     [(page, block) for page, text in TEXTS.items() for block in blocks(text, "python")],

@@ -74,6 +74,7 @@ def test_the_sums_of_a_step_are_those_of_its_definition(model, source):
         np.testing.assert_allclose(hits, (weights * (logits.argmax(1) == targets)).sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_is_divided_by_its_weights_however_it_is_computed():
     """In parts whose rows have unequal weights, and several rows in one."""
     ends = []

@@ -159,6 +159,7 @@ def test_the_chosen_layout_is_recorded_and_a_resumed_run_goes_on_in_it(home, cap
     assert "was started with --layout packed, not buckets" in line
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_without_layouts_is_refused_by_name(home, capsys):
     assert train.main(run(home, "old")) == 0
     options = home / "old" / "options.yaml"

@@ -153,6 +153,7 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(text_config, records
     assert moved == pytest.approx(min(norm, max_grad_norm), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_places_without_a_row_change_nothing(text_config, records):
     planned = PlannedBatch(np.arange(3), 19)
     ends = []
@@ -211,6 +212,7 @@ def test_fused_update_equals_keras(small_config):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_adafactor_learns_with_about_half_the_memory_of_adamw(text_config, records):
     """Weights cannot be compared: it divides even a key bias's gradient, which is 0, by itself."""
     steps = steps_of(
