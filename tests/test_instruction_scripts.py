@@ -125,12 +125,12 @@ def test_evaluation_needs_the_test_split_alone(home, lora_run, tmp_path, capsys)
     assert "baseline" not in json.loads((lora_run / "test.json").read_text())
 
 
-def test_without_rouge_score_a_line_says_so_and_the_rest_is_scored(full_run, capsys, monkeypatch):
+def test_without_rouge_score_a_line_says_so_and_the_rest_is_scored(lora_run, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "rouge_score", None)
-    assert instruction_tuning.test.main(["--run_dir", str(full_run), "--evaluate"]) == 0
+    assert instruction_tuning.test.main(["--run_dir", str(lora_run), "--evaluate"]) == 0
     line = "note: no ROUGE-L: it needs the package rouge-score, which is not installed: pip install"
     assert line in capsys.readouterr().err
-    scores = json.loads((full_run / "test.json").read_text())
+    scores = json.loads((lora_run / "test.json").read_text())
     assert scores.keys() == {"loss", "perplexity", "token_accuracy", "baseline"}
 
 
