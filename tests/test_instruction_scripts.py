@@ -134,7 +134,9 @@ def test_without_rouge_score_a_line_says_so_and_the_rest_is_scored(lora_run, cap
     assert scores.keys() == {"loss", "perplexity", "token_accuracy", "baseline"}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("full", "model"), ("lora", "adapter")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [pytest.param("full", "model", marks=pytest.mark.slow), ("lora", "adapter")]
+)
 def test_a_run_leaves_its_files(request, name, kind):
     run_dir = request.getfixturevalue(f"{name}_run")
     assert names(run_dir) - {"test.json"} == LANGUAGE_RUN_FILES | {kind}
