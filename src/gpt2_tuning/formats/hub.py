@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import ALIASES, HUB_NAMES, SIZES
+from gpt2_tuning.families.known import DEFAULT, FAMILIES, hub_name
 from gpt2_tuning.formats.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
 
@@ -15,10 +15,9 @@ def find_checkpoint(pretrained: str) -> Path:
     """
     if Path(pretrained).is_dir():
         return Path(pretrained)
-    size = ALIASES.get(pretrained, pretrained)
-    if size in SIZES and size not in HUB_NAMES:
+    if pretrained in FAMILIES[DEFAULT].sizes and not hub_name(pretrained):
         raise UserError(
-            f"there are no published weights of size {size}: "
+            f"there are no published weights of size {pretrained}: "
             f"use --pretrained none (random weights) or --pretrained DIR"
         )
     return download(public_name(pretrained))
@@ -28,25 +27,25 @@ def public_name(pretrained: str) -> str:
     """The Hub's name of a size or of an old name such as "gpt2"; a directory is its own name."""
     if Path(pretrained).is_dir():
         return pretrained
-    old_names = {name.rpartition("/")[2]: name for name in HUB_NAMES.values()}
-    size = ALIASES.get(pretrained, pretrained)
-    return HUB_NAMES.get(size) or old_names.get(pretrained, pretrained)
+    published = FAMILIES[DEFAULT].hub_names.values()
+    old_names = {name.rpartition("/")[2]: name for name in published}
+    return hub_name(pretrained) or old_names.get(pretrained, pretrained)
 
 
-def download(hub_name: str) -> Path:
+def download(name: str) -> Path:
     """The Hub's copy of a checkpoint, from the local cache where it is already there."""
     from huggingface_hub import constants, snapshot_download
 
     try:
         return Path(
             snapshot_download(
-                hub_name,
+                name,
                 allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"],
             )
         )
     except Exception as error:  # the Hub's client raises errors of several libraries
         raise UserError(
-            f"cannot get {WEIGHTS_FILE} of {hub_name!r} ({type(error).__name__}): it is not a "
+            f"cannot get {WEIGHTS_FILE} of {name!r} ({type(error).__name__}): it is not a "
             f"directory here, not in the cache {constants.HF_HUB_CACHE}, and could not be "
             f"downloaded; use --pretrained DIR (config.json and {WEIGHTS_FILE}) or "
             "--pretrained none (random weights)"

@@ -29,6 +29,7 @@ class LoRADense(Layer):
         units: size of the output's last axis.
         kernel_initializer: of W; b starts at zero.
         update: rank, scaling and dropout of the low-rank update; None leaves A and B out.
+        use_bias: whether there is b.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LoRADense(Layer):
         units: int,
         kernel_initializer="glorot_uniform",
         update: LoRAUpdate | None = None,
+        use_bias: bool = True,
         **kwargs,
     ):
         # A gate keeps its own type.
@@ -43,6 +45,7 @@ class LoRADense(Layer):
         self.units = units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.update = update
+        self.use_bias = use_bias
 
     def build(self, input_shape):
         """Adds the weights for inputs whose last axis is `input_shape[-1]`."""
@@ -50,7 +53,8 @@ class LoRADense(Layer):
         self.kernel = self.add_weight(
             name="kernel", shape=(inputs, self.units), initializer=self.kernel_initializer
         )
-        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
         if self.update is None:
             return
         rank = self.update.rank
@@ -79,7 +83,8 @@ class LoRADense(Layer):
                 [B, T, inputs]. Where it is 0 the result is the base's, even if A or B is not
                 finite. None leaves the update's products out.
         """
-        inputs, kernel, bias = map(self._computed, (inputs, self.kernel, self.bias))
+        inputs, kernel = map(self._computed, (inputs, self.kernel))
+        bias = self._computed(self.bias) if self.use_bias else None
         outputs = project(inputs, kernel, bias)
         if self.update is None or gate is None:
             return outputs

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import LORA_TARGETS, config_of_size
+from gpt2_tuning.families.known import ALL_LINEAR, DEFAULT, FAMILIES, config_of_size
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import (
@@ -136,8 +136,8 @@ class TrainOptions:
             require(0 < self.lora_alpha < math.inf, "lora_alpha", "a number above 0", self)
             require(0 <= self.lora_dropout < 1, "lora_dropout", "at least 0 and below 1", self)
             for target in self.lora_targets:
-                if target not in LORA_TARGETS:
-                    known = ", ".join(LORA_TARGETS)
+                if target not in (*FAMILIES[DEFAULT].lora_targets, ALL_LINEAR):
+                    known = ", ".join(FAMILIES[DEFAULT].lora_targets)
                     raise UserError(
                         f"--lora_targets: unknown LoRA target {target!r}: choose among {known}"
                     )
