@@ -44,7 +44,7 @@ def attention(
     if compiled and small_products_apart(query.dtype):
         return attend_by_onednn(*tensors, scale=scale, rate=rate, group=group)
     mixed = attend_by_xla(
-        *tensors, scale=scale, rate=rate, group=group, halved=compiled, compiled=compiled
+        *tensors, scale=scale, rate=rate, halved=compiled, group=group, compiled=compiled
     )
     return by_token(together(mixed, group))
 
@@ -79,7 +79,7 @@ def seen_by_all(visible, group: int):
     return tf.repeat(visible, group, axis=1)
 
 
-def attend_by_onednn(query, key, value, visible, seed, scale: float, rate: float, group: int):
+def attend_by_onednn(query, key, value, visible, seed, scale: float, rate: float, group: int = 1):
     """As `attention`, with a gradient that keeps its arguments, its result and each row's sums."""
     weights_and_sums, gradients = compiled_softmax(scale, rate, group)
 
@@ -108,7 +108,7 @@ def attend_by_onednn(query, key, value, visible, seed, scale: float, rate: float
 
 
 @functools.cache
-def compiled_softmax(scale: float, rate: float, group: int):
+def compiled_softmax(scale: float, rate: float, group: int = 1):
     """The softmax of scaled scores after dropout, and its gradient, compiled.
 
     Returns:
@@ -147,7 +147,7 @@ def compiled_softmax(scale: float, rate: float, group: int):
 
 @functools.partial(Island, jointly=True)
 def attend_by_xla(
-    query, key, value, visible, seed, scale: float, rate: float, group: int, halved: bool
+    query, key, value, visible, seed, scale: float, rate: float, halved: bool, group: int = 1
 ):
     """As `attention`, all of it compiled; [B, heads, T x group, head_size].
 
