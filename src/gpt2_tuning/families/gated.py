@@ -202,6 +202,12 @@ def weights(config: DecoderConfig) -> Iterator[StoredWeight]:
     yield StoredWeight("norm.weight", "norm.gamma")
 
 
+def fields_of(config: GatedConfig, head: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json holds; transformers would take a `head_dim` of null for a size."""
+    fields = config_fields.fields_of(config, head)
+    return {name: value for name, value in fields.items() if (name, value) != ("head_dim", None)}
+
+
 def family_of(config: type[GatedConfig], classes: str, hub_names: Mapping[str, str]) -> Family:
     """The family of a config; `classes` is what transformers' names of its classes begin with."""
     rotary = ("rope_theta", "rope_scaling")
@@ -209,7 +215,7 @@ def family_of(config: type[GatedConfig], classes: str, hub_names: Mapping[str, s
     return Family(
         name=config.NAME,
         config_of=config.from_dict,
-        fields_of=config_fields.fields_of,
+        fields_of=fields_of,
         weights=weights,
         sizes={size: config.from_size(size) for size in config.SHAPES},
         aliases={},
@@ -240,6 +246,7 @@ def small(layers: int, width: int, mlp_width: int) -> dict[str, Any]:
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+        "head_dim": width // 4,
         "max_position_embeddings": 1024,
         "tie_word_embeddings": True,
         "bos_token_id": END_OF_TEXT,

@@ -3,6 +3,7 @@
 import dataclasses
 
 from gpt2_tuning.families import gated
+from gpt2_tuning.families.config_fields import COUNT
 from gpt2_tuning.families.gated import QKV, WindowedConfig
 
 LARGE = {
@@ -16,8 +17,9 @@ class Qwen3Config(WindowedConfig):
     """The shape of a Qwen 3. Field names are those of Hugging Face's config.json."""
 
     NAME = "qwen3"
+    RULES = {**WindowedConfig.RULES, "head_dim": COUNT}
     SHAPES = {
-        **{size: {**shape, "head_dim": None} for size, shape in gated.SMALL.items()},
+        **gated.SMALL,
         "0.6B": {
             **LARGE,
             **{"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28},
@@ -38,7 +40,7 @@ class Qwen3Config(WindowedConfig):
     vocab_size: int = 151936
     intermediate_size: int = 22016
     num_key_value_heads: int | None = 32
-    head_dim: int | None = 128
+    head_dim: int = 128
     max_position_embeddings: int = 32768
     attention_bias: bool = False
 
