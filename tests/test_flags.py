@@ -107,7 +107,13 @@ gpt2_tuning.commands.launch --workers 100000 -- train.py
 classification_tuning/train --model_size small
     --model_size: unknown model size 'small': choose one of tiny, mini, 124M, 355M, 774M, 1.5B
 entailment_tuning/train --lora_targets c_attn
-    --lora_targets: unknown LoRA target 'c_attn': choose among attn.c_attn,
+    --lora_targets: gpt2 has no LoRA target 'c_attn': choose among attn.c_attn,
+entailment_tuning/train --family llama --model_size tiny --lora_targets attn.c_attn
+    --lora_targets: llama has no LoRA target 'attn.c_attn': choose among q_proj, k_proj,
+text_tuning/train --family llama
+    --model_size: unknown model size '124M': choose one of tiny, mini, 1B, 3B, 8B
+text_tuning/train --family bert
+    --family: unknown family 'bert': choose one of gpt2, gpt_neo, llama, mistral, qwen2, qwen3
 entailment_tuning/train --lora_alpha nan
     --lora_alpha must be a number above 0, not nan
 entailment_tuning/train --lora_targets a --lora_targets b

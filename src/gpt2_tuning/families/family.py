@@ -51,6 +51,8 @@ class Family:
 
     name: str
     """`model_type` in config.json."""
+    title: str
+    """In texts."""
     config_of: Callable[[Mapping[str, Any]], FamilyConfig]
     """From the fields of config.json; raises UserError for what it cannot compute, by name."""
     fields_of: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
@@ -109,7 +111,7 @@ class Family:
         if target not in self.lora_targets:
             raise UserError(
                 f"{self.name} has no LoRA target {target!r}: choose among "
-                f"{', '.join(self.lora_targets)}"
+                f"{', '.join(self.lora_targets)}, or all-linear"
             )
         return self.lora_targets[target]
 

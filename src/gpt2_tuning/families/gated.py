@@ -208,12 +208,14 @@ def fields_of(config: GatedConfig, head: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if (name, value) != ("head_dim", None)}
 
 
-def family_of(config: type[GatedConfig], classes: str, hub_names: Mapping[str, str]) -> Family:
-    """The family of a config; `classes` is what transformers' names of its classes begin with."""
+def family_of(config: type[GatedConfig], title: str, hub_names: Mapping[str, str]) -> Family:
+    """The family of a config; without blanks, its title begins transformers' names of classes."""
+    classes = title.replace(" ", "")
     rotary = ("rope_theta", "rope_scaling")
     heads = ("num_attention_heads", "num_key_value_heads")
     return Family(
         name=config.NAME,
+        title=title,
         config_of=config.from_dict,
         fields_of=fields_of,
         weights=weights,

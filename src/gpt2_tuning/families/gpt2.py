@@ -206,6 +206,7 @@ def fields_of(config: GPT2Config, head: Mapping[str, Any]) -> dict[str, Any]:
 
 FAMILY = Family(
     name=NAME,
+    title="GPT-2",
     config_of=GPT2Config.from_dict,
     fields_of=fields_of,
     weights=weights,

@@ -151,6 +151,7 @@ def weights(config: DecoderConfig) -> Iterator[StoredWeight]:
 
 FAMILY = Family(
     name=NAME,
+    title="GPT-Neo",
     config_of=GPTNeoConfig.from_dict,
     fields_of=config_fields.fields_of,
     weights=weights,

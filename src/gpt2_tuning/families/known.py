@@ -1,6 +1,6 @@
 """The families there are, and what is looked up in all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpt2_tuning.checks import shown
@@ -67,6 +67,21 @@ def config_of_size(size: str, family: str = DEFAULT) -> FamilyConfig:
     if config is None:
         raise UserError(f"unknown model size {size!r}: choose one of {', '.join(sizes)}")
     return config
+
+
+def check_targets(family: Family, targets: Iterable[str]) -> None:
+    """Raises UserError where a family has no such LoRA target."""
+    for target in targets:
+        if target != ALL_LINEAR:
+            try:
+                family.place_of(target)
+            except UserError as error:
+                raise UserError(f"--lora_targets: {error}") from error
+
+
+def published(size: str, family: str = DEFAULT) -> str:
+    """A size as `from_pretrained` takes it: by itself is only one of the default family."""
+    return size if family == DEFAULT else hub_name(size, family) or size
 
 
 def hub_name(size: str, family: str = DEFAULT) -> str | None:

@@ -46,5 +46,5 @@ class Qwen2Config(WindowedConfig):
 
 
 FAMILY = gated.family_of(
-    Qwen2Config, "Qwen2", {size: f"Qwen/Qwen2.5-{size}" for size in ("0.5B", "1.5B", "7B")}
+    Qwen2Config, "Qwen 2", {size: f"Qwen/Qwen2.5-{size}" for size in ("0.5B", "1.5B", "7B")}
 )

@@ -56,5 +56,5 @@ class Qwen3Config(WindowedConfig):
 
 
 FAMILY = gated.family_of(
-    Qwen3Config, "Qwen3", {size: f"Qwen/Qwen3-{size}-Base" for size in ("0.6B", "1.7B", "4B")}
+    Qwen3Config, "Qwen 3", {size: f"Qwen/Qwen3-{size}-Base" for size in ("0.6B", "1.7B", "4B")}
 )

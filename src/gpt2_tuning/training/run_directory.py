@@ -15,6 +15,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import OutOfMemory, UserError
+from gpt2_tuning.families.known import DEFAULT
 from gpt2_tuning.files import check_place, naming, write_text
 from gpt2_tuning.locks import in_use
 from gpt2_tuning.options.training import TrainOptions
@@ -31,7 +32,8 @@ MAY_CHANGE = (
 """Flags that a resumed run may have otherwise: where its data lies, which is compared by content,
 when it saves and what it keeps, and which devices compute the same sums, and in how much memory."""
 ADDED = ("max_updates", "validate_every", "monitor", "keep_checkpoints")
-"""Flags that older runs lack, which went by what is the default now."""
+"""Flags that older runs lack, which went by what is the default now; their family was the default
+one."""
 NO_LOCKS = (
     "is on a file system without locks: see to it that no other process trains there meanwhile"
 )
@@ -221,6 +223,8 @@ def default_name(options: TrainOptions) -> str:
     base = options.pretrained or "none"
     # A checkpoint's size is its own, which is not known yet: so it goes by its name.
     size = options.model_size if base == "none" else Path(base).resolve().name
+    if base == "none" and options.family not in (None, DEFAULT):
+        size = f"{options.family}-{size}"
     kind = f"lora{options.lora_rank}" if options.lora_rank else "full"
     return f"{size}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
 
@@ -238,7 +242,8 @@ def as_settings(options: TrainOptions) -> dict[str, Any]:
 def check_same_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> None:
     """Raises UserError, naming what differs, unless a resumed run would be the same run."""
     defaults = as_settings(type(options)())
-    settings = {**{name: defaults[name] for name in ADDED}, **read_settings(run_dir)}
+    older = {**{name: defaults[name] for name in ADDED}, "family": DEFAULT}
+    settings = {**older, **read_settings(run_dir)}
     wanted = as_settings(options)
     for name in wanted:
         if name not in settings:
