@@ -49,7 +49,7 @@ class GatedConfig(ConfigFields):
         "rope_theta": BASE,
         "rope_scaling": OBJECT,
         "attention_dropout": SHARE,
-        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), IDS),
+        **dict.fromkeys(("bos_token_id", "eos_token_id"), IDS),
         **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias"), schema.SWITCH),
         "use_sliding_window": schema.SWITCH,
         "sliding_window": or_null(COUNT),
@@ -74,7 +74,6 @@ class GatedConfig(ConfigFields):
     tie_word_embeddings: bool = False
     bos_token_id: Any = None
     eos_token_id: Any = None
-    pad_token_id: Any = None
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

@@ -69,12 +69,12 @@ def rotated(x, rotation: Rotation, compiled: bool):
     """x, [B, T, heads, head_size], rotated; the gradient is rotated back, and keeps nothing."""
     turn = compiled_turn if compiled else turned
 
+    # All it computes with is an argument: a loop over blocks cannot differentiate what is not.
     @tf.custom_gradient
-    def call(x):
-        back = Rotation(rotation.cosines, -rotation.sines)
-        return turn(x, *rotation), lambda upstream: turn(upstream, *back)
+    def call(x, cosines, sines):
+        return turn(x, cosines, sines), lambda upstream: (turn(upstream, cosines, -sines), None, None)
 
-    return call(x)
+    return call(x, *rotation)
 
 
 def turned(x, cosines, sines):
