@@ -1,5 +1,7 @@
 """What holds of every family's model, whatever it is made of."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,7 +28,7 @@ GATED = {
 }
 SCALED = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
 WINDOW = {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     "gpt_neo": {
         **COMMON,
         **{"num_layers": 2, "num_heads": 4, "window_size": 3, "initializer_range": 0.2},
@@ -64,12 +66,14 @@ def test_logits_are_the_same_padded_packed_and_cached(family):
     model, lengths = made(family), [len(row) for row in ROWS]
     expected = logits_by_row(model)
     padded = np.asarray(model(inputs_of(ROWS)))
-    left = {name: tf.reverse(value, [1]) for name, value in inputs_of([r[::-1] for r in ROWS]).items()}
+    left = {
+        name: tf.reverse(value, [1]) for name, value in inputs_of([r[::-1] for r in ROWS]).items()
+    }
     on_the_left = np.asarray(model(left))
     packed = np.asarray(
         model(
             {
-                "token_ids": tf.constant([sum(ROWS, [])]),
+                "token_ids": tf.constant([[token for row in ROWS for token in row]]),
                 "segment_ids": tf.constant([np.repeat([1, 2, 3], lengths)], tf.int32),
             }
         )
@@ -106,10 +110,10 @@ def test_a_window_looks_no_further_back_than_it_is_wide(family):
     _, rotation = model.transformer.embedded({"token_ids": positions}, positions, None)
     x = tf.random.stateless_normal([1, 7, 32], [0, 1])
     before = block(x, seen, rotation=rotation)
-    for changed, last in ((3, 6), (4, 6)):
+    for changed, last in ((3, 5), (4, 6)):
         other = tf.tensor_scatter_nd_update(x, [[0, changed]], tf.ones([1, 32]))
         differs = np.abs(before - block(other, seen, rotation=rotation))[0].max(axis=1) > 1e-6
-        assert differs.tolist() == [changed <= place <= min(changed + 2, last) for place in range(7)]
+        assert differs.tolist() == [changed <= place <= last for place in range(7)]
 
 
 @pytest.mark.parametrize("family", FIELDS)
@@ -163,7 +167,11 @@ def test_a_row_longer_than_the_positions_is_refused_so_dynamic_scaling_never_set
     [
         ("llama", {"hidden_act": "gelu"}, "hidden_act='gelu'; only 'silu'"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5; only 1.0"),
-        ("llama", {"rope_scaling": {"rope_type": "longrope"}}, "rope_type='longrope'; only default"),
+        (
+            "llama",
+            {"rope_scaling": {"rope_type": "longrope"}},
+            "rope_type='longrope'; only default",
+        ),
         ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling: factor must be a number"),
         ("llama", {"rope_scaling": 3}, "rope_scaling must be null or an object"),
         ("llama", {"rope_parameters": {"rope_type": "default"}}, "an object with rope_theta"),

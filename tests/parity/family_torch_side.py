@@ -23,7 +23,7 @@ def make_inputs(directory):
     """Rows of several lengths, padded on the right, on the left and not at all."""
     rng = np.random.default_rng(0)
     rows = [rng.integers(97, size=length) for length in LENGTHS]
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for side in ("right", "left"):
         ids, mask = np.zeros((3, 14), "int32"), np.zeros((3, 14), "int32")
         for row, tokens in enumerate(rows):
@@ -98,9 +98,7 @@ def write(directory):
             base = made(family, {})
             base.save_pretrained(directory / "adapted" / f"{family}-{number}")
             wanted = list(wanted) if isinstance(wanted, tuple) else wanted
-            settings = LoraConfig(
-                task_type="CAUSAL_LM", r=4, lora_alpha=6, target_modules=wanted
-            )
+            settings = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=6, target_modules=wanted)
             model = get_peft_model(copy.deepcopy(base), settings)
             randomize(model, trained_only=True)
             model.save_pretrained(directory / "adapters" / f"{family}-{number}")
@@ -126,7 +124,9 @@ def read(directory):
     for place in sorted((directory / "base").iterdir()):
         base = loaded(place)
         results[f"{place.name}/base"] = logits(base, directory)
-        results[f"{place.name}/merged"] = logits(loaded(directory / "merged" / place.name), directory)
+        results[f"{place.name}/merged"] = logits(
+            loaded(directory / "merged" / place.name), directory
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # PEFT only warns of keys missing or unexpected
             model = PeftModel.from_pretrained(base, directory / "adapters" / place.name)

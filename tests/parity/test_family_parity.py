@@ -6,6 +6,7 @@ The cases are in `family_cases.py`; PyTorch runs apart, as in `test_peft_parity.
 import dataclasses
 import json
 import shutil
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import tensorflow as tf
 from parity.family_cases import CASES, SHAPES, TARGETS
 from parity.torch_runs import NEEDS_TORCH, run_torch_side
 
+from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.families import known
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.inference.choosing import RowValues
@@ -101,12 +103,12 @@ rotary_turned = rotary.turned
 
 def gains_last(patch):
     """Has the gains of queries and keys multiply what is rotated already."""
-    gains = []
+    gains: list[Any] = []
 
     def of_each_head(self, x, function, *arguments, compiled):
         heads = tf.reshape(x, [*x.shape[:2], -1, self.config.head_size])
         if function is block.rotated:
-            result = function(heads, *arguments, compiled=False) * gains.pop(0)
+            result = block.rotated(heads, arguments[0], compiled=False) * gains.pop(0)
         else:
             result = function(heads) / function.gamma
             gains.append(function.gamma)
@@ -239,7 +241,7 @@ def test_packed_and_cached_tokens_have_the_logits_of_transformers(theirs, name):
     left, cache, parts = inputs_of(inputs, "left"), model.empty_cache(3, 16), []
     for first, last in ((0, 6), (6, 7), (7, 11), (11, 14)):
         part = {key: value[:, first:last] for key, value in left.items()}
-        hidden, cache = model.extend(part, cache)
+        hidden, cache = model.extend(cast(Inputs, part), cache)
         parts.append(hidden)
     ours = np.asarray(tf.concat(parts, 1) @ tf.transpose(model.table()))
     assert difference(ours, found[f"{name}/left"], inputs, "left") < TOLERANCE

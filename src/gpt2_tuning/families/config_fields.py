@@ -11,6 +11,9 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
 from gpt2_tuning.schema import Schema
 
+Fixed = Mapping[str, tuple[Any, ...]]
+Shapes = Mapping[str, Mapping[str, Any]]
+
 COUNT = schema.whole(1, 10**7)
 LAYERS = schema.whole(1, 1000)
 SHARE = schema.number(lambda value: 0 <= value < 1, "in [0, 1)")
@@ -28,10 +31,10 @@ class ConfigFields:
     NAME: ClassVar[str]
     RULES: ClassVar[Schema]
     """What the fields may hold."""
-    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]]
+    FIXED: ClassVar[Fixed]
     """Fields of config.json that change the computation, with the values that are computed; the
     first is what is written."""
-    SHAPES: ClassVar[Mapping[str, Mapping[str, Any]]]
+    SHAPES: ClassVar[Shapes]
     """The fields of each named size."""
 
     def __post_init__(self) -> None:

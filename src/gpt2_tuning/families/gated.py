@@ -5,18 +5,18 @@ A family of them is its own fields, and what they come to. Kernels are (out, in)
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import config_fields
-from gpt2_tuning.families.config_fields import COUNT, LAYERS, SHARE, SPREAD, ConfigFields
+from gpt2_tuning.families.config_fields import COUNT, LAYERS, SHARE, SPREAD, ConfigFields, Fixed
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
 from gpt2_tuning.families.family import Family, Heads, StoredWeight
 from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
 from gpt2_tuning.families.rotary import BASE, OBJECT, rotary_of
-from gpt2_tuning.schema import Rule, or_null
+from gpt2_tuning.schema import Rule, Schema, or_null
 
 TOKEN = schema.whole(-1, 10**7)
 IDS = or_null(
@@ -40,7 +40,7 @@ QKV = frozenset({"attention.query", "attention.key", "attention.value"})
 class GatedConfig(ConfigFields):
     """The fields that all of these families have."""
 
-    RULES = {
+    RULES: ClassVar[Schema] = {
         "num_hidden_layers": LAYERS,
         **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size"), COUNT),
         **dict.fromkeys(("num_attention_heads", "max_position_embeddings"), COUNT),
@@ -56,7 +56,7 @@ class GatedConfig(ConfigFields):
         "max_window_layers": schema.whole(0, 1000),
         "layer_types": or_null(KINDS),
     }
-    FIXED = {"hidden_act": ("silu", "swish"), "partial_rotary_factor": (1.0,)}
+    FIXED: ClassVar[Fixed] = {"hidden_act": ("silu", "swish"), "partial_rotary_factor": (1.0,)}
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -86,9 +86,12 @@ class GatedConfig(ConfigFields):
                     "rope_theta works"
                 )
             scaling = {name: value for name, value in together.items() if name != "rope_theta"}
-            if scaling.get("rope_type", "default") == "default":
-                scaling = None
-            fields = {**fields, "rope_theta": together["rope_theta"], "rope_scaling": scaling}
+            plain = scaling.get("rope_type", "default") == "default"
+            fields = {
+                **fields,
+                "rope_theta": together["rope_theta"],
+                "rope_scaling": None if plain else scaling,
+            }
         return super().from_dict(fields)
 
     @property

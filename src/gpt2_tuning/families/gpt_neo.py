@@ -5,16 +5,24 @@ Kernels are (out, in) in its files.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from gpt2_tuning.checks import are_texts, is_whole
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import config_fields
-from gpt2_tuning.families.config_fields import COUNT, LAYERS, SHARE, SPREAD, ConfigFields
+from gpt2_tuning.families.config_fields import (
+    COUNT,
+    LAYERS,
+    SHARE,
+    SPREAD,
+    ConfigFields,
+    Fixed,
+    Shapes,
+)
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
 from gpt2_tuning.families.family import Family, Heads, StoredWeight
 from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
-from gpt2_tuning.schema import Rule, or_null
+from gpt2_tuning.schema import Rule, Schema, or_null
 
 NAME = "gpt_neo"
 KINDS = ("global", "local")
@@ -43,7 +51,7 @@ class GPTNeoConfig(ConfigFields):
     """The shape of a GPT-Neo. Field names are those of Hugging Face's config.json."""
 
     NAME = NAME
-    RULES = {
+    RULES: ClassVar[Schema] = {
         "num_layers": LAYERS,
         **dict.fromkeys(("vocab_size", "hidden_size", "num_heads", "window_size"), COUNT),
         "max_position_embeddings": COUNT,
@@ -52,11 +60,11 @@ class GPTNeoConfig(ConfigFields):
         **dict.fromkeys(DROPOUTS, SHARE),
         **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), SPREAD),
     }
-    FIXED = {
+    FIXED: ClassVar[Fixed] = {
         "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
         "tie_word_embeddings": (True,),
     }
-    SHAPES = {
+    SHAPES: ClassVar[Shapes] = {
         "tiny": {
             **alternating(2),
             **{"hidden_size": 128, "num_heads": 2, "max_position_embeddings": 1024},

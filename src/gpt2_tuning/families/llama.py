@@ -1,9 +1,10 @@
 """Llama (Touvron et al. 2023; Grattafiori et al. 2024): its fields and sizes."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from gpt2_tuning.families import gated
+from gpt2_tuning.families.config_fields import Shapes
 from gpt2_tuning.families.gated import QKV, GatedConfig
 
 
@@ -32,7 +33,7 @@ class LlamaConfig(GatedConfig):
     """The shape of a Llama. Field names are those of Hugging Face's config.json."""
 
     NAME = "llama"
-    SHAPES = {
+    SHAPES: ClassVar[Shapes] = {
         **gated.SMALL,
         "1B": {
             **llama3(32.0),

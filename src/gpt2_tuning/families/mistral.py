@@ -1,9 +1,10 @@
 """Mistral (Jiang et al. 2023): Llama's block with a window in every layer."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from gpt2_tuning.families import gated
+from gpt2_tuning.families.config_fields import Fixed, Shapes
 from gpt2_tuning.families.gated import GatedConfig
 
 LARGE = {"max_position_embeddings": 32768, "rms_norm_eps": 1e-5}
@@ -14,8 +15,8 @@ class MistralConfig(GatedConfig):
     """The shape of a Mistral. Field names are those of Hugging Face's config.json."""
 
     NAME = "mistral"
-    FIXED = {**GatedConfig.FIXED, "layer_types": (None,)}
-    SHAPES = {
+    FIXED: ClassVar[Fixed] = {**GatedConfig.FIXED, "layer_types": (None,)}
+    SHAPES: ClassVar[Shapes] = {
         **{size: {**shape, "sliding_window": 256} for size, shape in gated.SMALL.items()},
         "7B": {**LARGE, "sliding_window": 4096},
         "7B-v0.3": {

@@ -1,8 +1,10 @@
 """Qwen 2 and 2.5 (Yang et al. 2024): Llama's block with biases of queries, keys and values."""
 
 import dataclasses
+from typing import ClassVar
 
 from gpt2_tuning.families import gated
+from gpt2_tuning.families.config_fields import Shapes
 from gpt2_tuning.families.gated import QKV, WindowedConfig
 
 LARGE = {"rope_theta": 1000000.0, "bos_token_id": 151643, "eos_token_id": 151643}
@@ -13,7 +15,7 @@ class Qwen2Config(WindowedConfig):
     """The shape of a Qwen 2. Field names are those of Hugging Face's config.json."""
 
     NAME = "qwen2"
-    SHAPES = {
+    SHAPES: ClassVar[Shapes] = {
         **gated.SMALL,
         "0.5B": {
             **LARGE,

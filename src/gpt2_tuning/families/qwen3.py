@@ -1,10 +1,12 @@
 """Qwen 3 (Yang et al. 2025): Llama's block with each head's query and key normalised."""
 
 import dataclasses
+from typing import ClassVar
 
 from gpt2_tuning.families import gated
-from gpt2_tuning.families.config_fields import COUNT
+from gpt2_tuning.families.config_fields import COUNT, Shapes
 from gpt2_tuning.families.gated import QKV, WindowedConfig
+from gpt2_tuning.schema import Schema
 
 LARGE = {
     **{"rope_theta": 1000000.0, "bos_token_id": 151643, "eos_token_id": 151643},
@@ -17,8 +19,8 @@ class Qwen3Config(WindowedConfig):
     """The shape of a Qwen 3. Field names are those of Hugging Face's config.json."""
 
     NAME = "qwen3"
-    RULES = {**WindowedConfig.RULES, "head_dim": COUNT}
-    SHAPES = {
+    RULES: ClassVar[Schema] = {**WindowedConfig.RULES, "head_dim": COUNT}
+    SHAPES: ClassVar[Shapes] = {
         **gated.SMALL,
         "0.6B": {
             **LARGE,

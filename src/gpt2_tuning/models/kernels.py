@@ -105,7 +105,7 @@ def layer_norm(x, gain, bias, epsilon: float):
 
 @Island
 def rms_norm(x, gain, epsilon: float):
-    """x over its root mean square along the last axis, times `gain`, [C] (Zhang & Sennrich 2019)."""
+    """x over its last axis's root mean square, times `gain`, [C] (Zhang & Sennrich 2019)."""
     exact = tf.cast(x, tf.float32)
     square = tf.reduce_mean(tf.square(exact), axis=-1, keepdims=True)
     return tf.cast(exact * tf.math.rsqrt(square + epsilon) * tf.cast(gain, tf.float32), x.dtype)

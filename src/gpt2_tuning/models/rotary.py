@@ -1,4 +1,4 @@
-"""Queries and keys rotated by their positions, so that a score depends on how far apart they are."""
+"""Queries and keys rotated by their positions: a score depends on how far apart they are."""
 
 import math
 from typing import NamedTuple
@@ -72,7 +72,11 @@ def rotated(x, rotation: Rotation, compiled: bool):
     # All it computes with is an argument: a loop over blocks cannot differentiate what is not.
     @tf.custom_gradient
     def call(x, cosines, sines):
-        return turn(x, cosines, sines), lambda upstream: (turn(upstream, cosines, -sines), None, None)
+        return turn(x, cosines, sines), lambda upstream: (
+            turn(upstream, cosines, -sines),
+            None,
+            None,
+        )
 
     return call(x, *rotation)
 
