@@ -8,6 +8,7 @@ import copy
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def make_inputs(directory):
     """Rows of several lengths, padded on the right, on the left and not at all."""
     rng = np.random.default_rng(0)
     rows = [rng.integers(97, size=length) for length in LENGTHS]
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for side in ("right", "left"):
         ids, mask = np.zeros((3, 14), "int32"), np.zeros((3, 14), "int32")
         for row, tokens in enumerate(rows):
