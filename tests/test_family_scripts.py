@@ -12,7 +12,14 @@ import classification_tuning.train
 import text_tuning.prep_dataset
 import text_tuning.test
 import text_tuning.train
+from gpt2_tuning.models.language_model import LanguageModel
 
+SMALL = {
+    "model_type": "qwen3",
+    **{"vocab_size": 50257, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1},
+    **{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8},
+    **{"max_position_embeddings": 64, "tie_word_embeddings": False},
+}
 TINY = ["--family", "llama", "--model_size", "tiny", "--pretrained", "none", "--max_updates", "2"]
 
 
@@ -33,9 +40,12 @@ def home(tmp_path_factory):
     return home
 
 
+def places(home, name):
+    return ["--dataset_dir", home / "classes", "--output_dir", home / name]
+
+
 def classify(home, name, *flags):
-    paths = ["--dataset_dir", home / "classes", "--output_dir", home / name]
-    return run(classification_tuning.train.main, *paths, *flags)
+    return run(classification_tuning.train.main, *places(home, name), *flags)
 
 
 def test_a_lora_run_is_rebuilt_from_its_directory_alone(home, capsys):
@@ -50,27 +60,30 @@ def test_a_lora_run_is_rebuilt_from_its_directory_alone(home, capsys):
 
 
 def test_a_directory_says_its_family_and_no_other_is_taken(home, capsys):
+    train = classification_tuning.train.main
     base = ["--pretrained", home / "run" / "base", "--max_updates", 1, "--lora_rank", 4]
-    assert classify(home, "other", *base, "--family", "qwen2") == 2
-    assert "is of the family llama, so leave --family out" in refused(capsys)
-    assert classify(home, "other", *base, "--lora_targets", "attn.c_attn") == 2
-    assert "--lora_targets: llama has no LoRA target 'attn.c_attn'" in refused(capsys)
+    flags = [*places(home, "other"), *base]
+    said = refused(train, capsys, *flags, "--family", "qwen2")
+    assert "is of the family llama, so leave --family out" in said
+    said = refused(train, capsys, *flags, "--lora_targets", "attn.c_attn")
+    assert "--lora_targets: llama has no LoRA target 'attn.c_attn'" in said
     assert not (home / "other").exists()
-    assert classify(home, "other", *base, "--lora_targets", "all-linear") == 0
-    options = yaml.safe_load((home / "other" / "options.yaml").read_text())
-    assert options["family"] == "llama"
-    assert options["lora_targets"][-1] == "down_proj"
 
 
 def test_a_base_of_an_unknown_family_is_refused_by_its_name(home, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    assert classify(home, "bert", "--pretrained", tmp_path) == 2
-    assert "has model_type='bert'; only gpt2, gpt_neo, llama" in refused(capsys)
+    flags = [*places(home, "bert"), "--pretrained", tmp_path]
+    said = refused(classification_tuning.train.main, capsys, *flags)
+    assert "has model_type='bert'; only gpt2, gpt_neo, llama" in said
 
 
-def test_a_language_model_of_another_family_is_tuned_and_writes_on(home, capsys):
+def test_a_language_model_on_a_directory_is_tuned_and_writes_on(home, capsys):
+    LanguageModel(SMALL).built_now().save_pretrained(home / "base")
     paths = ["--dataset_dir", home / "text", "--output_dir", home / "writer"]
-    assert run(text_tuning.train.main, *paths, *TINY, "--lora_rank", 0) == 0
-    flags = ["--run_dir", home / "writer", "--prompt", "The tide", "--max_new_tokens", 4]
+    base = ["--pretrained", home / "base", "--max_updates", 2, "--lora_rank", 2]
+    assert run(text_tuning.train.main, *paths, *base, "--lora_targets", "all-linear") == 0
+    options = yaml.safe_load((home / "writer" / "options.yaml").read_text())
+    assert (options["family"], options["lora_targets"][-1]) == ("qwen3", "down_proj")
+    flags = ["--run_dir", home / "writer", "--prompt", "The tide", "--max_new_tokens", 2]
     assert run(text_tuning.test.main, *flags) == 0
     assert "The tide" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from hostile import within
 from classification_tuning import train as classification_train
 from gpt2_tuning import cli
 from gpt2_tuning.options.testing import GenerationOptions, LabelOptions
-from gpt2_tuning.training import run_directory
+from gpt2_tuning.training import base_model, run_directory
 
 LORA = "needs --lora_rank above 0: rank 0 tunes every weight"
 DRAWS = "--sampling_method temperature, top_k or top_p: greedy draws nothing"
@@ -313,6 +313,7 @@ def test_of_a_flag_given_twice_the_last_counts_and_is_said(capsys):
 def test_a_run_is_repeated_and_resumed_with_the_flags_that_it_has(tmp_path):
     """Its record has every flag, some of them without effect; a recipe may name defaults."""
     options = dataclasses.replace(classification_train.Options(), lora_alpha=32.0, epochs=1)
+    options = base_model.with_family(options)
     record = tmp_path / "options.yaml"
     record.write_text(yaml.safe_dump(run_directory.as_settings(options)))
     repeated = checked("classification_tuning/train", "--config", str(record))

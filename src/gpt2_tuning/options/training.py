@@ -51,7 +51,7 @@ class TrainOptions:
     """The LoRA update is scaled by alpha / rank."""
     lora_dropout: float = 0.05
     """Dropout on the input of the LoRA update."""
-    lora_targets: tuple[str, ...] | None = None
+    lora_targets: tuple[str, ...] = ()
     """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj, or all-linear for
     all of them; other families than gpt2 have q_proj, v_proj and more. Default: attn.c_attn and
     attn.c_proj, or q_proj and v_proj."""
