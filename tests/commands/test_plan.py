@@ -10,12 +10,15 @@ from gpt2_tuning import memory
 from gpt2_tuning.commands import plan
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.families.known import LORA_TARGETS
+from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.memory import Setting, memory_of
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.options.training import TrainOptions
 
 ASKED = Setting(GPT2Config.from_size("124M"), LoRAConfig(8), 8, 256)
+
+
+LORA_TARGETS = tuple(FAMILIES["gpt2"].lora_targets)
 
 
 @pytest.mark.parametrize("targets", [LORA_TARGETS, ("attn.c_attn", "mlp.c_proj")])
@@ -123,7 +126,7 @@ def test_what_fits_in_no_way_is_said(capsys):
         (["--memory", "inf"], "--memory must be above 0 and finite"),
         (["--seq_len", "1025"], "--seq_len must be at most 1024"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
-        (["--lora_targets", "c_proj"], "unknown LoRA target 'c_proj'"),
+        (["--lora_targets", "c_proj"], "gpt2 has no LoRA target 'c_proj'"),
     ],
 )
 def test_bad_input_is_one_line(flags, message, capsys):

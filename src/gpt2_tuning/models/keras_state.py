@@ -16,7 +16,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gate import Gate, MergedKernels
 from gpt2_tuning.models.keras_types import Model
 
-SAVED_APART = ("layers", "transformer", "dropout", "score")
+SAVED_APART = ("layers", "transformer", "dropout", "score", "lm_head")
 """Attributes of models that lead to what is saved here."""
 
 KEPT = "unmerged."
