@@ -223,5 +223,5 @@ def test_a_run_is_tuned_scored_and_answers_rows(data, tmp_path, capsys, monkeypa
     found = [json.loads(line) for line in answers.read_text().splitlines()]
     assert isinstance(found[0]["generated"], str)
     assert found[1]["generated"] is None
-    assert "no list of messages" in found[1]["error"] or "no text" in found[1]["error"]
+    assert "in.jsonl, row 2 holds no list of messages" in found[1]["error"]
     assert read(out)["template"]["kind"] == "chat"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bases import BYTES, write_tokenizer
 
-from gpt2_tuning.data.chat_examples import conversation_examples
+from gpt2_tuning.data.chat_examples import chat_ids, conversation_examples
 from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate, chat_template_of
 from gpt2_tuning.data.conversations import checked, parsed, without_first_exchange
 from gpt2_tuning.data.examples import LEARNT, Dropped
@@ -105,10 +105,48 @@ def test_to_say_nothing_is_not_learnt(chatml, text):
     assert learnt_texts(example, chatml) == ["The Aral, once.<|end|>"]
 
 
-def test_an_answer_without_an_end_gets_one():
+def test_every_answer_without_an_end_gets_one():
     text = DEFAULT.replace(" + eos_token", "")
     (example,) = examples(TALK, ChatTemplate("mine", text, GPT2))
-    assert learnt_texts(example, GPT2)[-1] == "The Aral, once.<|endoftext|>"
+    assert learnt_texts(example, GPT2) == [
+        "The Baltic.<|endoftext|>",
+        "The Aral, once.<|endoftext|>",
+    ]
+
+
+PLAIN = """\
+{%- for m in messages %}{{ m.role + ': ' }}
+{%- if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}
+{%- else %}{{ m.content }}{% endif %}{{ '\n' }}
+{%- endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"""
+
+
+@pytest.mark.parametrize(
+    "text", [PLAIN, PLAIN.replace("{% generation %}", "").replace("{% endgeneration %}", "")]
+)
+def test_an_answers_tokens_are_those_that_follow_its_prompt_when_it_is_written(text):
+    """A blank at the prompt's end is no part of the answer's first token."""
+    template = ChatTemplate("mine", text, GPT2)
+    (example,) = examples(TALK, template)
+    prompt, _ = chat_ids(template.render(TALK[:4], prompt=True), GPT2)
+    assert example.token_ids[: len(prompt)] == prompt
+    assert GPT2.decode(example.token_ids[len(prompt) :]) == "The Aral, once.<|endoftext|>"
+    assert all(example.extras[LEARNT][len(prompt) :])
+    assert not example.extras[LEARNT][len(prompt) - 1]
+    assert learnt_texts(example, GPT2)[0] == "The Baltic.<|endoftext|>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        UNMARKED.replace("assistant\\n' }}{% endif", "assistant\\n<think></think>' }}{% endif"),
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
+    ],
+    ids=["another prompt", "no prompt"],
+)
+def test_a_template_that_does_not_tell_where_answers_begin_is_refused(chatml, text):
+    with pytest.raises(UserError, match=r"row 1: .*where answers begin cannot be told: mark"):
+        examples(TALK, ChatTemplate("mine", text, chatml))
 
 
 def test_conversations_that_are_too_long_lose_whole_exchanges_from_the_front():
@@ -128,7 +166,9 @@ def test_conversations_that_are_too_long_lose_whole_exchanges_from_the_front():
 
 def test_a_template_that_changes_earlier_turns_is_refused():
     text = (
-        "{% for m in messages %}{{ m.role }}: {{ m.content if loop.last else '...' }}\n{% endfor %}"
+        "{% for m in messages %}{{ 'A: ' if m.role == 'assistant' else 'Q: ' }}"
+        "{{ m.content if loop.last or m.role != 'assistant' else '...' }}\n{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'A: ' }}{% endif %}"
     )
     with pytest.raises(UserError, match="row 1: template mine writes earlier turns otherwise"):
         examples(TALK, ChatTemplate("mine", text, GPT2))
@@ -155,6 +195,20 @@ def test_a_template_that_changes_earlier_turns_is_refused():
         "{% macro m(n) %}{{ m(n - 1) }}{{ m(n - 1) }}{% endmacro %}{{ m(400) }}",
         "{{ ('a' * 999999).replace('a', 'b' * 999999) }}",
         "{{ 7 ** 9999999 }}",
+        "{{ '{:>99999999999999}'.format('x') }}",
+        "{{ ('\\t' * 1999999).expandtabs(9999) }}",
+        "{{ ('\\n' * 1999999) | indent(2000, true, true) }}",
+        "{{ range(9999) | join('x' * 1999999) }}",
+        "{% set n = namespace(l=[]) %}{% for i in range(1500) %}"
+        "{% set n.l = n.l + ['x' * 1999990 ~ i] %}{% endfor %}",
+        "{% set b = 'x' * 1999999 %}{% set y %}{% for i in range(2000) %}{{ b }}{% endfor %}"
+        "{% endset %}",
+        "{% set a = [1] * 1000 %}{% set b = [a] * 1000 %}{% set c = [b] * 1000 %}"
+        "{{ c | tojson | length }}",
+        "{% set a = [1] * 1000 %}{% set b = [a] * 1000 %}{% set c = [b] * 1000 %}{{ c }}",
+        "{% set a = [1] * 1000 %}{% set b = [a] * 1000 %}{% set c = [b] * 1000 %}"
+        "{{ c | string | length }}",
+        "{% set a = [0.5] * 9999999 %}",
     ],
 )
 def test_a_hostile_template_is_refused_and_costs_little(text):
@@ -185,8 +239,57 @@ def test_a_bases_own_template_comes_before_the_plain_one(tmp_path, chatml):
     named.write_text(DEFAULT)
     assert chat_template_of(str(named), tmp_path, chatml).name == "mine.jinja"
     assert chat_template_of(None, None, chatml).name == "default"
+    write_tokenizer(tmp_path / "odd", BYTES, chat_template=[{"name": "default", "template": 5}])
+    with pytest.raises(UserError, match="its chat_template is no text"):
+        chat_template_of(None, tmp_path / "odd", chatml)
+    write_tokenizer(tmp_path / "odd", BYTES, chat_template=["a"])
+    assert chat_template_of(None, tmp_path / "odd", chatml).name == "default"
     with pytest.raises(UserError, match=r"--chat_template .*nowhere: no such file"):
         chat_template_of(str(tmp_path / "nowhere"), None, chatml)
+
+
+def test_letters_that_a_template_completes_to_a_token_stay_letters(chatml):
+    talk = [{"role": "user", "content": "|end|"}, {"role": "assistant", "content": "|end|>b"}]
+    text = "{% for m in messages %}<{% generation %}{{ m.content }}{% endgeneration %}>{% endfor %}"
+    (example,) = examples(talk, ChatTemplate("odd", text, chatml))
+    assert example.token_ids.count(chatml.end) == 2  # those that end what is said
+
+
+def test_a_long_conversation_costs_a_few_renderings(monkeypatch):
+    talk = [TALK[0]]
+    for number in range(480):
+        talk += [{"role": "user", "content": f"{number}?"}]
+        talk += [{"role": "assistant", "content": f"{number}."}]
+    template = ChatTemplate("default", DEFAULT, GPT2)
+    plain, calls = ChatTemplate.plain, []
+
+    def counted(self, *arguments, **more):
+        calls.append(1)
+        return plain(self, *arguments, **more)
+
+    monkeypatch.setattr(ChatTemplate, "plain", counted)
+    (example,) = examples(talk, template, 256)
+    assert example.truncated
+    assert len(calls) < 16
+    answers = len(learnt_texts(example, GPT2))
+    assert answers > 4
+    (more,) = examples([talk[0], *talk[-2 * (answers + 1) :]], template, 4096)
+    assert len(more.token_ids) > 256 >= len(example.token_ids)
+
+
+def test_a_message_that_no_example_holds_is_dropped_and_does_not_end_the_work():
+    talk = [{"role": "user", "content": "x" * 4_100_000}, {"role": "assistant", "content": "y"}]
+    assert examples(talk, ChatTemplate("default", DEFAULT, GPT2)) == [Dropped("too long")]
+
+
+def test_a_comment_marks_nothing_and_other_brackets_do():
+    plain = DEFAULT.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")
+    assert not ChatTemplate("mine", "{# {% generation %} #}" + plain, GPT2).marks_answers
+    assert ChatTemplate("mine", DEFAULT.replace("{%- gen", "{%+ gen"), GPT2).marks_answers
+
+
+def test_letters_that_look_like_tokens_of_another_base_are_named():
+    assert ChatTemplate("chatml", CHATML, GPT2).letters == ["<|im_start|>", "<|end|>"]
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_run_says_its_weights_keeps_them_and_resumes_with_no_others(tmp_path, 
     assert train.main(flags) == 0
     assert f"class weights: {names[0]} 1, {names[1]} 2" in capsys.readouterr().out
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "| class | rows | weight |" in card
+    assert "| class | rows | weight | recall | precision |" in card
     assert "smoothed by 0.1" in card
     path.write_text(json.dumps(dict.fromkeys(names, 1)))
     line = refused(train.main, capsys, *flags, "--resume")

@@ -1,5 +1,6 @@
 """From conversations to examples of which every answer is learnt and nothing else."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -8,8 +9,11 @@ import numpy as np
 from gpt2_tuning.data.chat_template import ChatTemplate, Rendered
 from gpt2_tuning.data.conversations import Messages, parsed, without_first_exchange
 from gpt2_tuning.data.examples import LEARNT, Dropped, Example
-from gpt2_tuning.data.tokenizer import Span, Tokenizer
+from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.errors import UserError
+
+LONGEST_TOKEN = 128
+"""Characters: none of GPT-2's has more, and hardly one of another."""
 
 
 def conversation_examples(
@@ -36,19 +40,56 @@ def conversation_examples(
     """
     for number, text in enumerate(texts, start=first_row + 1):
         row = f"{where}, row {number}"
-        messages: Messages | None = parsed(text, row)
-        truncated = False
-        while messages is not None:
-            try:
-                ids, learnt = learnt_tokens(template.render(messages), template.tokenizer)
-            except UserError as error:
-                raise UserError(f"{row}: {error}") from error
-            if len(ids) <= seq_len:
-                yield example_of(ids, learnt, truncated)
-                break
-            messages, truncated = without_first_exchange(messages), True
-        else:
-            yield Dropped("too long")
+        messages = parsed(text, row)
+        try:
+            yield conversation_example(messages, template, seq_len)
+        except UserError as error:
+            raise UserError(f"{row}: {error}") from error
+
+
+def conversation_example(
+    messages: Messages, template: ChatTemplate, seq_len: int
+) -> Example | Dropped:
+    """The example of a conversation; see `conversation_examples`."""
+    shorter = shortenings(messages)
+    for kept in shorter[least_fitting(shorter, template, seq_len) :]:
+        ids, learnt = chat_ids(template.render(kept), template.tokenizer)
+        example = example_of(ids, learnt, truncated=kept is not shorter[0])
+        if isinstance(example, Dropped) or len(example.token_ids) <= seq_len:
+            return example
+    return Dropped("too long")
+
+
+def shortenings(messages: Messages, answered: bool = True) -> list[Messages]:
+    """A conversation, and what is left of it without its first exchange, its first two, ..."""
+    found: list[Messages] = []
+    kept: Messages | None = messages
+    while kept is not None:
+        found.append(kept)
+        kept = without_first_exchange(kept, answered)
+    return found
+
+
+def least_fitting(
+    shorter: Sequence[Messages], template: ChatTemplate, seq_len: int, prompt: bool = False
+) -> int:
+    """The first of ever shorter conversations that may fit: all before it are too long.
+
+    Their tokens are counted for a few of them, since each has fewer than the one before.
+    """
+
+    def too_long(messages: Messages) -> bool:
+        if sum(len(one["content"]) for one in messages) > seq_len * LONGEST_TOKEN:
+            return True
+        text = template.text_of(messages, prompt)
+        # What follows the last answer is no part of an example.
+        return len(stretch_ids(text.rstrip(), "", template.tokenizer)) > seq_len + 1
+
+    low, high = 0, len(shorter)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if too_long(shorter[middle]) else (low, middle)
+    return max(0, low - 1) if low < len(shorter) else low
 
 
 def example_of(ids: list[int], learnt: np.ndarray, truncated: bool) -> Example | Dropped:
@@ -64,47 +105,41 @@ def example_of(ids: list[int], learnt: np.ndarray, truncated: bool) -> Example |
     return Example(ids[:last], extras, truncated)
 
 
-def learnt_tokens(rendered: Rendered, tokenizer: Tokenizer) -> tuple[list[int], np.ndarray]:
-    """A conversation's tokens, after the tokenizer's start, and which of them are learnt.
+def chat_ids(rendered: Rendered, tokenizer: Tokenizer) -> tuple[list[int], np.ndarray]:
+    """A conversation's tokens, after the tokenizer's start, and bool, which of them are learnt.
 
-    Each answer is learnt up to the token that ends it, which is put where the template has none.
-    """
-    ids, spans = chat_tokens(rendered, tokenizer)
-    learnt = np.zeros(len(ids), bool)
-    for begin, stop in rendered.learnt:
-        inside = [i for i, (a, b) in enumerate(spans) if a >= begin and b <= stop and a < b]
-        ends = [i for i in inside if ids[i] == tokenizer.end]
-        learnt[[i for i in inside if not ends or i <= ends[-1]]] = True
-    if len(ids) and learnt.any():
-        last = int(np.flatnonzero(learnt)[-1])
-        if ids[last] != tokenizer.end:
-            ids = [*ids[: last + 1], tokenizer.end]
-            learnt = np.append(learnt[: last + 1], True)
-    return ids, learnt
-
-
-def chat_tokens(rendered: Rendered, tokenizer: Tokenizer) -> tuple[list[int], list[Span]]:
-    """The tokens of a rendering, and the characters of each.
+    Each answer is learnt up to the token that ends it, which is put where the template has none. A
+    text is tokenised in stretches that end where answers begin and end: so an answer's tokens are
+    those that follow its prompt when the model writes it, whatever letters stand at the edge.
 
     What the template writes of special tokens are these tokens; what a message has of their letters
-    are letters, from which the mark within them is taken out again.
+    are letters.
     """
-    names = sorted(tokenizer.special_ids, key=len, reverse=True)
+    ids: list[int] = [] if tokenizer.start is None else [tokenizer.start]
+    learnt = [False] * len(ids)
+    edges = [0, *(edge for span in rendered.learnt for edge in span), len(rendered.text)]
+    for number, (begin, stop) in enumerate(itertools.pairwise(edges)):
+        answer = number % 2 == 1
+        found = stretch_ids(rendered.text[begin:stop], rendered.hidden, tokenizer)
+        if number == 0 and ids and found[:1] == ids:  # the template writes the start itself
+            found = found[1:]
+        kept = len(found)
+        if answer:
+            ends = [i for i, token in enumerate(found) if token == tokenizer.end]
+            found = found if ends else [*found, tokenizer.end]
+            kept = ends[-1] + 1 if ends else len(found)
+        ids += found
+        learnt += [answer and i < kept for i in range(len(found))]
+    return ids, np.array(learnt, bool)
+
+
+def stretch_ids(text: str, hidden: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of a stretch of a rendering, from which the marks in messages are taken out."""
     ids: list[int] = []
-    spans: list[Span] = []
-    place = 0
-    for part in re.split(f"({'|'.join(map(re.escape, names))})", rendered.text):
-        if part in names:
+    names = sorted(tokenizer.special_ids, key=len, reverse=True)
+    for part in re.split(f"({'|'.join(map(re.escape, names))})", text):
+        if part in tokenizer.special_ids:
             ids.append(tokenizer.special_ids[part])
-            spans.append((place, place + len(part)))
         elif part:
-            kept = np.flatnonzero([letter != rendered.hidden for letter in part])
-            plain = "".join(part[i] for i in kept) if len(kept) < len(part) else part
-            found, inner = tokenizer.encode_with_spans([plain])[0]
-            edges = [*kept.tolist(), len(part)]
-            ids += found
-            spans += [(place + edges[a], place + (edges[b - 1] + 1 if b else 0)) for a, b in inner]
-        place += len(part)
-    if tokenizer.start is not None and ids[:1] != [tokenizer.start]:
-        ids, spans = [tokenizer.start, *ids], [(0, 0), *spans]
-    return ids, spans
+            ids += tokenizer.encode(part.replace(hidden, ""))
+    return ids

@@ -30,6 +30,10 @@ KIND = "chat"
 """What metadata.json says of a template that is one of conversations."""
 TEMPLATE_FILE, CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
 FIELD = "chat_template"
+MARK_THEM = (
+    "mark the answers in it by {% generation %} and {% endgeneration %}, or choose another "
+    "--chat_template"
+)
 DEFAULT = """\
 {%- for message in messages %}
 {%- if message.role == "system" %}
@@ -84,7 +88,13 @@ class ChatTemplate:
     @property
     def marks_answers(self) -> bool:
         """Whether it says itself what is learnt."""
-        return re.search(r"\{%-?\s*generation\s*-?%\}", self.text) is not None
+        return self.compiled(*PRIVATE[:2])[0].generations > 0
+
+    @property
+    def letters(self) -> list[str]:
+        """What looks like special tokens in it and is none of the base's: letters to its models."""
+        found = dict.fromkeys(re.findall(r"<\|[^|<>{}]+\|>", self.text))
+        return [name for name in found if name not in self.tokenizer.special_ids]
 
     def compiled(self, begin: str, end: str) -> tuple["Sandbox", Any]:
         """An environment and the template in it, which is compiled once for each pair of marks."""
@@ -106,35 +116,48 @@ class ChatTemplate:
         from gpt2_tuning.data.sandbox import bounded_text
 
         environment, template = self.compiled(*marks)
-        environment.steps = 0
+        environment.begin_again()
         try:
             given = {"messages": messages, "add_generation_prompt": prompt, "tools": None}
             return bounded_text(template.generate(**given, **self.tokenizer.named))
-        except (TemplateError, RecursionError, ArithmeticError, LookupError) as error:
+        except (TemplateError, RecursionError, MemoryError) as error:
             raise UserError(f"template {self.name}: {said(error)}") from error
-        except (TypeError, ValueError, AttributeError) as error:
+        # What a template computes may fail as Python does.
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"template {self.name}: {said(error)}") from error
 
-    def render(self, messages: Messages, prompt: bool = False) -> Rendered:
-        """A conversation with what of it is learnt; with `prompt` up to the next answer.
+    def text_of(self, messages: Messages, prompt: bool = False) -> str:
+        """A conversation as one text; with `prompt` up to the next answer. Raises as `plain`."""
+        marks = self.free_marks(messages)[:2]
+        return between(self.plain(messages, marks, prompt), *marks)[0]
+
+    def free_marks(self, messages: Messages) -> list[str]:
+        """Three characters that neither a conversation nor the template holds.
 
         Raises:
-            UserError: as `plain`; or the template has no place for an answer, or changes earlier
-                turns for later ones.
+            UserError: there are not so many.
         """
         contents = "".join(message["content"] for message in messages)
         free = [mark for mark in PRIVATE if mark not in contents and mark not in self.text]
         if len(free) < 3:
             raise UserError("a conversation holds too many characters for private use")
-        *marks, hidden = free[:3]
+        return free[:3]
+
+    def render(self, messages: Messages, prompt: bool = False) -> Rendered:
+        """A conversation with where its answers are; with `prompt` up to the next answer.
+
+        Raises:
+            UserError: as `plain`; or the template has no place for an answer, or changes earlier
+                turns for later ones.
+        """
+        *marks, hidden = self.free_marks(messages)
         messages = [
             {**one, "content": with_hidden(one["content"], self.tokenizer, hidden)}
             for one in messages
         ]
-        whole = self.plain(messages, marks, prompt)
-        text, spans = between(whole, *marks)
+        text, spans = between(self.plain(messages, marks, prompt), *marks)
         if not self.marks_answers:
-            spans = [] if prompt else self.added(messages, marks, text)
+            spans = self.added(messages, marks, text)
         answers = [one["content"] for one in messages if one["role"] == ASSISTANT]
         if len(spans) == len(answers):  # to say nothing is not learnt
             spans = [span for span, said in zip(spans, answers, strict=True) if said.strip()]
@@ -146,17 +169,20 @@ class ChatTemplate:
         for number, message in enumerate(messages):
             if message["role"] != ASSISTANT:
                 continue
+            asked = self.plain(messages[:number], marks)
             before = self.plain(messages[:number], marks, prompt=True)
             after = self.plain(messages[: number + 1], marks)
-            if not after.startswith(before):
-                before = self.plain(messages[:number], marks)
-            if not after.startswith(before) or not whole.startswith(after.rstrip()):
+            if before == asked or not after.startswith(before):
+                raise UserError(
+                    f"template {self.name} does not write before an answer what it writes with "
+                    f"add_generation_prompt, so where answers begin cannot be told: {MARK_THEM}"
+                )
+            if not whole.startswith(after.rstrip()):
                 raise UserError(
                     f"template {self.name} writes earlier turns otherwise when later ones follow, "
-                    "so what is learnt would not be what is asked for: mark the answers in it by "
-                    "{% generation %} and {% endgeneration %}, or choose another --chat_template"
+                    f"so what is learnt would not be what is asked for: {MARK_THEM}"
                 )
-            spans.append((len(before), min(len(after), len(whole))))
+            spans.append((len(before), min(len(after.rstrip()), len(whole))))
         return spans
 
     def to_metadata(self) -> dict[str, str]:
@@ -192,10 +218,23 @@ def said(error: BaseException) -> str:
 
 
 def with_hidden(content: str, tokenizer: Tokenizer, hidden: str) -> str:
-    """A content in which letters of special tokens are no tokens: a mark stands within them."""
+    """A content in which letters of special tokens are no tokens: a mark stands within them.
+
+    One stands too where a message ends or begins with a part of one, which what the template writes
+    there, or the next message, might complete.
+    """
+    inner = content.strip()
+    begins = ends = ""
     for token in tokenizer.special_ids:
         content = content.replace(token, f"{token[0]}{hidden}{token[1:]}")
-    return content
+        for cut in range(1, len(token)):
+            begins = hidden if inner.startswith(token[cut:]) else begins
+            ends = hidden if inner.endswith(token[:cut]) else ends
+    if not begins and not ends:
+        return content
+    inner = content.strip()
+    before, _, after = content.partition(inner)
+    return f"{before}{begins}{inner}{ends}{after}"
 
 
 def between(text: str, begin: str, end: str) -> tuple[str, list[Span]]:
@@ -231,7 +270,10 @@ def chat_template_of(name: str | None, base: Path | None, tokenizer: Tokenizer) 
         if (directory / CONFIG_FILE).is_file():
             found = read_json(directory / CONFIG_FILE, "a tokenizer").get(FIELD)
             if isinstance(found, list):  # several, by name
-                found = {one.get("name"): one.get("template") for one in found}.get("default")
+                named = [one for one in found if isinstance(one, dict)]
+                found = {one.get("name"): one.get("template") for one in named}.get("default")
+            if found is not None and not isinstance(found, str):
+                raise UserError(f"{directory / CONFIG_FILE}: its {FIELD} is no text")
             if isinstance(found, str):
                 return ChatTemplate(directory.name, found, tokenizer)
     if name is not None:

@@ -3,15 +3,13 @@
 import dataclasses
 import json
 
-from gpt2_tuning.data.chat_examples import chat_tokens
+from gpt2_tuning.data.chat_examples import chat_ids, least_fitting, shortenings
 from gpt2_tuning.data.chat_template import ChatTemplate, messages_as_text
 from gpt2_tuning.data.conversations import (
     ASSISTANT,
     USER,
     ConversationText,
     Messages,
-    checked,
-    without_first_exchange,
 )
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, InputColumns, asked
@@ -38,7 +36,7 @@ class ChatResponder(Responder):
         """The tokens up to the answer to the last of these messages."""
         assert isinstance(self.template, ChatTemplate)
         rendered = self.template.render(messages, prompt=True)
-        return chat_tokens(rendered, self.template.tokenizer)[0]
+        return chat_ids(rendered, self.template.tokenizer)[0]
 
     def fitted(self, fields: Fields) -> Prompt:
         """As `prompt`; where the flags let prompts be cut, without the earliest exchanges."""
@@ -50,32 +48,24 @@ class ChatResponder(Responder):
 
         One of which not even the last turn fits stays whole.
         """
+        assert isinstance(self.template, ChatTemplate)
         room = self.model.config.decoder.positions - self.options.max_new_tokens
-        kept: Messages | None = messages
-        while kept is not None:
+        shorter = shortenings(messages, answered=False)
+        for kept in shorter[least_fitting(shorter, self.template, room, prompt=True) :]:
             ids = self.tokens(kept)
             if len(ids) <= room:
                 return ids, kept
-            kept = without_first_exchange(kept, answered=False)
         return self.tokens(messages), messages
 
     def was_cut(self, fields: Fields, prompt: Prompt) -> bool:
         """Whether `fitted` left something out."""
-        return len(prompt) < len(self.prompt(fields))
+        return self.options.cut_prompts and len(prompt) < len(self.prompt(fields))
 
 
 def messages_of(fields: Fields) -> Messages:
-    """What was said before the answer that is asked for.
-
-    Raises:
-        UserError: nothing was.
-    """
+    """What was said before the answer that is asked for."""
     if isinstance(fields[0], ConversationText):
-        messages = checked(json.loads(fields[0]), "the conversation", answered=False)
-        while messages and messages[-1]["role"] == ASSISTANT:  # it is to be answered anew
-            messages.pop()
-        if not messages:
-            raise UserError("the conversation holds nothing to answer")
+        messages: Messages = json.loads(fields[0])
         return messages
     return [{"role": USER, "content": "\n\n".join(filter(None, reversed(fields)))}]
 
@@ -88,8 +78,13 @@ def talk(responder: ChatResponder) -> None:
         if text.strip() == NEW:
             messages = []
             continue
-        messages.append({"role": USER, "content": text})
-        ids, kept = responder.fitting(messages)
+        said = [*messages, {"role": USER, "content": text}]
+        try:
+            ids, kept = responder.fitting(said)
+        except UserError as error:  # the template's, such as of two turns of one role
+            print(f"(not said: {error})")
+            continue
+        messages = said
         if len(kept) < len(messages):
             print("(the beginning of the conversation is too long ago for the model)")
         messages = kept

@@ -116,7 +116,7 @@ def responder_of(model: LanguageModel, metadata: Metadata, options: GenerationOp
 def conversation_columns(source: Path, columns: InputColumns) -> InputColumns:
     """The column of conversations of a file, where it has one of a usual name."""
     usual = usual_column(column_names(source, most=1), COLUMNS)
-    return InputColumns((usual,)) if usual else columns
+    return InputColumns((usual,), conversations=True) if usual else columns
 
 
 def base_of(model: LanguageModel, run_dir: Path) -> LanguageModel:

@@ -105,19 +105,34 @@ def train_run(
     return tuner.run_dir
 
 
-def learnt_otherwise(options: ClassifierOptions, data: ClassifierData) -> str:
-    """What of the loss was not as usual, for the card; empty where all was."""
+def learnt_otherwise(
+    options: ClassifierOptions, data: ClassifierData, confusion: np.ndarray
+) -> str:
+    """What of the loss was not as usual, and what it does to classes, for the card.
+
+    Args:
+        options: the flags.
+        data: what was tuned on.
+        confusion: int [classes, classes] of the validation split, rows are true.
+
+    Returns:
+        Markdown; nothing where all was as usual.
+    """
     lines = []
     if data.weights is not None:
         names = data.metadata.label_names or []
         counts = data.metadata.label_counts("train")
+        right = np.diag(confusion)
+        recall, precision = (right / np.maximum(confusion.sum(axis=axis), 1) for axis in (1, 0))
+        columns = zip(names, counts, data.weights, recall, precision, strict=True)
         rows = [
-            [escaped(name), f"{count:,}", f"{weight:.3g}"]
-            for name, count, weight in zip(names, counts, data.weights, strict=True)
+            [escaped(name), f"{count:,}", f"{weight:.3g}", f"{found:.4f}", f"{sure:.4f}"]
+            for name, count, weight, found, sure in columns
         ]
         lines.append(
-            "In training a class counted by its weight; the scores above weigh nothing.\n\n"
-            + table(["class", "rows", "weight"], rows)
+            "In training a class counted by its weight: a heavy one is found more often (recall) "
+            "and\nnamed wrongly more often (precision). The scores above weigh nothing.\n\n"
+            + table(["class", "rows", "weight", "recall", "precision"], rows)
         )
     if options.label_smoothing:
         lines.append(f"Labels were smoothed by {options.label_smoothing:g} in training.")
@@ -136,7 +151,8 @@ def report(tuner: Tuner, data: ClassifierData, title: str, example: str) -> None
     train, validation = (np.array(metadata.label_counts(name)) for name in ("train", "validation"))
     card_of(tuner, metadata, title, example).write(
         run_dir,
-        evaluation.scorecard_section(found) + learnt_otherwise(options, data),
+        evaluation.scorecard_section(found)
+        + learnt_otherwise(options, data, found.scores.confusion),
         frequency_figures(train, validation),
         "baseline: label frequencies",
     )

@@ -33,7 +33,7 @@ def described(
     settings = run_directory.as_settings(options)
     defaults = run_directory.as_settings(type(options)())
     for name in run_directory.NEWEST:
-        if settings[name] == defaults[name]:
+        if name in settings and settings[name] == defaults[name]:
             del settings[name]
     # A base may have another path on another machine: its weights count.
     apart = [*run_directory.MAY_CHANGE, "pretrained"]

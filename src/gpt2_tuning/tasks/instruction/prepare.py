@@ -177,7 +177,14 @@ def prepare_conversations(
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.sources import read_source
 
+    if options.template != Options.template:
+        raise UserError("--template is for instructions: conversations take --chat_template")
     template = chat_template_of(options.chat_template, base.directory, base.tokenizer)
+    if template.letters:
+        opened.notes.append(
+            f"template {template.name} writes {', '.join(template.letters)}, which are no tokens of"
+            " this base: they are learnt as letters"
+        )
     opened = opened.with_conversations(column)
     source = read_source(opened, options, base.tokenizer.end_text, [column])
 
