@@ -1,5 +1,6 @@
 """What holds of every family's model, whatever it is made of."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,10 @@ def test_all_but_lora_is_frozen_and_the_base_of_a_run_is_whole(family, tmp_path)
     layers = model.config.decoder.layers * len(model.family.lora_targets)
     assert len(model.trainable_variables) == 2 * layers
     model.save_base(tmp_path / "base")
+    fields = json.loads((tmp_path / "base" / "config.json").read_text())
+    tied = model.config.decoder.tied_head
+    heads = model.family.architectures
+    assert fields["architectures"] == [heads.base if tied else heads.language_model]
     again = LanguageModel.from_pretrained(tmp_path / "base", lora=LORA)
     model.save_adapter(tmp_path / "adapter")
     again.load_adapter(tmp_path / "adapter")

@@ -25,6 +25,8 @@ from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.training.objective import NextTokens
 
+GREEDY = ("gpt_neo", "llama", "llama-one-shared", "mistral", "qwen2-windows", "qwen3-all")
+"""Every part of a block; cached logits are compared in all cases."""
 SIDE = "family_torch_side.py"
 TOLERANCE = 1e-5
 """Of a difference, as a share of the largest number."""
@@ -247,7 +249,7 @@ def test_packed_and_cached_tokens_have_the_logits_of_transformers(theirs, name):
     assert difference(ours, found[f"{name}/left"], inputs, "left") < TOLERANCE
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GREEDY)
 def test_greedy_tokens_are_those_of_transformers(theirs, name):
     directory, found, inputs = theirs
     model = LanguageModel.from_pretrained(directory / "base" / name)

@@ -54,7 +54,7 @@ def family_of_base(pretrained: str) -> Family:
     """
     name = hub.public_name(pretrained)
     for family in known.FAMILIES.values():
-        if name in family.hub_names.values():
+        if name in family.hub_names.values() and not Path(pretrained).is_dir():
             return family
     path = hub.find_checkpoint(pretrained) / CONFIG_FILE
     fields = read_json(path)
