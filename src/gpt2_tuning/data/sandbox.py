@@ -14,11 +14,11 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.visitor import NodeTransformer
 
-MOST_STEPS = 100_000
+MOST_STEPS = 50_000
 """Turns of loops and calls together, of one rendering."""
 MOST_LENGTH = 2_000_000
 """Characters of any text."""
-MOST_ENTRIES = 10_000
+MOST_ENTRIES = 5_000
 """Of any list, and numbers of a range."""
 MOST_MADE = 40_000_000
 """Characters and entries of all values that one rendering makes."""

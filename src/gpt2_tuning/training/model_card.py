@@ -66,6 +66,7 @@ class ModelCard:
             baseline=baseline,
             baseline_name=baseline_name,
             accuracy_name="accuracy" if self.metadata.label_names else "token accuracy",
+            training=self.how_it_was_trained(),
         )
         flags = "\n".join(f"    {name}: {value}" for name, value in self.flags().items())
         text = f"""# {self.title}
@@ -96,6 +97,12 @@ class ModelCard:
         if path.is_file() and (found := TEST_SCORES.search(path.read_bytes())):
             card = with_test_scores(card, found.group())
         write_bytes(path, card)
+
+    def how_it_was_trained(self) -> str:
+        """Why training's figures are no others' equal."""
+        found = {"weighted": "class_weights", "smoothed": "label_smoothing"}
+        words = [word for word, name in found.items() if self.settings.get(name)]
+        return ", ".join([*words, "dropout on"])
 
     def kept(self) -> str:
         """Which weights the run left."""
