@@ -264,9 +264,8 @@ def supervised(
     """Batches of examples that have a `prompt_length`."""
     if layout == "packed":
         return batched(PackedSource(records, batch_size, row_length=seq_len), shuffle, seed)
-    count = BUCKET_COUNTS[layout]
-    source = BatchSource(records, batch_size, language_model_batch, bucket_count=count)
-    return batched(source, shuffle, seed)
+    made = BatchSource(records, batch_size, language_model_batch, BUCKET_COUNTS[layout])
+    return batched(made, shuffle, seed)
 
 
 def records_of(examples: Iterable[Example], words: WordTokenizer) -> Records:
@@ -276,8 +275,7 @@ def records_of(examples: Iterable[Example], words: WordTokenizer) -> Records:
         name: np.array([example.extras[name] for example in examples], np.int32)
         for name in examples[0].extras
     }
-    ids = [example.token_ids for example in examples]
-    return Records.of(ids, words.tokenizer.pad, **columns)
+    return Records.of([one.token_ids for one in examples], words.tokenizer.pad, **columns)
 
 
 def batched(

@@ -91,17 +91,23 @@ def prepare_source(
     import_tensorflow()  # only now: what is wrong with the flags is said without waiting for it
     metadata = write_dataset(output_dir, header, rows)
     Console().print(report_table(metadata.splits, tokenizer.end_text))
+    say_what_follows(source, options, written_end_advice.format(end_text=tokenizer.end_text), base)
+    print(f"{output_dir} is ready. Next: {paths.step_command('train', task)}", end="")
+    print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
+    return metadata
+
+
+def say_what_follows(source: Source, options: "DatasetOptions", advice: str, base: Base) -> None:
+    """Notes on letters of the end of text, about which there is advice, and on a seed in vain."""
+    end_text = base.tokenizer.end_text
     if any(counts["end_of_text_written"] for counts in source.counts.values()):
         print(
-            f"note: {tokenizer.end_text} written in a text is learnt as those letters, not as the"
-            f" end of a text: {written_end_advice.format(end_text=tokenizer.end_text)}"
+            f"note: {end_text} written in a text is learnt as those letters, not as the"
+            f" end of a text: {advice}"
         )
     cut = any(not origin.startswith("given") for origin in source.origins.values())
     if options.seed and not cut and options.limit is None:
         print("note: --seed has no effect: the data set has every split, so nothing is drawn")
-    print(f"{output_dir} is ready. Next: {paths.step_command('train', task)}", end="")
-    print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
-    return metadata
 
 
 def prepare_labelled(

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 
-from gpt2_tuning.data.column_names import OptionsT, check_columns, naming_flags, with_usual_columns
+from gpt2_tuning.data.column_names import (
+    OptionsT,
+    check_apart,
+    check_columns,
+    naming_flags,
+    with_usual_columns,
+)
 from gpt2_tuning.data.columns import check_text_columns
 from gpt2_tuning.data.given_files import SAMPLE, SPLITS, check_flags, found_files, named_files
 from gpt2_tuning.data.hub import read_hub, rows_of
@@ -26,7 +32,6 @@ from gpt2_tuning.data.splits import (
     row_digests,
     without_hidden_test,
 )
-from gpt2_tuning.errors import UserError
 
 if TYPE_CHECKING:
     import datasets
@@ -168,9 +173,7 @@ def read_source(
         splits = opened.read(text_columns, label_column)
     group_columns = group_columns or text_columns
     given = dict.fromkeys(splits, "given")
-    if label_column in text_columns or len(set(text_columns)) < len(text_columns):
-        named = [*text_columns, *([label_column] if label_column else [])]
-        raise UserError(f"texts and label need a column each, not {', '.join(named)}")
+    check_apart(text_columns, label_column)
     label_names, trimmed = None, None
     if label_column:
         if opened.hub:
