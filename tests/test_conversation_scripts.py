@@ -14,7 +14,7 @@ import instruction_tuning.prep_dataset
 import instruction_tuning.test
 import instruction_tuning.train
 from gpt2_tuning.data.batch_arrays import PlannedBatch, language_model_batch
-from gpt2_tuning.data.chat_template import ChatTemplate
+from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate
 from gpt2_tuning.data.conversations import ASSISTANT
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.packing import PackedSource
@@ -51,17 +51,9 @@ def records(data):
 @pytest.fixture(scope="module")
 def responder():
     model = randomize(GPT2LanguageModel(CONFIG).built_now())
-    template = ChatTemplate.from_metadata(
-        {"name": "default", "text": read_default()}, model.tokenizer
-    )
+    template = ChatTemplate.from_metadata({"name": "default", "text": DEFAULT}, model.tokenizer)
     options = instruction_tuning.test.Options(interactive=True, max_new_tokens=8)
     return ChatResponder(model, template, options)
-
-
-def read_default():
-    from gpt2_tuning.data.chat_template import DEFAULT
-
-    return DEFAULT
 
 
 def test_the_answers_are_learnt_and_counted(data, records, capsys):

@@ -182,7 +182,7 @@ class ChatTemplate:
                     f"template {self.name} writes earlier turns otherwise when later ones follow, "
                     f"so what is learnt would not be what is asked for: {MARK_THEM}"
                 )
-            spans.append((len(before), min(len(after.rstrip()), len(whole))))
+            spans.append((len(before), len(after.rstrip())))
         return spans
 
     def to_metadata(self) -> dict[str, str]:

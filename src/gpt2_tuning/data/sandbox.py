@@ -5,7 +5,6 @@ loop and every call counts, and no value may be longer than is sensible.
 """
 
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -231,4 +230,4 @@ def bounded_text(pieces: Iterator[str]) -> str:
         if length > MOST_LENGTH:
             raise SecurityError(f"it makes more than {MOST_LENGTH:,} characters")
         kept.append(piece)
-    return "".join(itertools.chain(kept))
+    return "".join(kept)
