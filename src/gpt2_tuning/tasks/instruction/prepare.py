@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from gpt2_tuning.data.base import Base
     from gpt2_tuning.data.examples import Dropped, Example
     from gpt2_tuning.data.metadata import Metadata
+    from gpt2_tuning.data.opened_rows import OpenedRows
     from gpt2_tuning.data.prompts import Template
-    from gpt2_tuning.data.sources import OpenedRows, Source
+    from gpt2_tuning.data.sources import Source
     from gpt2_tuning.data.words import WordTokenizer
 
 TASK = "instruction"
@@ -92,10 +93,11 @@ class Columns:
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
+    from gpt2_tuning.data.opened_rows import open_rows
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.prompts import load_template
-    from gpt2_tuning.data.sources import open_rows, read_source
+    from gpt2_tuning.data.sources import read_source
     from gpt2_tuning.data.words import WordTokenizer
     from gpt2_tuning.formats.base_files import find_base
 
