@@ -14,14 +14,14 @@ import instruction_tuning.prep_dataset
 import instruction_tuning.test
 import instruction_tuning.train
 from gpt2_tuning.data.batch_arrays import PlannedBatch, language_model_batch
-from gpt2_tuning.data.chat_template import ChatTemplate
-from gpt2_tuning.data.conversations import ASSISTANT
+from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate
+from gpt2_tuning.data.conversations import ASSISTANT, ConversationText
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.wire import serialized
 from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.inference.chatting import ChatResponder, as_fields, talk
+from gpt2_tuning.inference.chatting import ChatResponder, talk
 from gpt2_tuning.inference.generation import generate_text
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -51,17 +51,9 @@ def records(data):
 @pytest.fixture(scope="module")
 def responder():
     model = randomize(GPT2LanguageModel(CONFIG).built_now())
-    template = ChatTemplate.from_metadata(
-        {"name": "default", "text": read_default()}, model.tokenizer
-    )
+    template = ChatTemplate.from_metadata({"name": "default", "text": DEFAULT}, model.tokenizer)
     options = instruction_tuning.test.Options(interactive=True, max_new_tokens=8)
     return ChatResponder(model, template, options)
-
-
-def read_default():
-    from gpt2_tuning.data.chat_template import DEFAULT
-
-    return DEFAULT
 
 
 def test_the_answers_are_learnt_and_counted(data, records, capsys):
@@ -184,7 +176,7 @@ def test_talking_goes_on_from_all_that_was_said(responder, monkeypatch, capsys):
         {"role": ASSISTANT, "content": answer},
         {"role": "user", "content": "Another?"},
     ]
-    assert second == responder.prompt(as_fields(said))
+    assert second == responder.prompt((ConversationText(json.dumps(said)),))
     assert tokenizer.decode(second).endswith("### Instruction:\nAnother?\n\n### Response:\n")
 
 

@@ -145,6 +145,7 @@ def test_a_run_leaves_its_files(request, name, kind):
     assert ROWS[0]["instruction"] in shown["responses"][0].decode()
 
 
+@pytest.mark.slow
 def test_base_and_tuned_stand_side_by_side(full_run, lora_run, capsys):
     for run_dir in (full_run, lora_run):
         flags = ["--prompt", "Say hello.", "--compare_base", "--max_new_tokens", "8"]

@@ -179,7 +179,7 @@ def test_rows_whose_labels_or_columns_are_unclear_are_refused(
 
 def test_foreign_output_dir_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
     (tmp_path / "thesis.txt").write_text("mine")
-    monkeypatch.setattr("gpt2_tuning.data.sources.open_rows", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("gpt2_tuning.data.opened_rows.open_rows", lambda *_, **__: 1 / 0)
     assert prepare(tmp_path, "--dataset", "sample") == 2
     assert "not a prepared data set" in capsys.readouterr().err
     assert listing(tmp_path) == ["thesis.txt"]

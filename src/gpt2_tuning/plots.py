@@ -35,6 +35,7 @@ def plot_curves(
     baseline: Mapping[str, float],
     baseline_name: str,
     accuracy_name: str = "accuracy",
+    training: str = "dropout on",
 ) -> None:
     """Loss and accuracy of training and validation by epoch or update, as a PNG.
 
@@ -46,6 +47,7 @@ def plot_curves(
         baseline: the `loss` and the `accuracy` on validation that are to be beaten.
         baseline_name: whose those are.
         accuracy_name: what the accuracy is one of.
+        training: how training's figures differ from those of validation.
     """
     places = [row[unit] for row in history]
     beside = max(0.5, (places[-1] - places[0]) / 40)
@@ -53,7 +55,7 @@ def plot_curves(
     size = 5 if len(places) <= 20 else 2.5
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         for key, label, color in (
-            (name, "training (dropout on)", TRAIN_COLOR),
+            (name, f"training ({training})", TRAIN_COLOR),
             (f"val_{name}", "validation", VALIDATION_COLOR),
         ):
             values = [row[key] for row in history]

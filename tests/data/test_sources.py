@@ -9,7 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from gpt2_tuning import paths
-from gpt2_tuning.data.sources import open_rows, read_source, split_origins
+from gpt2_tuning.data.opened_rows import open_rows
+from gpt2_tuning.data.sources import read_source, split_origins
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.preparation import PrepareOptions
 

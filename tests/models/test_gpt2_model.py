@@ -184,9 +184,9 @@ def test_a_classifiers_last_block_computes_one_place_a_row(small_config, monkeyp
     seen = []
     real = block.MLP.call
 
-    def spy(self, x, *rest):
+    def spy(self, x, *rest, **more):
         seen.append(x.shape)
-        return real(self, x, *rest)
+        return real(self, x, *rest, **more)
 
     monkeypatch.setattr(block.MLP, "call", spy)
     GPT2Classifier(small_config, 3)(inputs_of(random_rows([9, 5])))

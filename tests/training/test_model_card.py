@@ -69,7 +69,7 @@ def test_a_card_that_is_written_anew_keeps_the_test_scores(tmp_path):
     assert (tmp_path / CARD_FILE).read_bytes() == evaluated
 
 
-def card_of(tmp_path, rank=0, count=3, unit="epoch"):
+def card_of(tmp_path, rank=0, count=3, unit="epoch", **flags):
     """The card of a run of so many validations."""
     model_card.ModelCard(
         title="Title",
@@ -77,6 +77,7 @@ def card_of(tmp_path, rank=0, count=3, unit="epoch"):
         settings={
             **{"lora_rank": rank, "lora_alpha": 16.0, "learning_rate": 2e-4},
             **{"pretrained": "none", "model_size": "tiny"},
+            **flags,
         },
         shape="It is small.",
         metadata=header(splits={name: {"examples": 1} for name in ("train", "validation")}),
@@ -92,6 +93,14 @@ def test_a_card_speaks_in_the_unit_of_its_run(tmp_path):
     card = card_of(tmp_path, unit="update")
     assert "those of update 1,500 of 4,500." in card
     assert "The update was chosen on this very split" in card
+
+
+def test_curves_say_how_training_differs(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(model_card, "plot_curves", lambda *_, training, **__: said.append(training))
+    card_of(tmp_path)
+    card_of(tmp_path, class_weights="balanced", label_smoothing=0.1)
+    assert said == ["dropout on", "weighted, smoothed, dropout on"]
 
 
 def test_one_validation_is_no_choice(tmp_path):

@@ -74,7 +74,9 @@ def unpacked(records, packed):
     return classification_batch(records, planned, BATCH_SIZE)
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "lora", [pytest.param(None, id="full", marks=pytest.mark.slow), pytest.param(LORA, id="lora")]
+)
 @pytest.mark.parametrize(
     ("strategy", "accumulation"),
     [

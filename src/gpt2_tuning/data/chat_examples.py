@@ -1,5 +1,6 @@
 """From conversations to examples of which every answer is learnt and nothing else."""
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -136,10 +137,16 @@ def chat_ids(rendered: Rendered, tokenizer: Tokenizer) -> tuple[list[int], np.nd
 def stretch_ids(text: str, hidden: str, tokenizer: Tokenizer) -> list[int]:
     """The tokens of a stretch of a rendering, from which the marks in messages are taken out."""
     ids: list[int] = []
-    names = sorted(tokenizer.special_ids, key=len, reverse=True)
-    for part in re.split(f"({'|'.join(map(re.escape, names))})", text):
+    for part in any_of(tuple(tokenizer.special_ids)).split(text):
         if part in tokenizer.special_ids:
             ids.append(tokenizer.special_ids[part])
         elif part:
             ids += tokenizer.encode(part.replace(hidden, ""))
     return ids
+
+
+@functools.lru_cache(4)
+def any_of(tokens: tuple[str, ...]) -> re.Pattern[str]:
+    """What finds special tokens in a text, the longest that fits first."""
+    names = sorted(tokens, key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, names))})")

@@ -7,7 +7,6 @@ adds to its prompt is the answer.
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_tuning import extras
 from gpt2_tuning.data.conversations import ASSISTANT, Messages
+from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE
 from gpt2_tuning.data.tokenizer import Span, Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.small_files import read_json, read_text
@@ -26,9 +26,14 @@ MOST_CHARACTERS = 100_000
 """Of a template."""
 PRIVATE = tuple(map(chr, range(0xE000, 0xE000 + 64)))
 """Characters that mean nothing to anybody, of which three that no text holds serve as marks."""
+FAILURES = (
+    *(RecursionError, MemoryError),
+    *(ArithmeticError, LookupError, TypeError, ValueError, AttributeError),
+)
+"""How what a template computes may fail, beside what Jinja says: as Python does."""
 KIND = "chat"
 """What metadata.json says of a template that is one of conversations."""
-TEMPLATE_FILE, CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
 FIELD = "chat_template"
 MARK_THEM = (
     "mark the answers in it by {% generation %} and {% endgeneration %}, or choose another "
@@ -120,10 +125,7 @@ class ChatTemplate:
         try:
             given = {"messages": messages, "add_generation_prompt": prompt, "tools": None}
             return bounded_text(template.generate(**given, **self.tokenizer.named))
-        except (TemplateError, RecursionError, MemoryError) as error:
-            raise UserError(f"template {self.name}: {said(error)}") from error
-        # What a template computes may fail as Python does.
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (TemplateError, *FAILURES) as error:
             raise UserError(f"template {self.name}: {said(error)}") from error
 
     def text_of(self, messages: Messages, prompt: bool = False) -> str:
@@ -182,7 +184,7 @@ class ChatTemplate:
                     f"template {self.name} writes earlier turns otherwise when later ones follow, "
                     f"so what is learnt would not be what is asked for: {MARK_THEM}"
                 )
-            spans.append((len(before), min(len(after.rstrip()), len(whole))))
+            spans.append((len(before), len(after.rstrip())))
         return spans
 
     def to_metadata(self) -> dict[str, str]:
@@ -224,17 +226,21 @@ def with_hidden(content: str, tokenizer: Tokenizer, hidden: str) -> str:
     there, or the next message, might complete.
     """
     inner = content.strip()
-    begins = ends = ""
+    heads, tails = parts_of(tuple(tokenizer.special_ids))
+    begins = hidden if inner.startswith(tails) else ""
+    ends = hidden if inner.endswith(heads) else ""
     for token in tokenizer.special_ids:
         content = content.replace(token, f"{token[0]}{hidden}{token[1:]}")
-        for cut in range(1, len(token)):
-            begins = hidden if inner.startswith(token[cut:]) else begins
-            ends = hidden if inner.endswith(token[:cut]) else ends
-    if not begins and not ends:
-        return content
     inner = content.strip()
-    before, _, after = content.partition(inner)
+    before, _, after = content.partition(inner) if inner else ("", "", content)
     return f"{before}{begins}{inner}{ends}{after}"
+
+
+@functools.lru_cache(4)
+def parts_of(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Everything that a special token may begin with, short of all of it, and may end with."""
+    cuts = [(token[:cut], token[cut:]) for token in tokens for cut in range(1, len(token))]
+    return tuple({head for head, _ in cuts}), tuple({tail for _, tail in cuts})
 
 
 def between(text: str, begin: str, end: str) -> tuple[str, list[Span]]:
@@ -267,19 +273,19 @@ def chat_template_of(name: str | None, base: Path | None, tokenizer: Tokenizer) 
         if (directory / TEMPLATE_FILE).is_file():
             text = read_text(directory / TEMPLATE_FILE)
             return ChatTemplate(directory.name, text, tokenizer)
-        if (directory / CONFIG_FILE).is_file():
-            found = read_json(directory / CONFIG_FILE, "a tokenizer").get(FIELD)
+        if (directory / TOKENIZER_CONFIG_FILE).is_file():
+            found = read_json(directory / TOKENIZER_CONFIG_FILE, "a tokenizer").get(FIELD)
             if isinstance(found, list):  # several, by name
                 named = [one for one in found if isinstance(one, dict)]
                 found = {one.get("name"): one.get("template") for one in named}.get("default")
             if found is not None and not isinstance(found, str):
-                raise UserError(f"{directory / CONFIG_FILE}: its {FIELD} is no text")
+                raise UserError(f"{directory / TOKENIZER_CONFIG_FILE}: its {FIELD} is no text")
             if isinstance(found, str):
                 return ChatTemplate(directory.name, found, tokenizer)
     if name is not None:
         raise UserError(
             f"--chat_template {name}: no such file, and no directory with {TEMPLATE_FILE} or a "
-            f"{CONFIG_FILE} that has {FIELD}"
+            f"{TOKENIZER_CONFIG_FILE} that has {FIELD}"
         )
     return ChatTemplate("default", DEFAULT, tokenizer)
 
@@ -287,8 +293,3 @@ def chat_template_of(name: str | None, base: Path | None, tokenizer: Tokenizer) 
 def is_chat(fields: Mapping[str, str] | None) -> bool:
     """Whether what metadata.json has of a template is one of conversations."""
     return fields is not None and fields.get("kind") == KIND
-
-
-def messages_as_text(messages: Messages) -> str:
-    """Messages as JSON text, which `conversations.parsed` reads."""
-    return json.dumps(messages, ensure_ascii=False)

@@ -62,6 +62,13 @@ def check_names(found: Sequence[str], path: Path, wanted: Sequence[str] = ()) ->
             )
 
 
+def check_apart(text_columns: Sequence[str], label_column: str | None) -> None:
+    """Raises UserError where two of these are one column."""
+    named = [*text_columns, *([label_column] if label_column else [])]
+    if len(set(named)) < len(named):
+        raise UserError(f"texts and label need a column each, not {', '.join(named)}")
+
+
 def usual_column(found: Sequence[str], usual: Sequence[str]) -> str | None:
     """The first of the usual names that a column has, or else has but for case and blanks."""
     for name in usual:

@@ -1,5 +1,6 @@
 """Conversations as rows have them: lists of messages, in the two forms that people use."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -85,6 +86,23 @@ def message_of(found: Any, where: str) -> dict[str, str]:
 
 class ConversationText(str):
     """A conversation as JSON text, where a plain text might stand too."""
+
+
+def to_answer(value: Any, where: str) -> ConversationText:
+    """A conversation as text, up to the last turn that is to be answered.
+
+    Raises:
+        UserError: it is none, or there is nothing to answer.
+    """
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    messages = checked(value, where, answered=False)
+    while messages and messages[-1]["role"] == ASSISTANT:  # it is to be answered anew
+        messages.pop()
+    if not messages or not messages[-1]["content"].strip():
+        raise UserError(f"{where} holds nothing to answer")
+    return ConversationText(json.dumps(messages, ensure_ascii=False))
 
 
 def without_first_exchange(

@@ -19,7 +19,7 @@ label; `batch_arrays.Batch` says what is in them. The number of batches is known
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,7 @@ from gpt2_tuning.data.batch_arrays import PlannedBatch, language_model_batch
 from gpt2_tuning.data.batches import BUCKETS, BatchSource
 from gpt2_tuning.data.documents import found_documents
 from gpt2_tuning.data.examples import Dropped, Example, pair_example, text_example
+from gpt2_tuning.data.given_lists import check_as_many, checked_texts, class_numbers
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.pieces import document_examples
@@ -200,53 +201,6 @@ def check(batch_size: int, seq_len: int, layout: str, shortest: int = 1) -> None
         raise UserError(f"unknown layout {layout!r}: choose padded, buckets or packed")
 
 
-def checked_texts(what: str, texts: Sequence[str]) -> list[str]:
-    """The texts as a list. Raises UserError where there is none, or one of them is empty."""
-    if isinstance(texts, str):
-        raise UserError(f"{what}s must be a list of texts, not one text")
-    texts = list(texts)
-    if not texts:
-        raise UserError(f"there is no {what}")
-    for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise UserError(f"{what} {number} is of type {type(text).__name__}, not a text")
-        if not text.strip():
-            raise UserError(f"{what} {number} is empty: give it a text, or take it out")
-    return texts
-
-
-def check_as_many(what: str, count: int, others: str, wanted: int) -> None:
-    """Raises UserError where two lists are of different lengths."""
-    if count != wanted:
-        raise UserError(f"there are {count} {what}s for {wanted} {others}s: give one for each")
-
-
-def class_numbers(
-    labels: Iterable[Any], label_names: Sequence[str] | None, what: str, count: int
-) -> list[int]:
-    """Each label's class, from 0. Raises UserError where a label is none."""
-    labels = list(labels)
-    check_as_many("label", len(labels), what, count)
-    names = None if label_names is None else list(label_names)
-    numbers = []
-    for number, label in enumerate(labels, start=1):
-        if isinstance(label, str):
-            if names is None:
-                raise UserError("labels are names: give label_names, such as model.label_names")
-            position = names.index(label) if label in names else -1
-        elif isinstance(label, int | np.integer) and not isinstance(label, bool):
-            position = int(label)
-        else:
-            raise UserError(f"label {label!r} of {what} {number} is neither a name nor an integer")
-        if not 0 <= position < (np.inf if names is None else len(names)):
-            known = "0, 1, ..." if names is None else ", ".join(names)
-            raise UserError(
-                f"label {label!r} of {what} {number} is unknown: the classes are {known}"
-            )
-        numbers.append(position)
-    return numbers
-
-
 def labelled(
     records: Records, batch_size: int, layout: Layout, shuffle: bool, seed: int
 ) -> tf.data.Dataset:
@@ -264,9 +218,8 @@ def supervised(
     """Batches of examples that have a `prompt_length`."""
     if layout == "packed":
         return batched(PackedSource(records, batch_size, row_length=seq_len), shuffle, seed)
-    count = BUCKET_COUNTS[layout]
-    source = BatchSource(records, batch_size, language_model_batch, bucket_count=count)
-    return batched(source, shuffle, seed)
+    made = BatchSource(records, batch_size, language_model_batch, BUCKET_COUNTS[layout])
+    return batched(made, shuffle, seed)
 
 
 def records_of(examples: Iterable[Example], words: WordTokenizer) -> Records:
@@ -276,8 +229,7 @@ def records_of(examples: Iterable[Example], words: WordTokenizer) -> Records:
         name: np.array([example.extras[name] for example in examples], np.int32)
         for name in examples[0].extras
     }
-    ids = [example.token_ids for example in examples]
-    return Records.of(ids, words.tokenizer.pad, **columns)
+    return Records.of([one.token_ids for one in examples], words.tokenizer.pad, **columns)
 
 
 def batched(

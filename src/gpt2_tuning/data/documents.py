@@ -15,9 +15,10 @@ import numpy as np
 
 from gpt2_tuning.data.column_names import naming_flags
 from gpt2_tuning.data.given_files import PLAIN, SPLITS
+from gpt2_tuning.data.opened_rows import OpenedRows
 from gpt2_tuning.data.row_files import check_file
 from gpt2_tuning.data.separators import separated
-from gpt2_tuning.data.sources import CUT, OpenedRows, Source
+from gpt2_tuning.data.sources import CUT, Source
 from gpt2_tuning.data.splits import (
     QUOTED,
     ROW_DIGEST,

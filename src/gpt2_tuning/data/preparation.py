@@ -70,38 +70,56 @@ def prepare_source(
         UserError: a split has no row that gives an example.
         OSError: the disk is full or cannot be written to.
     """
-    output_dir, tokenizer = checked_output_dir(task, options, base), base.tokenizer
-    header = Metadata(
+    output_dir, end_text = checked_output_dir(task, options, base), base.tokenizer.end_text
+    header = metadata_of(task, options, base, source, columns, template)
+    rows = {split: examples(split) for split in source.splits}
+    for note in source.notes:
+        print(f"note: {note}")
+    import_tensorflow()  # only now: what is wrong with the flags is said without waiting for it
+    metadata = write_dataset(output_dir, header, rows)
+    Console().print(report_table(metadata.splits, end_text))
+    say_what_follows(source, options, written_end_advice.format(end_text=end_text), base)
+    print(f"{output_dir} is ready. Next: {paths.step_command('train', task)}", end="")
+    print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
+    return metadata
+
+
+def metadata_of(
+    task: str,
+    options: "DatasetOptions",
+    base: Base,
+    source: Source,
+    columns: Sequence[str],
+    template: dict[str, str] | None,
+) -> Metadata:
+    """What metadata.json says before the rows are written; the arguments of `prepare_source`."""
+    return Metadata(
         task=task,
         dataset={"name": source.name, "source": source.kind, "fingerprint": source.fingerprint},
-        tokenizer_sha256=tokenizer.sha256,
+        tokenizer_sha256=base.tokenizer.sha256,
         seq_len=options.seq_len,
         columns=list(columns),
         label_names=source.label_names,
         template=template,
         split_seed=options.seed,
         splits=split_origins(source),
-        pad_token_id=tokenizer.pad,
+        pad_token_id=base.tokenizer.pad,
         base=base.name,
-        tokenizer=tokenizer,
+        tokenizer=base.tokenizer,
     )
-    rows = {split: examples(split) for split in source.splits}
-    for note in source.notes:
-        print(f"note: {note}")
-    import_tensorflow()  # only now: what is wrong with the flags is said without waiting for it
-    metadata = write_dataset(output_dir, header, rows)
-    Console().print(report_table(metadata.splits, tokenizer.end_text))
+
+
+def say_what_follows(source: Source, options: "DatasetOptions", advice: str, base: Base) -> None:
+    """Notes on letters of the end of text, about which there is advice, and on a seed in vain."""
+    end_text = base.tokenizer.end_text
     if any(counts["end_of_text_written"] for counts in source.counts.values()):
         print(
-            f"note: {tokenizer.end_text} written in a text is learnt as those letters, not as the"
-            f" end of a text: {written_end_advice.format(end_text=tokenizer.end_text)}"
+            f"note: {end_text} written in a text is learnt as those letters, not as the"
+            f" end of a text: {advice}"
         )
     cut = any(not origin.startswith("given") for origin in source.origins.values())
     if options.seed and not cut and options.limit is None:
         print("note: --seed has no effect: the data set has every split, so nothing is drawn")
-    print(f"{output_dir} is ready. Next: {paths.step_command('train', task)}", end="")
-    print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
-    return metadata
 
 
 def prepare_labelled(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpt2_tuning import arrays
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import adapters
@@ -59,16 +60,7 @@ def mix(
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
-    fields: dict[str, Any] = {
-        **read_json(directories[0] / CONFIG_FILE, "an adapter"),
-        "alpha_pattern": dict(lora.alpha_pattern),
-        "exclude_modules": None,
-        "lora_alpha": lora.alpha,
-        "r": lora.rank,
-        "rank_pattern": dict(lora.rank_pattern),
-        "target_modules": list(lora.targets),
-        "use_rslora": False,
-    }
+    fields = {**read_json(directories[0] / CONFIG_FILE, "an adapter"), **fields_of(lora)}
     recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
     if heads:
         recorded["label_names"] = read[0][1].label_names
@@ -121,3 +113,16 @@ def mean_of(heads: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
 def first_known(values: Iterable[str | None]) -> str | None:
     """The first that is not None."""
     return next((value for value in values if value is not None), None)
+
+
+def fields_of(lora: LoRAConfig) -> dict[str, Any]:
+    """What adapter_config.json says of a mixture."""
+    return {
+        "alpha_pattern": dict(lora.alpha_pattern),
+        "exclude_modules": None,
+        "lora_alpha": lora.alpha,
+        "r": lora.rank,
+        "rank_pattern": dict(lora.rank_pattern),
+        "target_modules": list(lora.targets),
+        "use_rslora": False,
+    }

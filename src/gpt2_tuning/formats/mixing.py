@@ -67,11 +67,16 @@ def mixed(
                 combined(b, roots, method, density, random),
             )
         mixture |= dict(zip((f"{name}.lora_A.weight", f"{name}.lora_B.weight"), both, strict=True))
+    return config_of(first, ranks_of(configs, method)), mixture
+
+
+def ranks_of(configs: Sequence[LoRAConfig], method: Method) -> dict[str, int]:
+    """The rank that a mixture has in each target."""
     added = configs if method == "cat" else configs[:1]
-    ranks = {
-        target: sum(update_of(config, target).rank for config in added) for target in first.targets
+    return {
+        target: sum(update_of(config, target).rank for config in added)
+        for target in configs[0].targets
     }
-    return config_of(first, ranks), mixture
 
 
 def update_of(config: LoRAConfig, target: str) -> LoRAUpdate:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from gpt2_tuning.data.column_names import check_columns, naming_flags
 from gpt2_tuning.data.columns import unix_newlines
-from gpt2_tuning.data.conversations import ASSISTANT, ConversationText, checked
+from gpt2_tuning.data.conversations import ConversationText, to_answer
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.row_files import check_file, read_all_columns
 from gpt2_tuning.data.tokenizer import check_encodable
@@ -205,23 +204,6 @@ def example_of(row: dict[str, Any], columns: InputColumns, where: str) -> Fields
         raise UserError(f"{where}: {' or '.join(columns.needed)} holds no text")
     others = (without_nan(row.get(name)) for name in columns.optional)
     return readable((*fields, *(str(other or "") for other in others)), where)
-
-
-def to_answer(value: Any, where: str) -> ConversationText:
-    """A conversation as text, up to the last turn that is to be answered.
-
-    Raises:
-        UserError: it is none, or there is nothing to answer.
-    """
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
-    messages = checked(value, where, answered=False)
-    while messages and messages[-1]["role"] == ASSISTANT:  # it is to be answered anew
-        messages.pop()
-    if not messages or not messages[-1]["content"].strip():
-        raise UserError(f"{where} holds nothing to answer")
-    return ConversationText(json.dumps(messages, ensure_ascii=False))
 
 
 def readable(fields: Sequence[str], where: str) -> Fields:

@@ -4,13 +4,8 @@ import dataclasses
 import json
 
 from gpt2_tuning.data.chat_examples import chat_ids, least_fitting, shortenings
-from gpt2_tuning.data.chat_template import ChatTemplate, messages_as_text
-from gpt2_tuning.data.conversations import (
-    ASSISTANT,
-    USER,
-    ConversationText,
-    Messages,
-)
+from gpt2_tuning.data.chat_template import ChatTemplate
+from gpt2_tuning.data.conversations import ASSISTANT, USER, ConversationText, Messages
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, InputColumns, asked
 from gpt2_tuning.inference.generation import Prompt
@@ -94,8 +89,3 @@ def talk(responder: ChatResponder) -> None:
             answer += piece
         print()
         messages.append({"role": ASSISTANT, "content": answer.strip()})
-
-
-def as_fields(messages: Messages) -> Fields:
-    """A conversation as what a row of a file gives."""
-    return (ConversationText(messages_as_text(messages)),)

@@ -16,8 +16,8 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gate import Gate, MergedKernels
 from gpt2_tuning.models.keras_types import Model
 
-SAVED_APART = ("layers", "transformer", "dropout", "score", "lm_head")
-"""Attributes of models that lead to what is saved here."""
+SAVED_APART = ("layers", "transformer", "dropout", "score", "lm_head", "forward_by_row")
+"""Attributes of models that lead to what is saved here, or that only a model with adapters has."""
 
 KEPT = "unmerged."
 """Before the name of a kernel from before updates were merged into it."""

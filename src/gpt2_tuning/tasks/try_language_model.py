@@ -95,11 +95,16 @@ def try_language_model(
         train_counts = train_token_counts(run_dir, metadata, options.dataset_dir)
         evaluate_run(responder, records, train_counts, run_dir, strategy, metadata.seq_len)
     if options.interactive:
-        if isinstance(responder, ChatResponder):
-            talk(responder)
-            return
-        for fields in asked(columns):
-            responding.print_stream(responder, fields)
+        converse(responder, columns)
+
+
+def converse(responder: Responder, columns: InputColumns) -> None:
+    """Answers what is typed."""
+    if isinstance(responder, ChatResponder):
+        talk(responder)
+        return
+    for fields in asked(columns):
+        responding.print_stream(responder, fields)
 
 
 def responder_of(model: LanguageModel, metadata: Metadata, options: GenerationOptions) -> Responder:

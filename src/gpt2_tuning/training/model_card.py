@@ -56,8 +56,7 @@ class ModelCard:
         Args:
             run_dir: the run's directory.
             scores: Markdown, what the run comes to on the validation split.
-            baseline: the `loss` and the `accuracy` on that split that are to be beaten.
-            baseline_name: whose those are.
+            baseline, baseline_name: the `loss` and `accuracy` there to be beaten, and whose.
         """
         plot_curves(
             self.history,
@@ -67,8 +66,8 @@ class ModelCard:
             baseline=baseline,
             baseline_name=baseline_name,
             accuracy_name="accuracy" if self.metadata.label_names else "token accuracy",
+            training=self.how_it_was_trained(),
         )
-        flags = "\n".join(f"    {name}: {value}" for name, value in self.flags().items())
         text = f"""# {self.title}
 
 {described(self.settings, self.metadata, self.shape)}
@@ -91,12 +90,18 @@ class ModelCard:
 
 ## Flags
 
-{flags}
+{self.flags()}
 """
         path, card = run_dir / CARD_FILE, text.encode("utf-8")
         if path.is_file() and (found := TEST_SCORES.search(path.read_bytes())):
             card = with_test_scores(card, found.group())
         write_bytes(path, card)
+
+    def how_it_was_trained(self) -> str:
+        """Why training's figures are no others' equal."""
+        found = {"weighted": "class_weights", "smoothed": "label_smoothing"}
+        words = [word for word, name in found.items() if self.settings.get(name)]
+        return ", ".join([*words, "dropout on"])
 
     def kept(self) -> str:
         """Which weights the run left."""
@@ -113,14 +118,14 @@ class ModelCard:
             f"little;\n{elsewhere}"
         )
 
-    def flags(self) -> dict[str, Any]:
-        """The settings, without those of LoRA where there was none."""
+    def flags(self) -> str:
+        """The settings, a line each, without those of LoRA where there was none."""
         full = not self.settings["lora_rank"]
-        return {
-            name: value
+        return "\n".join(
+            f"    {name}: {value}"
             for name, value in self.settings.items()
             if not (full and name.startswith("lora_") and name != "lora_rank")
-        }
+        )
 
 
 def report_test_scores(run_dir: Path, scores: str) -> None:

@@ -31,11 +31,7 @@ from gpt2_tuning.training.steps import SUMS, TRAINING, StepFunctions, evaluate
 from gpt2_tuning.training.strategy import check_agreement, said_by_all, wait_for_all
 from gpt2_tuning.training.validations import Validations
 from gpt2_tuning.training.variables import changing_variables
-from gpt2_tuning.training.watching import (
-    RunWatcher,
-    SilentWatcher,
-    figures,
-)
+from gpt2_tuning.training.watching import RunWatcher, SilentWatcher, figures
 
 DRAIN_EVERY = 10
 """Steps under way before their results are waited for, so that a GPU does not wait for Python; and

@@ -43,8 +43,9 @@ class Options(PrepareOptions):
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.examples import pair_example
+    from gpt2_tuning.data.opened_rows import open_rows
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
-    from gpt2_tuning.data.sources import open_rows, read_source
+    from gpt2_tuning.data.sources import read_source
     from gpt2_tuning.formats.base_files import find_base
 
     base = find_base(options.base)

@@ -19,8 +19,10 @@ from gpt2_tuning.options.ranges import require
 if TYPE_CHECKING:
     from gpt2_tuning.data.base import Base
     from gpt2_tuning.data.examples import Dropped, Example
+    from gpt2_tuning.data.metadata import Metadata
+    from gpt2_tuning.data.opened_rows import OpenedRows
     from gpt2_tuning.data.prompts import Template
-    from gpt2_tuning.data.sources import OpenedRows, Source
+    from gpt2_tuning.data.sources import Source
     from gpt2_tuning.data.words import WordTokenizer
 
 TASK = "instruction"
@@ -91,10 +93,11 @@ class Columns:
 
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
+    from gpt2_tuning.data.opened_rows import open_rows
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.prompts import load_template
-    from gpt2_tuning.data.sources import open_rows, read_source
+    from gpt2_tuning.data.sources import read_source
     from gpt2_tuning.data.words import WordTokenizer
     from gpt2_tuning.formats.base_files import find_base
 
@@ -104,7 +107,8 @@ def prepare(options: Options) -> None:
     opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILES)
     messages = conversation_column(options, opened)
     if messages:
-        prepare_conversations(options, base, opened, messages)
+        metadata = prepare_conversations(options, base, opened, messages)
+        show_examples(output_dir, metadata, options.show)
         return
     columns = choose_columns(options, template, opened)
     # Rows with the same prompt stay on one side of a split, whatever their responses.
@@ -168,13 +172,12 @@ def conversation_column(options: Options, opened: "OpenedRows") -> str | None:
 
 def prepare_conversations(
     options: Options, base: "Base", opened: "OpenedRows", column: str
-) -> None:
-    """As `prepare`, of rows that are conversations."""
+) -> "Metadata":
+    """Reads, tokenises and writes rows that are conversations."""
     from gpt2_tuning.data.chat_examples import conversation_examples
     from gpt2_tuning.data.chat_template import chat_template_of
     from gpt2_tuning.data.examples import LEARNT
-    from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
-    from gpt2_tuning.data.preview import show_examples
+    from gpt2_tuning.data.preparation import prepare_source
     from gpt2_tuning.data.sources import read_source
 
     if options.template != Options.template:
@@ -208,7 +211,7 @@ def prepare_conversations(
     cut = sum(split["truncated"] for split in metadata.splits.values())
     if cut:
         print(f"note: {cut:,} conversations are too long and lost their earliest exchanges")
-    show_examples(checked_output_dir(TASK, options, base), metadata, options.show)
+    return metadata
 
 
 def choose_columns(options: Options, template: "Template", opened: "OpenedRows") -> Columns:

@@ -66,10 +66,10 @@ def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.columns import unix_newlines
     from gpt2_tuning.data.documents import has_columns, read_documents
+    from gpt2_tuning.data.opened_rows import open_rows
     from gpt2_tuning.data.pieces import document_examples
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
     from gpt2_tuning.data.preview import show_examples
-    from gpt2_tuning.data.sources import open_rows
     from gpt2_tuning.data.words import WordTokenizer
     from gpt2_tuning.formats.base_files import find_base
 
