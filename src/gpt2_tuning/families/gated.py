@@ -234,7 +234,6 @@ def family_of(config: type[GatedConfig], title: str, hub_names: Mapping[str, str
         lora_targets={name: DENSE[part] for name, part in PARTS.items()},
         usual_targets=("q_proj", "v_proj"),
         embedding=EMBEDDING,
-        end_id=END_OF_TEXT,
         has_gpt2_tokenizer=False,
         parts=PARTS,
         constants=(".rotary_emb.inv_freq",),

@@ -32,6 +32,14 @@ class WithTokenizer:
     def tokenizer(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
+    @property
+    def pad_token_id(self) -> int | None:
+        """Its tokenizer's; None where it has no tokenizer that can be used."""
+        try:
+            return self.tokenizer.pad
+        except UserError:
+            return None
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "tokenizer":
             # Keras would read what there is before it sets another, and there may be none.
