@@ -19,7 +19,7 @@ def randomize(model, seed=0):
     """Gives a built model weights of which none is zero or one, biases and gains included."""
     rng = np.random.default_rng(seed)
     for name, variable in model.base_weights().items():
-        gain = 1.0 if ".weight" in name and "ln_" in name else 0.0
+        gain = 1.0 if ".weight" in name and ("ln_" in name or "norm" in name) else 0.0
         variable.assign(rng.normal(gain, 0.2, variable.shape))
     for variable in model.head_weights().values():
         variable.assign(rng.normal(0, 0.5, variable.shape))

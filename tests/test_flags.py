@@ -15,7 +15,7 @@ from hostile import within
 from classification_tuning import train as classification_train
 from gpt2_tuning import cli
 from gpt2_tuning.options.testing import GenerationOptions, LabelOptions
-from gpt2_tuning.training import run_directory
+from gpt2_tuning.training import base_model, run_directory
 
 LORA = "needs --lora_rank above 0: rank 0 tunes every weight"
 DRAWS = "--sampling_method temperature, top_k or top_p: greedy draws nothing"
@@ -107,7 +107,13 @@ gpt2_tuning.commands.launch --workers 100000 -- train.py
 classification_tuning/train --model_size small
     --model_size: unknown model size 'small': choose one of tiny, mini, 124M, 355M, 774M, 1.5B
 entailment_tuning/train --lora_targets c_attn
-    --lora_targets: unknown LoRA target 'c_attn': choose among attn.c_attn,
+    --lora_targets: gpt2 has no LoRA target 'c_attn': choose among attn.c_attn,
+entailment_tuning/train --family llama --model_size tiny --lora_targets attn.c_attn
+    --lora_targets: llama has no LoRA target 'attn.c_attn': choose among q_proj, k_proj,
+text_tuning/train --family llama
+    --model_size: unknown model size '124M': choose one of tiny, mini, 1B, 3B, 8B
+text_tuning/train --family bert
+    --family: unknown family 'bert': choose one of gpt2, gpt_neo, llama, mistral, qwen2, qwen3
 entailment_tuning/train --lora_alpha nan
     --lora_alpha must be a number above 0, not nan
 entailment_tuning/train --lora_targets a --lora_targets b
@@ -307,6 +313,7 @@ def test_of_a_flag_given_twice_the_last_counts_and_is_said(capsys):
 def test_a_run_is_repeated_and_resumed_with_the_flags_that_it_has(tmp_path):
     """Its record has every flag, some of them without effect; a recipe may name defaults."""
     options = dataclasses.replace(classification_train.Options(), lora_alpha=32.0, epochs=1)
+    options = base_model.with_family(options)
     record = tmp_path / "options.yaml"
     record.write_text(yaml.safe_dump(run_directory.as_settings(options)))
     repeated = checked("classification_tuning/train", "--config", str(record))

@@ -7,8 +7,8 @@ from typing import Any
 
 from gpt2_tuning.checks import is_number, is_whole
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.family import FamilyConfig
-from gpt2_tuning.families.known import LORA_TARGETS, family_of
+from gpt2_tuning.families.family import Family, FamilyConfig
+from gpt2_tuning.families.known import ALL_LINEAR, LORA_TARGETS, family_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class LoRAConfig:
     alpha: float = 16
     dropout: float = 0.0
     targets: tuple[str, ...] = ("attn.c_attn", "attn.c_proj")
+    """Dense layers of a family by suffix; `all-linear` is all of them."""
     use_rslora: bool = False
     rank_pattern: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """A rank for single targets, by suffix, instead of `rank`."""
@@ -34,12 +35,12 @@ class LoRAConfig:
         if not self.targets:
             raise UserError(f"LoRA needs a target: choose among {', '.join(LORA_TARGETS)}")
         for target in (*self.targets, *self.rank_pattern, *self.alpha_pattern):
-            if target not in LORA_TARGETS:
+            if target not in (*LORA_TARGETS, ALL_LINEAR):
                 raise UserError(
                     f"unknown LoRA target {target!r}: choose among {', '.join(LORA_TARGETS)}"
                 )
         for target in (*self.rank_pattern, *self.alpha_pattern):
-            if target not in self.targets:
+            if target not in self.targets and ALL_LINEAR not in self.targets:
                 raise UserError(f"a LoRA pattern names {target}, which is not among the targets")
         for rank in (self.rank, *self.rank_pattern.values()):
             if not is_whole(rank, least=1):
@@ -69,6 +70,18 @@ class LoRAConfig:
         """The fields as a plain dict; `of` reads it back."""
         return {**dataclasses.asdict(self), "targets": list(self.targets)}
 
+    def within(self, family: Family) -> "LoRAConfig":
+        """The same with the family's own targets in place of `all-linear`.
+
+        Raises:
+            UserError: the family has no such target.
+        """
+        if ALL_LINEAR in self.targets:
+            return dataclasses.replace(self, targets=tuple(family.lora_targets))
+        for target in self.targets:
+            family.place_of(target)
+        return self
+
     def updates_in(self, config: FamilyConfig) -> "dict[str, LoRAUpdate]":
         """The updates of a block's dense layers, by their place in it.
 
@@ -76,8 +89,9 @@ class LoRAConfig:
             UserError: the config's family has no such target, or a rank is above a layer's size.
         """
         family, updates = family_of(config), {}
-        for target in self.targets:
-            place, update = family.place_of(target), self.update_of(target)
+        lora = self.within(family)
+        for target in lora.targets:
+            place, update = family.place_of(target), lora.update_of(target)
             assert update is not None
             inputs, outputs = config.decoder.dense[place]
             if update.rank > min(inputs, outputs):

@@ -10,6 +10,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
 from gpt2_tuning.families.decoder_config import COMPUTED
 from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.families.rotary import Rotary
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.models.language_model import LanguageModel
 
@@ -19,18 +20,18 @@ DECODER = GPT2Config.from_size("tiny").decoder
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("norm", "rms"),
-        ("place", "rotary"),
-        ("mlp", "swiglu"),
+        ("norm", "batch"),
+        ("place", "alibi"),
+        ("mlp", "relu"),
         ("score_cap", 50.0),
         ("logit_cap", 30.0),
         ("parallel", True),
         ("norms_after", True),
-        ("tied_head", False),
         ("kv_heads", 1),
-        ("windows", (256, None)),
+        ("windows", (256,)),
         ("windows", (0, 0)),
-        ("biases", frozenset()),
+        ("biases", frozenset({"attention.query"})),
+        ("rotary", Rotary(1e4)),
     ],
 )
 def test_an_option_that_no_code_computes_is_named_with_what_is_supported(option, value):
@@ -45,9 +46,9 @@ def test_an_option_that_no_code_computes_is_named_with_what_is_supported(option,
 def test_a_base_of_a_family_that_nobody_knows_is_named(tmp_path, small_config):
     GPT2Model(small_config).built_now().save_pretrained(tmp_path / "base")
     config = tmp_path / "base" / "config.json"
-    for wrong in ("llama", ["gpt2"], None):
+    for wrong in ("bert", ["gpt2"], None):
         config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": wrong}))
-        with pytest.raises(UserError, match=r"has model_type=.*; only gpt2 works"):
+        with pytest.raises(UserError, match=r"has model_type=.*; only gpt2, .* work"):
             LanguageModel.from_pretrained(tmp_path / "base")
 
 
@@ -58,17 +59,19 @@ def test_a_target_of_another_family_is_refused_with_those_of_this_one():
 
 
 def test_every_lora_target_of_every_family_is_a_dense_layer_of_its_blocks():
-    for size, config in known.SIZES.items():
-        targets = tuple(known.family_of(config).lora_targets)
-        updates = LoRAConfig(2, targets=targets).updates_in(config)
-        assert list(updates) == list(config.decoder.dense), size
+    for family in known.FAMILIES.values():
+        for size, config in family.sizes.items():
+            updates = LoRAConfig(2, targets=("all-linear",)).updates_in(config)
+            assert list(updates) == list(config.decoder.dense), (family.name, size)
+            assert set(family.usual_targets) <= set(family.lora_targets)
+            assert set(family.parts) <= set(family.lora_targets)
 
 
 def test_the_shape_of_each_weight_is_known_before_there_is_a_model(small_config):
     model = GPT2Model(small_config).built_now()
     shapes = {name: tuple(weight.shape) for name, weight in model.base_weights().items()}
     table = model.family.weights(small_config.decoder)
-    assert {name: small_config.decoder.shape_of(path) for name, path in table} == shapes
+    assert {name: small_config.decoder.shape_of(path) for name, path, _ in table} == shapes
 
 
 @pytest.mark.parametrize("size", ["tiny", "124M"])

@@ -10,8 +10,8 @@ PYTHON = os.environ.get("PARITY_PYTHON")
 NEEDS_TORCH = pytest.mark.skipif(not PYTHON, reason="needs PyTorch and PEFT: make test-parity")
 
 
-def run_torch_side(command, directory):
-    script = Path(__file__).with_name("torch_side.py")
+def run_torch_side(command, directory, name="torch_side.py"):
+    script = Path(__file__).with_name(name)
     done = subprocess.run(
         [str(PYTHON), str(script), command, str(directory)],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "USE_TORCH": "1", "PYTHONPATH": ""},

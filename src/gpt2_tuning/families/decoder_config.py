@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.rotary import Rotary
 
 EVERY_DENSE = frozenset({"attention.qkv", "attention.out", "mlp.up", "mlp.down"})
-"""The dense layers of a block, by their place in it."""
+"""The dense layers of a block that has one for query, key and value, by their place in it."""
+GATED = ("silu_gated",)
+"""The kinds of MLP whose first layer is two: one's result, activated, multiplies the other's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,8 @@ class DecoderConfig:
     """Of the residual stream."""
     heads: int
     kv_heads: int
-    """Heads of keys and values, which groups of query heads share."""
+    """Heads of keys and values, which groups of query heads share: the first `heads / kv_heads`
+    query heads the first of them, and so on."""
     head_size: int
     mlp_width: int
     positions: int
@@ -58,11 +62,18 @@ class DecoderConfig:
     norm: str = "layer"
     place: str = "learned"
     """How a token's position comes in."""
+    rotary: Rotary | None = None
+    """By how much queries and keys are rotated, with the place `rotary`."""
     mlp: str = "gelu_tanh"
+    fused: bool = True
+    """Whether one dense layer gives query, key and value."""
     biases: frozenset[str] = EVERY_DENSE
     """The dense layers of a block that have one."""
+    head_norms: bool = False
+    """Whether each head's query and key is normalised before it is rotated."""
     windows: tuple[int | None, ...] = ()
-    """How far each layer's attention looks back, in tokens; none given, or None, is all the way."""
+    """How many tokens each layer's attention sees, the token itself among them; none given, or
+    None, is all before it."""
     score_cap: float | None = None
     logit_cap: float | None = None
     parallel: bool = False
@@ -75,19 +86,25 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         for name, values in COMPUTED.items():
             if getattr(self, name) not in values:
-                raise UserError(
-                    f"{self.family}: {name}={getattr(self, name)!r} is not supported; "
-                    f"what is: {', '.join(map(repr, values))}"
-                )
-        if self.kv_heads != self.heads:
-            raise UserError(
-                f"{self.family}: kv_heads={self.kv_heads} is not supported; what is: as many as "
-                f"heads, {self.heads}"
-            )
-        if any(window is not None for window in self.windows):
-            raise UserError(
-                f"{self.family}: windows={self.windows} is not supported; what is: None for each"
-            )
+                self._refuse(name, ", ".join(map(repr, values)))
+        if self.heads % self.kv_heads or (self.fused and self.kv_heads != self.heads):
+            what = "as many as heads" if self.fused else "a divisor of heads"
+            self._refuse("kv_heads", f"{what}, {self.heads}")
+        if self.biases - set(self.dense):
+            self._refuse("biases", f"some of {', '.join(self.dense)}")
+        if self.windows and (
+            len(self.windows) != self.layers or any(w is not None and w < 1 for w in self.windows)
+        ):
+            self._refuse("windows", f"None or at least 1 for each of {self.layers} layers")
+        if (self.place == "rotary") != (self.rotary is not None):
+            self._refuse("rotary", "a Rotary with place='rotary', and None without")
+        if self.rotary and self.head_size % 2:
+            self._refuse("head_size", "an even number, with place='rotary'")
+
+    def _refuse(self, name: str, supported: str) -> None:
+        raise UserError(
+            f"{self.family}: {name}={getattr(self, name)!r} is not supported; what is: {supported}"
+        )
 
     @property
     def attention_width(self) -> int:
@@ -95,11 +112,27 @@ class DecoderConfig:
         return self.heads * self.head_size
 
     @property
+    def group(self) -> int:
+        """How many query heads share a head of keys and values."""
+        return self.heads // self.kv_heads
+
+    @property
     def dense(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of a block's dense layers, by their place in it."""
+        shared = self.kv_heads * self.head_size
+        if self.fused:
+            attention = {"attention.qkv": (self.width, self.attention_width + 2 * shared)}
+        else:
+            attention = {
+                "attention.query": (self.width, self.attention_width),
+                "attention.key": (self.width, shared),
+                "attention.value": (self.width, shared),
+            }
+        gate = {"mlp.gate": (self.width, self.mlp_width)} if self.mlp in GATED else {}
         return {
-            "attention.qkv": (self.width, (self.heads + 2 * self.kv_heads) * self.head_size),
+            **attention,
             "attention.out": (self.attention_width, self.width),
+            **gate,
             "mlp.up": (self.width, self.mlp_width),
             "mlp.down": (self.mlp_width, self.width),
         }
@@ -111,31 +144,31 @@ class DecoderConfig:
         """
         layer, _, kind = path.rpartition(".")
         if kind == "embeddings":
-            return (self.vocabulary if layer == "tokens" else self.positions), self.width
+            return (self.positions if layer == "places" else self.vocabulary), self.width
         if kind in ("gamma", "beta"):
-            return (self.width,)
+            return (self.head_size if ".attention." in layer else self.width,)
         inputs, outputs = self.dense[layer.split(".", 2)[2]]
         return (inputs, outputs) if kind == "kernel" else (outputs,)
 
     @property
     def parameters(self) -> int:
-        """How many weights it has; GPT-2 124M has 124,439,808."""
+        """How many weights it has, with a head of its own; GPT-2 124M has 124,439,808."""
         matrices = sum(inputs * outputs for inputs, outputs in self.dense.values())
         biases = sum(outputs for place, (_, outputs) in self.dense.items() if place in self.biases)
-        norm = 2 * self.width
-        embeddings = (self.vocabulary + self.positions) * self.width
-        return embeddings + self.layers * (matrices + biases + 2 * norm) + norm
+        norm = self.width * (2 if self.norm == "layer" else 1)
+        rows = self.vocabulary * (1 if self.tied_head else 2)
+        rows += self.positions if self.place == "learned" else 0
+        block = matrices + biases + 2 * norm + (2 * self.head_size if self.head_norms else 0)
+        return rows * self.width + self.layers * block + norm
 
 
 COMPUTED: Mapping[str, tuple[Any, ...]] = {
-    "norm": ("layer",),
-    "place": ("learned",),
-    "mlp": ("gelu_tanh",),
-    "biases": (EVERY_DENSE,),
+    "norm": ("layer", "rms"),
+    "place": ("learned", "rotary"),
+    "mlp": ("gelu_tanh", *GATED),
     "score_cap": (None,),
     "logit_cap": (None,),
     "parallel": (False,),
     "norms_after": (False,),
-    "tied_head": (True,),
 }
 """The forms of a decoder's parts that `models/` computes."""

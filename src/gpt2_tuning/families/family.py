@@ -17,6 +17,8 @@ class StoredWeight(NamedTuple):
     """In the family's files, without the prefix of models with heads."""
     path: str
     """Its attribute path in a Decoder, such as "blocks.0.attention.qkv.kernel"."""
+    transposed: bool = False
+    """Whether files hold the kernel as (out, in)."""
 
 
 class FamilyConfig(Protocol):
@@ -49,6 +51,8 @@ class Family:
 
     name: str
     """`model_type` in config.json."""
+    title: str
+    """In texts."""
     config_of: Callable[[Mapping[str, Any]], FamilyConfig]
     """From the fields of config.json; raises UserError for what it cannot compute, by name."""
     fields_of: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
@@ -72,19 +76,28 @@ class Family:
     """PEFT's word for whether its kernels are (in, out)."""
     lora_targets: Mapping[str, str]
     """PEFT's suffixes of the layers that LoRA can adapt, and their places in a block."""
+    usual_targets: tuple[str, ...]
+    """Those that are adapted where nobody says which."""
     embedding: str
     """The token embedding's name in files."""
-    end_id: int
-    """The id that ends a text, which fills padding too."""
     has_gpt2_tokenizer: bool
     """Whether its bases have GPT-2's tokenizer where no file beside them says another."""
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Where in a block's names a LoRA target stands, such as `self_attn.q_proj` for `q_proj`; those
+    that are not among them are whole."""
+    constants: tuple[str, ...] = ()
+    """Ends of names in old files that are no weights: what they hold is computed here."""
+
+    def in_block(self, target: str) -> str:
+        """A LoRA target's whole name in a block."""
+        return self.parts.get(target, target)
 
     def lora_name(self, name: str) -> re.Match[str] | None:
         """The `block`, the `target` and the `factor` of a name as adapters have it.
 
         "h.3.attn.c_attn.lora_A.weight" gives "3", "attn.c_attn" and "A"; other names None.
         """
-        targets = "|".join(map(re.escape, self.lora_targets))
+        targets = "|".join(re.escape(self.in_block(target)) for target in self.lora_targets)
         return re.fullmatch(
             rf"{re.escape(self.block_prefix)}(?P<block>[0-9]{{1,4}})\.(?P<target>{targets})"
             r"\.lora_(?P<factor>[AB])\.weight",
@@ -96,7 +109,7 @@ class Family:
         if target not in self.lora_targets:
             raise UserError(
                 f"{self.name} has no LoRA target {target!r}: choose among "
-                f"{', '.join(self.lora_targets)}"
+                f"{', '.join(self.lora_targets)}, or all-linear"
             )
         return self.lora_targets[target]
 

@@ -4,13 +4,13 @@ Kernels are (in, out) in its files, as in Keras, so none of a base is transposed
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.config_fields import SHARE, SPREAD
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
 from gpt2_tuning.families.family import Family, Heads, StoredWeight
 from gpt2_tuning.schema import Schema
@@ -119,8 +119,6 @@ class GPT2Config:
         return None
 
 
-SHARE = schema.number(lambda value: 0 <= value < 1, "in [0, 1)")
-SPREAD = schema.number(lambda value: 0 <= value < math.inf, "of at least 0")
 FIELDS: Schema = {
     "n_layer": schema.whole(1, 1000),
     **dict.fromkeys(("n_embd", "n_head", "n_positions", "vocab_size"), schema.whole(1, 10**7)),
@@ -208,6 +206,7 @@ def fields_of(config: GPT2Config, head: Mapping[str, Any]) -> dict[str, Any]:
 
 FAMILY = Family(
     name=NAME,
+    title="GPT-2",
     config_of=GPT2Config.from_dict,
     fields_of=fields_of,
     weights=weights,
@@ -225,7 +224,8 @@ FAMILY = Family(
         "mlp.c_fc": "mlp.up",
         "mlp.c_proj": "mlp.down",
     },
+    usual_targets=("attn.c_attn", "attn.c_proj"),
     embedding=EMBEDDING,
-    end_id=END_OF_TEXT,
     has_gpt2_tokenizer=True,
+    constants=(".attn.bias", ".attn.masked_bias"),
 )

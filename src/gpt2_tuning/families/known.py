@@ -1,23 +1,28 @@
 """The families there are, and what is looked up in all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families import gpt2
+from gpt2_tuning.families import gpt2, gpt_neo, llama, mistral, qwen2, qwen3
 from gpt2_tuning.families.family import Family, FamilyConfig
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (gpt2.FAMILY,)}
-
-SIZES = {size: config for family in FAMILIES.values() for size, config in family.sizes.items()}
-ALIASES = {alias: size for family in FAMILIES.values() for alias, size in family.aliases.items()}
-HUB_NAMES = {size: name for family in FAMILIES.values() for size, name in family.hub_names.items()}
-"""Where each pretrained size is published; the others are only ever trained from nothing."""
-MAX_SEQ_LEN = min(config.decoder.positions for config in SIZES.values())
+FAMILIES: Mapping[str, Family] = {
+    module.FAMILY.name: module.FAMILY for module in (gpt2, gpt_neo, llama, mistral, qwen2, qwen3)
+}
+DEFAULT = gpt2.NAME
+"""The family of what does not say."""
+MAX_SEQ_LEN = min(
+    config.decoder.positions for family in FAMILIES.values() for config in family.sizes.values()
+)
 """Tokens of the longest example of a data set: as many as every size has positions."""
-LORA_TARGETS = tuple(target for family in FAMILIES.values() for target in family.lora_targets)
+ALL_LINEAR = "all-linear"
+"""PEFT's word for every dense layer of the blocks."""
+LORA_TARGETS = tuple(
+    dict.fromkeys(target for family in FAMILIES.values() for target in family.lora_targets)
+)
 """The dense layers that LoRA can adapt, by full suffix."""
 
 
@@ -26,16 +31,23 @@ def family_of(config: FamilyConfig) -> Family:
     return FAMILIES[config.decoder.family]
 
 
+def family_named(name: str) -> Family:
+    """A family by its name. Raises UserError where there is none."""
+    if name not in FAMILIES:
+        raise UserError(f"unknown family {name!r}: choose one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
 def family_of_fields(fields: Mapping[str, Any]) -> Family:
     """The family that config.json, or a config's `to_dict`, is of; GPT-2 where it does not say.
 
     Raises:
         UserError: it is none of these.
     """
-    name = fields.get("model_type", gpt2.NAME)
+    name = fields.get("model_type", DEFAULT)
     if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(
-            f"config.json has model_type={shown(name)}; only {', '.join(FAMILIES)} works"
+            f"config.json has model_type={shown(name)}; only {', '.join(FAMILIES)} work"
         )
     return FAMILIES[name]
 
@@ -62,9 +74,31 @@ def config_of_file(path: Path, fields: Mapping[str, Any]) -> FamilyConfig:
         raise UserError(f"{path}: {error}") from error
 
 
-def config_of_size(size: str) -> FamilyConfig:
-    """The config of a named size. Raises UserError where there is no such size."""
-    config = SIZES.get(ALIASES.get(size, size))
+def config_of_size(size: str, family: str = DEFAULT) -> FamilyConfig:
+    """The config of a named size of a family. Raises UserError where there is no such size."""
+    sizes = family_named(family).sizes
+    config = sizes.get(FAMILIES[family].aliases.get(size, size))
     if config is None:
-        raise UserError(f"unknown model size {size!r}: choose one of {', '.join(SIZES)}")
+        raise UserError(f"unknown model size {size!r}: choose one of {', '.join(sizes)}")
     return config
+
+
+def check_targets(family: Family, targets: Iterable[str]) -> None:
+    """Raises UserError where a family has no such LoRA target."""
+    for target in targets:
+        if target != ALL_LINEAR:
+            try:
+                family.place_of(target)
+            except UserError as error:
+                raise UserError(f"--lora_targets: {error}") from error
+
+
+def published(size: str, family: str = DEFAULT) -> str:
+    """A size as `from_pretrained` takes it: by itself is only one of the default family."""
+    return size if family == DEFAULT else hub_name(size, family) or size
+
+
+def hub_name(size: str, family: str = DEFAULT) -> str | None:
+    """Where a size is published; None where it is none, or is only ever trained from nothing."""
+    names = family_named(family).hub_names
+    return names.get(FAMILIES[family].aliases.get(size, size))

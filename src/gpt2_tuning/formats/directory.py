@@ -24,8 +24,6 @@ INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 
 FLOATS = ("F64", "F32", "F16", "BF16")
-MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")
-"""Constants that old checkpoints carry; the causal mask is computed here."""
 WRAPPERS = {
     "module.": "torch.nn.DataParallel or DistributedDataParallel: save `model.module`",
     "_orig_mod.": "torch.compile: save the model that was compiled (`model._orig_mod`)",
@@ -74,14 +72,14 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """
     fields = read_json(directory / CONFIG_FILE)
     config = known.config_of_file(directory / CONFIG_FILE, fields)
-    prefix = known.family_of(config).base_prefix
+    family = known.family_of(config)
     weights: dict[str, Stored] = {}
     for path in weight_files(directory, fields):
         with arrays.opened(path) as file:
             for stored in file.keys():  # noqa: SIM118 - the file is not a mapping
                 refuse_wrapped(stored, path)
-                name = stored.removeprefix(prefix)
-                if name.endswith(MASK_BUFFERS):
+                name = stored.removeprefix(family.base_prefix)
+                if name.endswith(family.constants):
                     continue
                 part = file.get_slice(stored)
                 if part.get_dtype() not in FLOATS:
@@ -96,7 +94,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
                     )
                 read = functools.partial(arrays.read_array, path, stored)
                 weights[name] = Stored(f"{path}: {name}", tuple(part.get_shape()), read)
-    check_base(known.family_of(config), config.decoder, weights, directory)
+    check_base(family, config.decoder, weights, directory)
     return Checkpoint(directory, fields, config, weights)
 
 
@@ -115,10 +113,11 @@ def check_base(
     Raises:
         UserError: naming the first weight that is missing or of another shape.
     """
-    for name, path in family.weights(config):
+    for name, path, transposed in family.weights(config):
         if name not in weights:
             raise UserError(f"{directory}: {name} is missing")
         found, expected = weights[name].shape, config.shape_of(path)
+        expected = expected[::-1] if transposed else expected
         if found != expected:
             raise UserError(f"{directory}: {name} has shape {found}, not {expected}")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from gpt2_tuning.data.chat_template import TEMPLATE_FILE
 from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import ALIASES, HUB_NAMES, SIZES
+from gpt2_tuning.families.known import DEFAULT, FAMILIES, hub_name
 from gpt2_tuning.formats.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
 DESCRIPTION = (CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, TEMPLATE_FILE)
@@ -30,10 +30,9 @@ def find(pretrained: str, patterns: list[str]) -> Path:
     """The directory with the files of a checkpoint that fit these patterns."""
     if Path(pretrained).is_dir():
         return Path(pretrained)
-    size = ALIASES.get(pretrained, pretrained)
-    if size in SIZES and size not in HUB_NAMES:
+    if pretrained in FAMILIES[DEFAULT].sizes and not hub_name(pretrained):
         raise UserError(
-            f"there are no published weights of size {size}: "
+            f"there are no published weights of size {pretrained}: "
             f"use --pretrained none (random weights) or --pretrained DIR"
         )
     return download(public_name(pretrained), patterns)
@@ -43,12 +42,12 @@ def public_name(pretrained: str) -> str:
     """The Hub's name of a size or of an old name such as "gpt2"; a directory is its own name."""
     if Path(pretrained).is_dir():
         return pretrained
-    old_names = {name.rpartition("/")[2]: name for name in HUB_NAMES.values()}
-    size = ALIASES.get(pretrained, pretrained)
-    return HUB_NAMES.get(size) or old_names.get(pretrained, pretrained)
+    published = FAMILIES[DEFAULT].hub_names.values()
+    old_names = {name.rpartition("/")[2]: name for name in published}
+    return hub_name(pretrained) or old_names.get(pretrained, pretrained)
 
 
-def download(hub_name: str, patterns: list[str]) -> Path:
+def download(name: str, patterns: list[str]) -> Path:
     """The Hub's copy of such files, from the local cache where they are already there."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError
@@ -63,15 +62,15 @@ def download(hub_name: str, patterns: list[str]) -> Path:
             ),
         )
     try:
-        return Path(snapshot_download(hub_name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except GatedRepoError as error:
         raise UserError(
-            f"{hub_name!r} is given to those only who accepted its terms: accept them on its page "
+            f"{name!r} is given to those only who accepted its terms: accept them on its page "
             "of the Hub, then `hf auth login`, or set HF_TOKEN to a token of that account"
         ) from error
     except Exception as error:  # the Hub's client raises errors of several libraries
         raise UserError(
-            f"cannot get {wanted} of {hub_name!r} ({type(error).__name__}): it is not a "
+            f"cannot get {wanted} of {name!r} ({type(error).__name__}): it is not a "
             f"directory here, not in the cache {constants.HF_HUB_CACHE}, and could not be "
             f"downloaded; {advice}"
         ) from error

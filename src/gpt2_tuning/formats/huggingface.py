@@ -1,6 +1,6 @@
 """Weights to and from Hugging Face, by the family's table of names.
 
-Nothing is transposed but a classifier's `score.weight`.
+What is transposed there says the table; a classifier's `score.weight` always is.
 """
 
 import hashlib
@@ -22,15 +22,25 @@ from gpt2_tuning.formats.classifier_head import HEAD
 from gpt2_tuning.formats.directory import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, Stored
 from gpt2_tuning.formats.holder import Adapted, Holder
 
-TIED_HEAD = "lm_head.weight"
-"""A language model's head, which is its token embedding."""
+LM_HEAD = "lm_head.weight"
+"""A language model's head: its token embedding, or a table of the same shape."""
 
 
 def base_arrays(model: Adapted) -> Iterator[tuple[str, np.ndarray]]:
-    """The base's weights in the table's order, float32, without updates that are merged in."""
-    kept = model.kept_kernels
+    """The base's weights in the table's order, float32, without updates that are merged in.
+
+    They lie as they do in files.
+    """
+    kept, transposed = model.kept_kernels, transposed_names(model)
     for name, variable in model.base_weights().items():
-        yield name, as_float32(kept.get(name, variable))
+        array = as_float32(kept.get(name, variable))
+        yield name, array.T if name in transposed else array
+
+
+def transposed_names(model: Adapted) -> set[str]:
+    """The names of what files hold transposed, of the base and of the head."""
+    table = model.family.weights(model.config.decoder)
+    return {stored.name for stored in table if stored.transposed} | set(model.head_weights())
 
 
 def sha256_of_weights(arrays: Iterable[np.ndarray]) -> str:
@@ -71,7 +81,8 @@ def load(model: Holder, checkpoint: Checkpoint) -> None:
     else:
         taken[HEAD] = taken[HEAD].with_rows(match.rows)
     check_weights(model, taken, str(directory), optional)
-    check_tied(taken, model.family.embedding)
+    if model.config.decoder.tied_head:
+        check_tied(taken, model.family.embedding)
     assign_weights(model, taken)
     notes = unused_parts(model, checkpoint)
     if match is not None:
@@ -82,14 +93,14 @@ def load(model: Holder, checkpoint: Checkpoint) -> None:
 
 def check_tied(weights: Mapping[str, Stored], embedding: str) -> None:
     """Raises UserError where a language model's head is not the token embedding."""
-    head, table = weights.get(TIED_HEAD), weights.get(embedding)
+    head, table = weights.get(LM_HEAD), weights.get(embedding)
     if head and table and not np.array_equal(head.read(), table.read()):
         raise UserError(f"{head.where} differs from {embedding}; this family's are tied")
 
 
 def unused_parts(model: Holder, checkpoint: Checkpoint) -> list[str]:
     """What of a checkpoint the model has no use for, a line each."""
-    heads = {HEAD: "a classifier's head", TIED_HEAD: "a language model's head"}
+    heads = {HEAD: "a classifier's head", LM_HEAD: "a language model's head"}
     notes = [
         f"{name}, {what}, is not used"
         for name, what in heads.items()
@@ -129,18 +140,18 @@ def check_weights(
         UserError: naming the first weight that is missing, unexpected, of another shape or not
             finite.
     """
-    heads = model.head_weights()
-    variables = {**model.base_weights(), **heads}
+    transposed = transposed_names(model)
+    variables = {**model.base_weights(), **model.head_weights()}
     for name, variable in variables.items():
         if name not in weights:
             if name in optional:
                 continue
             raise UserError(f"{where}: {name} is missing")
-        expected = tuple(variable.shape)[::-1] if name in heads else tuple(variable.shape)
+        expected = tuple(variable.shape)[::-1] if name in transposed else tuple(variable.shape)
         if weights[name].shape != expected:
             raise UserError(f"{where}: {name} has shape {weights[name].shape}, not {expected}")
     for name in weights:
-        if name not in variables and name != TIED_HEAD:
+        if name not in variables and name != LM_HEAD:
             raise UserError(f"{where}: {name} is unexpected")
     for name, variable in variables.items():
         if name in weights:
@@ -149,11 +160,11 @@ def check_weights(
 
 def assign_weights(model: Holder, weights: Mapping[str, Stored]) -> None:
     """Gives the model those of its weights that there are, which `check_weights` let pass."""
-    heads = model.head_weights()
-    for name, variable in {**model.base_weights(), **heads}.items():
+    transposed = transposed_names(model)
+    for name, variable in {**model.base_weights(), **model.head_weights()}.items():
         if name in weights:
             array = weights[name].read()
-            variable.assign(array.T if name in heads else array)
+            variable.assign(array.T if name in transposed else array)
     model.exact_base_sha256 = None
     if model.holds_rounded:
         model.exact_base_sha256 = sha256_of_weights(
@@ -178,18 +189,23 @@ def save_directory(
     Args:
         model: built.
         directory: new, or one that an earlier call wrote.
-        kernels: written instead of the base's, by their names in files.
+        kernels: written instead of the base's, by their names in files; they lie as here.
         heads: instead of the model's, (in, out).
         head_config: what config.json says of them.
 
     Raises:
         UserError: the directory holds other files.
     """
-    kernels = kernels or {}
+    kernels, transposed = kernels or {}, transposed_names(model)
+    kernels = {name: array.T if name in transposed else array for name, array in kernels.items()}
     heads = model.head_weights() if heads is None else heads
+    used = {*heads, *model.used_heads()}
     # A bare base is written without prefix, a model with a head with it, as transformers does.
-    prefix = model.family.base_prefix if model.used_heads() else ""
-    arrays = {prefix + name: kernels.get(name, array) for name, array in base_arrays(model)}
+    prefix = model.family.base_prefix if used else ""
+    arrays = {
+        name if name in used else prefix + name: np.ascontiguousarray(kernels.get(name, array))
+        for name, array in base_arrays(model)
+    }
     for name, variable in heads.items():
         arrays[name] = np.ascontiguousarray(as_float32(variable).T)
     head_config = model.hf_config() if head_config is None else head_config
@@ -197,9 +213,16 @@ def save_directory(
 
 
 def save_base(model: Holder, directory: Path) -> None:
-    """Writes the base alone, as `save_directory` does a model without a head."""
+    """Writes the base alone, as `save_directory` does a model without a head.
+
+    A language model's head of its own is no adapter's, and so the base's.
+    """
+    if LM_HEAD in model.base_weights():
+        save_directory(model, directory)
+        return
     head = {"architectures": [model.family.architectures.base]}
-    write_directory(model, directory, dict(base_arrays(model)), head)
+    arrays = {name: np.ascontiguousarray(array) for name, array in base_arrays(model)}
+    write_directory(model, directory, arrays, head)
 
 
 def write_directory(

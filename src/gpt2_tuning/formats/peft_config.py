@@ -160,7 +160,8 @@ def from_fields(
     blocks = 1 + max(map(int, numbers), default=-1)
     targets, target_ranks, alphas = [], {}, {}
     for target in family.lora_targets:
-        names = [f"{family.block_prefix}{block}.{target}" for block in range(blocks)]
+        part = family.in_block(target)
+        names = [f"{family.block_prefix}{block}.{part}" for block in range(blocks)]
         wanted = targeted(fields, [prefix + name for name in names])
         for name, hit in zip(names, wanted, strict=True):
             if hit != (name in ranks):

@@ -24,7 +24,7 @@ def load_tf_gpt2(model: Holder, tf_model: Any) -> None:
     try:
         source = tf_model.transformer
         table = gpt2.weights(dataclasses.replace(model.config.decoder, layers=len(source.h)))
-        variables = {name: follow(source, attribute(name)) for name, _ in table}
+        variables = {stored.name: follow(source, attribute(stored.name)) for stored in table}
         check_computation(model, tf_model.config.to_dict(), where)
     except AttributeError as error:
         raise UserError(

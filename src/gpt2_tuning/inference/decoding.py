@@ -30,7 +30,7 @@ STEPS = 2**20
 class Weights(NamedTuple):
     """What one call of generation computes from the model's weights once, not at every step."""
 
-    head: tf.Tensor  # [width, V], the token embedding, transposed, as products take it
+    head: tf.Tensor  # [width, V], the head's table, transposed, as products take it
     matrices: tuple[tf.Tensor, ...]  # `matrices` in the compute type; none where that is theirs
 
 
@@ -138,7 +138,7 @@ class Decoder:
     def _prepare_weights(self) -> Weights:
         model = self._model
         dtype = model.compute_dtype
-        table = model.transformer.tokens.embeddings.value[: self._vocabulary]
+        table = model.head_table.value[: self._vocabulary]
         head = tf.transpose(tf.cast(table, dtype))
         head = tf.cast(head, product_type(dtype))
         if dtype == model.variable_dtype:
@@ -248,8 +248,9 @@ def signatures(
 
 
 def matrices(model: LanguageModel) -> list[keras.Variable]:
-    """The model's weights of two dimensions: all but the few that are small."""
-    return [variable for variable in model.weights if len(variable.shape) == 2]
+    """The model's weights of two dimensions: all but the few that are small, and a head's table."""
+    apart = id(model.lm_head.embeddings) if model.lm_head else None
+    return [w for w in model.weights if len(w.shape) == 2 and id(w) != apart]
 
 
 _DECODERS: weakref.WeakKeyDictionary[LanguageModel, dict[tuple, Decoder]] = (

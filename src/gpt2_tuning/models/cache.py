@@ -11,8 +11,8 @@ class Cache(NamedTuple):
     Every row is filled at the same slots, so shorter prompts are padded on the left.
     """
 
-    keys: tuple[tf.Tensor, ...]  # one a layer: [B, heads, slots, head_size]
-    values: tuple[tf.Tensor, ...]  # one a layer: [B, heads, slots, head_size]
+    keys: tuple[tf.Tensor, ...]  # one a layer: [B, kv_heads, slots, head_size]
+    values: tuple[tf.Tensor, ...]  # one a layer: [B, kv_heads, slots, head_size]
     mask: tf.Tensor  # int32 [B, slots], 1 where the slot holds a real token
     filled: tf.Tensor  # int32 scalar: slots used so far
 
@@ -37,6 +37,14 @@ def visible_slots(mask, filled, new: tf.Tensor) -> tf.Tensor:
     rows = filled + tf.range(new)
     causal = rows[:, tf.newaxis] >= tf.range(tf.shape(mask)[1])
     return causal & tf.cast(mask, tf.bool)[:, tf.newaxis, :]
+
+
+def positions_of_slots(mask) -> tf.Tensor:
+    """The positions of the tokens in a cache's slots, int32 [B, slots], from its mask of the same.
+
+    A slot that holds none has the position of the token before it.
+    """
+    return tf.cumsum(mask, axis=1) - 1
 
 
 def write_slots(slots, new, start):

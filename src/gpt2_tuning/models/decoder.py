@@ -12,14 +12,15 @@ from gpt2_tuning.families.decoder_config import DecoderConfig
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.block import Block, DropoutSeeds
-from gpt2_tuning.models.cache import Cache, visible_slots, write_mask
+from gpt2_tuning.models.cache import Cache, positions_of_slots, visible_slots, write_mask
 from gpt2_tuning.models.initial import BaseNormal
-from gpt2_tuning.models.inputs import positions_of, visible_tokens
+from gpt2_tuning.models.inputs import positions_of, visible_tokens, within_window
 from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.lora import Updates
 from gpt2_tuning.models.mixture import gate_of_block
-from gpt2_tuning.models.norm import LayerNorm
+from gpt2_tuning.models.norm import NORMS
 from gpt2_tuning.models.replicas import of_replica
+from gpt2_tuning.models.rotary import Rotation, rotation_of
 
 
 class Decoder(Layer):
@@ -39,19 +40,21 @@ class Decoder(Layer):
         self.config = config
         dtype = self.dtype_policy
         self.tokens = embedding(config.vocabulary, config, dtype, "tokens")
-        self.places = embedding(config.positions, config, dtype, "places")
+        if config.place == "learned":
+            self.places = embedding(config.positions, config, dtype, "places")
         self.seeds = keras.random.SeedGenerator()
         self.blocks = [
             Block(config, updates, dtype=dtype, name=f"block_{number}")
             for number in range(config.layers)
         ]
-        self.norm = LayerNorm(config.norm_epsilon, dtype=dtype, name="norm")
+        self.norm = NORMS[config.norm](config.norm_epsilon, dtype=dtype, name="norm")
 
     def build(self, input_shape=None):
         """Creates every weight; no data or shape is needed."""
         hidden = (None, None, self.config.width)
         self.tokens.build((None, None))
-        self.places.build((None, None))
+        if self.config.place == "learned":
+            self.places.build((None, None))
         for block in self.blocks:
             block.build(hidden)
         self.norm.build(hidden)
@@ -80,16 +83,18 @@ class Decoder(Layer):
             raise UserError(f"{tokens} tokens are more than the model's {self.config.positions}")
         visible = visible_tokens(inputs)
         seed = of_replica(tf.cast(self.seeds.next(), tf.int32)) if training else None
-        x = self._embedded(inputs, visible, seed)
-        for number, block in enumerate(self.blocks):
+        positions = positions_of(visible)
+        x, rotation = self.embedded(inputs, positions, seed)
+        seen = self.seen_by_layers(visible, positions, positions)
+        for number, (block, visible) in enumerate(zip(self.blocks, seen, strict=True)):
             # The embeddings' dropout has the seed itself, so blocks begin with the next.
             seeds = DropoutSeeds.of_block(seed, number + 1)
             wanted = at if block is self.blocks[-1] else None
             own = gate_of_block(gate, number)
             if training and self.rematerialize:
-                x = computed_again(block, visible, seeds, own, wanted)(x)
+                x = computed_again(block, visible, seeds, own, wanted, rotation)(x)
             else:
-                x = block(x, visible, seeds, gate=own, at=wanted)
+                x = block(x, visible, seeds, gate=own, at=wanted, rotation=rotation)
         return self.norm(x, compiled=bool(training))
 
     def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
@@ -103,21 +108,50 @@ class Decoder(Layer):
         count = tf.shape(inputs["token_ids"])[1]
         mask = write_mask(cache.mask, inputs["attention_mask"], cache.filled)
         visible = visible_slots(mask, cache.filled, count)
-        x = self._embedded(inputs, visible, None)
+        positions = positions_of(visible)
+        x, rotation = self.embedded(inputs, positions, None)
+        slots = positions_of_slots(mask) if any(self.config.windows) else None
+        seen = self.seen_by_layers(visible, positions, slots)
         presents = []
-        pasts = zip(self.blocks, cache.keys, cache.values, strict=True)
-        for number, (block, *past) in enumerate(pasts):
+        pasts = zip(self.blocks, seen, cache.keys, cache.values, strict=True)
+        for number, (block, visible, *past) in enumerate(pasts):
             own = gate_of_block(gate, number)
-            x, present = block.extend(x, visible, past, cache.filled, own)
+            x, present = block.extend(x, visible, past, cache.filled, own, rotation)
             presents.append(present)
         keys, values = zip(*presents, strict=True)
         return self.norm(x), Cache(keys, values, mask, cache.filled + count)
 
-    def _embedded(self, inputs: Inputs, visible, seed):
-        """What the first block reads."""
-        x = self.tokens(inputs["token_ids"]) + self.places(positions_of(visible))
-        rate = self.config.dropouts.embedding
-        return kernels.dropout(x, seed, rate=rate, compiled=seed is not None)
+    def embedded(self, inputs: Inputs, positions, seed) -> tuple[tf.Tensor, Rotation | None]:
+        """What the first block reads, and by how much all of them rotate queries and keys.
+
+        Args:
+            inputs: what is computed.
+            positions: int32 [B, T], of its tokens.
+            seed: int32 [2], of dropout; None in inference.
+        """
+        config = self.config
+        x, rotation = self.tokens(inputs["token_ids"]), None
+        if config.rotary:
+            rotation = rotation_of(positions, config.rotary, config.head_size)
+        else:
+            x += self.places(positions)
+        rate = config.dropouts.embedding
+        return kernels.dropout(x, seed, rate=rate, compiled=seed is not None), rotation
+
+    def seen_by_layers(self, visible, queries, keys) -> list[tf.Tensor]:
+        """What each layer's tokens see of `visible`, which is before any window.
+
+        Args:
+            visible: bool [B, T, S].
+            queries: int32 [B, T], the positions of the tokens that see.
+            keys: int32 [B, S], of those that are seen; None where no layer has a window.
+        """
+        windows = self.config.windows or (None,) * self.config.layers
+        seen = {
+            window: within_window(visible, queries, keys, window) if window else visible
+            for window in dict.fromkeys(windows)
+        }
+        return [seen[window] for window in windows]
 
     def empty_cache(self, batch_size: int, slots: int) -> Cache:
         """A cache with room for `slots` tokens a row."""
@@ -127,12 +161,14 @@ class Decoder(Layer):
         return Cache(nothing, nothing, tf.zeros([batch_size, slots], tf.int32), tf.constant(0))
 
 
-def computed_again(block: Block, visible, seeds: DropoutSeeds, gate, at=None):
+def computed_again(block: Block, visible, seeds: DropoutSeeds, gate, at=None, rotation=None):
     """The block as a function of its input that keeps nothing else for its gradient.
 
     The seeds are given from outside, so the second pass drops what the first did.
     """
-    return tf.recompute_grad(lambda x: block(x, visible, seeds, gate=gate, at=at))
+    return tf.recompute_grad(
+        lambda x: block(x, visible, seeds, gate=gate, at=at, rotation=rotation)
+    )
 
 
 def embedding(rows: int, config: DecoderConfig, dtype, name: str) -> keras.layers.Embedding:

@@ -35,6 +35,18 @@ def positions_of(visible: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.reduce_sum(tf.cast(visible, tf.int32), axis=2) - 1, 0)
 
 
+def within_window(visible: tf.Tensor, queries, keys, window: int) -> tf.Tensor:
+    """What of `visible` is among the newest `window` tokens that each token sees, itself included.
+
+    Args:
+        visible: bool [B, T, S], before any window.
+        queries: int32 [B, T], the positions of the tokens that see.
+        keys: int32 [B, S], of those that are seen.
+        window: of at least 1.
+    """
+    return visible & (queries[:, :, tf.newaxis] - keys[:, tf.newaxis] < window)
+
+
 def gathered(x: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
     """The places `at`, int32 [B, K], of x, [B, T, C]: [B, K, C]."""
     return tf.gather(x, at, axis=1, batch_dims=1)

@@ -16,7 +16,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.models.gate import Gate, MergedKernels
 from gpt2_tuning.models.keras_types import Model
 
-SAVED_APART = ("layers", "transformer", "dropout", "score", "forward_by_row")
+SAVED_APART = ("layers", "transformer", "dropout", "score", "lm_head", "forward_by_row")
 """Attributes of models that lead to what is saved here, or that only a model with adapters has."""
 
 KEPT = "unmerged."

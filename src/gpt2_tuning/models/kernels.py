@@ -12,6 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
+UNKNOWN = -1
+"""A size that `reshape` is to find."""
+
 compile_it = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
@@ -84,6 +87,13 @@ def gelu(x):
 
 
 @Island
+def gated_silu(gate, x):
+    """x times gate's SiLU, gate x sigmoid(gate), both of any one shape (Shazeer 2020)."""
+    exact = tf.cast(gate, tf.float32)
+    return tf.cast(exact * tf.sigmoid(exact) * tf.cast(x, tf.float32), x.dtype)
+
+
+@Island
 def layer_norm(x, gain, bias, epsilon: float):
     """Over the last axis of x, [..., C]; `gain` and `bias` are [C] (Ba et al. 2016)."""
     exact = tf.cast(x, tf.float32)
@@ -91,6 +101,14 @@ def layer_norm(x, gain, bias, epsilon: float):
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
     normal = centred * tf.math.rsqrt(variance + epsilon)
     return tf.cast(normal * tf.cast(gain, tf.float32) + tf.cast(bias, tf.float32), x.dtype)
+
+
+@Island
+def rms_norm(x, gain, epsilon: float):
+    """x over its last axis's root mean square, times `gain`, [C] (Zhang & Sennrich 2019)."""
+    exact = tf.cast(x, tf.float32)
+    square = tf.reduce_mean(tf.square(exact), axis=-1, keepdims=True)
+    return tf.cast(exact * tf.math.rsqrt(square + epsilon) * tf.cast(gain, tf.float32), x.dtype)
 
 
 def dropout(x, seed, rate: float, compiled: bool):
@@ -170,4 +188,4 @@ def leading_sizes(x) -> list:
     sizes = x.shape[:-1].as_list()
     if sizes.count(None) > 1:
         return tf.unstack(tf.shape(x)[:-1])
-    return [-1 if size is None else size for size in sizes]
+    return [UNKNOWN if size is None else size for size in sizes]

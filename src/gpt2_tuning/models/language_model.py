@@ -1,12 +1,16 @@
-"""A decoder as a language model: the token embedding, transposed, scores the next token."""
+"""A decoder as a language model: a table of a vector a token scores the next one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.inputs import Inputs
-from gpt2_tuning.formats.huggingface import TIED_HEAD
+from gpt2_tuning.families.family import FamilyConfig
+from gpt2_tuning.formats.huggingface import LM_HEAD
+from gpt2_tuning.models.decoder import embedding
 from gpt2_tuning.models.inputs import gathered
 from gpt2_tuning.models.products import project
 from gpt2_tuning.models.tunable import TunableModel
@@ -14,7 +18,7 @@ from gpt2_tuning.models.tunable import TunableModel
 
 @keras.saving.register_keras_serializable(package="gpt2_tuning")
 class LanguageModel(TunableModel):
-    """Hidden states times the transposed token embedding (the head is tied).
+    """Hidden states times the transposed token embedding, or a table of the head's own.
 
     Args:
         config: a config such as GPT2Config, or its fields as a dict.
@@ -22,6 +26,25 @@ class LanguageModel(TunableModel):
     """
 
     task_type = "CAUSAL_LM"
+
+    def __init__(
+        self,
+        config: FamilyConfig | Mapping[str, Any],
+        lora: LoRAConfig | Mapping[str, Any] | None = None,
+        **kwargs,
+    ):
+        super().__init__(config, lora, **kwargs)
+        decoder = self.transformer.config
+        self.lm_head: keras.layers.Embedding | None = None
+        """The table of a head that is not tied, [vocabulary, width]; it is frozen with the base."""
+        if not decoder.tied_head:
+            self.lm_head = embedding(decoder.vocabulary, decoder, self.dtype_policy, "lm_head")
+
+    def build(self, input_shape=None):
+        """Creates every weight; no data or shape is needed."""
+        super().build(input_shape)
+        if self.lm_head:
+            self.lm_head.build((None, None))
 
     def call(self, inputs: Inputs, training=None, gate=None):
         """Logits, float32.
@@ -43,16 +66,26 @@ class LanguageModel(TunableModel):
             return hidden
         return gathered(hidden, inputs["target_positions"])
 
+    @property
+    def head_table(self) -> keras.Variable:
+        """The vectors that score the next token, [vocabulary, width]."""
+        return (self.lm_head or self.transformer.tokens).embeddings
+
     def table(self):
-        """The token embedding, [vocabulary, width] in the compute type."""
-        table = tf.convert_to_tensor(self.transformer.tokens.embeddings)
-        return tf.cast(table, self.compute_dtype)
+        """The same in the compute type."""
+        return tf.cast(tf.convert_to_tensor(self.head_table), self.compute_dtype)
+
+    def base_weights(self) -> dict[str, keras.Variable]:
+        """As PretrainedModel's, and a head that is not tied, which belongs to the base."""
+        head = {LM_HEAD: self.lm_head.embeddings} if self.lm_head else {}
+        return {**super().base_weights(), **head}
 
     def used_heads(self) -> set[str]:
-        """`lm_head.weight`, which is the token embedding."""
-        return {TIED_HEAD}
+        """`lm_head.weight`."""
+        return {LM_HEAD}
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as a language model."""
         architecture = self.family.architectures.language_model
-        return {"architectures": [architecture], "tie_word_embeddings": True}
+        tied = self.transformer.config.tied_head
+        return {"architectures": [architecture], "tie_word_embeddings": tied}

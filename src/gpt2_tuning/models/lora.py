@@ -31,6 +31,7 @@ class LoRADense(Layer):
         kernel_initializer: of W; b starts at zero.
         update: rank, scaling and dropout of the low-rank update; None leaves A and B out.
         place: its own in a block, by which it finds its updates in a BlockMixture.
+        use_bias: whether there is b.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class LoRADense(Layer):
         kernel_initializer="glorot_uniform",
         update: LoRAUpdate | None = None,
         place: str = "",
+        use_bias: bool = True,
         **kwargs,
     ):
         # A gate keeps its own type.
@@ -47,6 +49,7 @@ class LoRADense(Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.update = update
         self.place = place
+        self.use_bias = use_bias
 
     def build(self, input_shape):
         """Adds the weights for inputs whose last axis is `input_shape[-1]`."""
@@ -54,7 +57,8 @@ class LoRADense(Layer):
         self.kernel = self.add_weight(
             name="kernel", shape=(inputs, self.units), initializer=self.kernel_initializer
         )
-        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
         if self.update is None:
             return
         rank = self.update.rank
@@ -84,7 +88,8 @@ class LoRADense(Layer):
                 finite. None leaves the update's products out. Or a BlockMixture, of which the
                 update is one.
         """
-        inputs, kernel, bias = map(self._computed, (inputs, self.kernel, self.bias))
+        inputs, kernel = map(self._computed, (inputs, self.kernel))
+        bias = self._computed(self.bias) if self.use_bias else None
         outputs = project(inputs, kernel, bias)
         if isinstance(gate, BlockMixture):
             return gate.added(outputs, self.place, inputs, seed)

@@ -28,3 +28,32 @@ class LayerNorm(Layer):
     def call(self, x, compiled=False):
         """[..., C] to the same; `compiled` as in training."""
         return kernels.layer_norm(x, self.gamma, self.beta, epsilon=self.epsilon, compiled=compiled)
+
+
+class RMSNorm(Layer):
+    """Divides the last axis by its root mean square, then scales it (Zhang & Sennrich 2019).
+
+    Its weight stays in float32 whatever the policy.
+    """
+
+    def __init__(self, epsilon: float, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Adds `gamma` for inputs of `input_shape[-1]` channels."""
+        exact = {"dtype": "float32", "autocast": False}
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", **exact)
+
+    def compute_output_shape(self, input_shape):
+        """The input's."""
+        return input_shape
+
+    def call(self, x, compiled=False):
+        """[..., C] to the same; `compiled` as in training."""
+        return kernels.rms_norm(x, self.gamma, epsilon=self.epsilon, compiled=compiled)
+
+
+NORMS = {"layer": LayerNorm, "rms": RMSNorm}
+"""The layers, by a DecoderConfig's `norm`."""

@@ -21,7 +21,7 @@ def trained_names(model: PretrainedModel, part: str) -> set[str]:
         UserError: there is no such part, or the head of a language model is asked for, which is
             its token embedding.
     """
-    table = dict(model.family.weights(model.transformer.config))
+    table = {stored.name: stored.path for stored in model.family.weights(model.transformer.config)}
     if part == "head":
         if not model.head_weights():
             raise UserError("this model has no head of its own that could be tuned alone")

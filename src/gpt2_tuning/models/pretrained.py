@@ -53,12 +53,13 @@ class PretrainedModel(WithTokenizer, SavedByName):
         # The layers inside cast by themselves; a cache may be in a type of its own.
         super().__init__(autocast=False, **kwargs)
         self.config = known.config_of(config) if isinstance(config, Mapping) else config
-        self.lora = LoRAConfig.of(lora)
         self.family: Family = known.family_of(self.config)
         if self.only_family not in (None, self.family.name):
             raise UserError(
                 f"{type(self).__name__} is for {self.only_family}, not for {self.family.name}"
             )
+        given = LoRAConfig.of(lora)
+        self.lora = given.within(self.family) if given else None
         self.gate: Gate | None = Gate() if self.lora else None
         self.transformer = Decoder(
             self.config.decoder,
@@ -244,7 +245,8 @@ class PretrainedModel(WithTokenizer, SavedByName):
             for target, place in self.family.lora_targets.items():
                 layer = follow(block, place)
                 if layer.update is not None:
-                    adapted[f"{self.family.block_prefix}{number}.{target}"] = layer
+                    name = self.family.in_block(target)
+                    adapted[f"{self.family.block_prefix}{number}.{name}"] = layer
         return adapted
 
     def lora_weights(self) -> dict[str, keras.Variable]:

@@ -10,7 +10,7 @@ import tyro
 
 from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import LORA_TARGETS, config_of_size
+from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
 from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import (
@@ -42,8 +42,12 @@ class TrainOptions:
     directory."""
     output_dir: Path | None = None
     """The run directory. Default: experiments/runs/<task>/<base>-<date and time>."""
+    family: str | None = None
+    """Kind of base: gpt2, gpt_neo, llama, mistral, qwen2 or qwen3. Default: that of the config.json
+    of --pretrained, else gpt2."""
     model_size: str = "124M"
-    """tiny, mini, 124M, 355M, 774M or 1.5B."""
+    """tiny, mini, 124M, 355M, 774M or 1.5B; other families than gpt2 have tiny, mini and sizes of
+    their own."""
     pretrained: str | None = None
     """Base weights: a Hub name, a directory, or `none` for random ones. Default: the size's own."""
     lora_rank: int = 8
@@ -52,8 +56,10 @@ class TrainOptions:
     """The LoRA update is scaled by alpha / rank."""
     lora_dropout: float = 0.05
     """Dropout on the input of the LoRA update."""
-    lora_targets: tuple[str, ...] = ("attn.c_attn", "attn.c_proj")
-    """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj."""
+    lora_targets: tuple[str, ...] = ()
+    """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj, or all-linear for
+    all of them; other families than gpt2 have q_proj, v_proj and more. Default: attn.c_attn and
+    attn.c_proj, or q_proj and v_proj."""
     lora_plus: bool = False
     """LoRA+: B learns at a higher rate than A."""
     lora_plus_ratio: float = 16.0
@@ -155,11 +161,16 @@ class TrainOptions:
         return self.epochs * steps if self.max_updates is None else self.max_updates
 
     def check_model(self) -> None:
-        """Raises UserError when there is no such size, or LoRA cannot be so."""
+        """Raises UserError when there is no such family or size, or LoRA cannot be so."""
         try:
-            config_of_size(self.model_size)
+            family = family_named(self.family or DEFAULT)
         except UserError as error:
-            raise UserError(f"--model_size: {error}") from error
+            raise UserError(f"--family: {error}") from error
+        if self.family is None or self.pretrained in (None, "none"):
+            try:
+                config_of_size(self.model_size, family.name)
+            except UserError as error:
+                raise UserError(f"--model_size: {error}") from error
         require(self.lora_rank >= 0, "lora_rank", "0 (full tuning) or more", self)
         require(
             re.fullmatch(r"all|head|biases|last:[1-9][0-9]{0,3}", self.tune) is not None,
@@ -177,12 +188,9 @@ class TrainOptions:
         if self.lora_rank:
             require(0 < self.lora_alpha < math.inf, "lora_alpha", "a number above 0", self)
             require(0 <= self.lora_dropout < 1, "lora_dropout", "at least 0 and below 1", self)
-            for target in self.lora_targets:
-                if target not in LORA_TARGETS:
-                    known = ", ".join(LORA_TARGETS)
-                    raise UserError(
-                        f"--lora_targets: unknown LoRA target {target!r}: choose among {known}"
-                    )
+            # Of other weights than the flags name the family is known when they are read.
+            if self.lora_targets and (self.family or self.pretrained in (None, "none")):
+                check_targets(family, self.lora_targets)
 
     def check_devices(self) -> None:
         """Raises UserError when the devices cannot be those wanted."""

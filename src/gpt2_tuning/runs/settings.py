@@ -8,6 +8,7 @@ from typing import Any, Literal
 from gpt2_tuning import schema
 from gpt2_tuning.checks import are_texts, is_number
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.known import DEFAULT, published
 from gpt2_tuning.flags import kind_of
 from gpt2_tuning.options.training import ClassifierOptions
 from gpt2_tuning.schema import Rule, Schema
@@ -43,10 +44,12 @@ def base_of_run(run_dir: Path) -> str:
         UserError: the directory is no run, or its flags do not say.
     """
     settings = read_settings(run_dir)
-    base = settings.get("pretrained") or settings.get("model_size")
-    if not base:
+    size = settings.get("model_size")
+    if base := settings.get("pretrained"):
+        return base
+    if not size:
         raise UserError(f"{run_dir / OPTIONS_FILE} has neither pretrained nor model_size")
-    return base
+    return published(size, settings.get("family") or DEFAULT)
 
 
 def rule_of(hint: Any) -> Rule:

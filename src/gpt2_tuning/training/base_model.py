@@ -9,14 +9,59 @@ from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
+from gpt2_tuning.families.family import Family
+from gpt2_tuning.formats import hub
+from gpt2_tuning.formats.directory import CONFIG_FILE
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import weights_record
 from gpt2_tuning.runs.run_files import BASE
+from gpt2_tuning.small_files import read_json
 from gpt2_tuning.training import starts
 
 ModelT = TypeVar("ModelT", bound=TunableModel)
 OptionsT = TypeVar("OptionsT", bound=TrainOptions)
+
+
+def with_family(options: OptionsT) -> OptionsT:
+    """The flags with the base's family, and LoRA's targets in it, where they were left open.
+
+    Raises:
+        UserError: the base is of another family than `--family`, or of one that is not known, or
+            it has no such target.
+    """
+    if options.pretrained in (None, "none"):
+        family = known.family_named(options.family or known.DEFAULT)
+    else:
+        family = family_of_base(options.pretrained)
+        if options.family not in (None, family.name):
+            raise UserError(
+                f"--family {options.family}: {options.pretrained} is of the family {family.name}, "
+                "so leave --family out or give another --pretrained"
+            )
+    targets = options.lora_targets or family.usual_targets
+    known.check_targets(family, targets)
+    if known.ALL_LINEAR in targets:
+        targets = tuple(family.lora_targets)
+    return dataclasses.replace(options, family=family.name, lora_targets=targets)
+
+
+def family_of_base(pretrained: str) -> Family:
+    """The family of a directory or a Hub name: by its config.json, unless the name is well known.
+
+    Raises:
+        UserError: it cannot be had, or its family is not known.
+    """
+    name = hub.public_name(pretrained)
+    for family in known.FAMILIES.values():
+        if name in family.hub_names.values() and not Path(pretrained).is_dir():
+            return family
+    path = hub.find_checkpoint(pretrained) / CONFIG_FILE
+    fields = read_json(path)
+    try:
+        return known.family_of_fields(fields)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def dtype_policy(precision: str, lora: LoRAConfig | None) -> str:
@@ -36,7 +81,10 @@ def lora_of(options: TrainOptions) -> LoRAConfig | None:
     if options.lora_rank == 0:
         return None
     return LoRAConfig(
-        options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_targets
+        options.lora_rank,
+        options.lora_alpha,
+        options.lora_dropout,
+        options.lora_targets or known.family_named(options.family or known.DEFAULT).usual_targets,
     )
 
 
@@ -68,7 +116,8 @@ def make_model(
 
     Args:
         model_class: the model to make.
-        options: `pretrained`, `model_size`, `precision`, `rematerialize` and the LoRA flags count.
+        options: `family`, `pretrained`, `model_size`, `precision`, `rematerialize` and the LoRA
+            flags count.
         metadata: the data it will be tuned on, which it must be able to take.
         arguments: the model class's own, such as `label_names`.
 
@@ -80,12 +129,13 @@ def make_model(
     lora = start[1] if start else lora_of(options)
     arguments |= {"lora": lora, "dtype": dtype_policy(options.precision, lora)}
     if options.pretrained == "none":
-        config = known.config_of_size(options.model_size)
+        config = known.config_of_size(options.model_size, options.family or known.DEFAULT)
         if metadata.base is not None:
             config = known.with_vocabulary(config, metadata.tokenizer.vocabulary)
         model = model_class(config, **arguments).built_now()
     else:
-        model = model_class.from_pretrained(options.pretrained or options.model_size, **arguments)
+        size = known.published(options.model_size, options.family or known.DEFAULT)
+        model = model_class.from_pretrained(options.pretrained or size, **arguments)
         check_tokenizer(model, metadata)
     model.tokenizer = metadata.tokenizer
     decoder = model.config.decoder

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.families.known import DEFAULT, FAMILIES, published
 from gpt2_tuning.files import write_bytes
 from gpt2_tuning.formats.hub import public_name
 from gpt2_tuning.markdown import escaped
@@ -171,7 +172,8 @@ def described(settings: Mapping[str, Any], metadata: Metadata, shape: str = "") 
     if settings.get("tune", "all") != "all":
         kind = f"a part of the weights ({settings['tune']})"
     sizes = ", ".join(f"{entry['examples']:,} {name}" for name, entry in metadata.splits.items())
-    tuned = f"A GPT-2 tuned with gpt2-tuning: {kind}; base weights: {base_name(settings)}."
+    family = FAMILIES[settings.get("family") or DEFAULT]
+    tuned = f"A {family.title} tuned with gpt2-tuning: {kind}; base weights: {base_name(settings)}."
     paragraphs = [f"{tuned}\n{shape}".rstrip()]
     if metadata.label_names:
         paragraphs.append(f"Classes: {', '.join(map(escaped, metadata.label_names))}.")
@@ -185,7 +187,8 @@ def described(settings: Mapping[str, Any], metadata: Metadata, shape: str = "") 
 
 def base_name(settings: Mapping[str, Any]) -> str:
     """Where the base weights came from: a name on the Hub, a directory's name, or nowhere."""
-    pretrained = settings["pretrained"] or settings["model_size"]
+    size = published(settings["model_size"], settings.get("family") or DEFAULT)
+    pretrained = settings["pretrained"] or size
     if pretrained == "none":
         return "random"
     if Path(pretrained).is_dir():

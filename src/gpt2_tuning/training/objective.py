@@ -50,7 +50,7 @@ class NextTokens:
         flat = tf.reshape(hidden, [-1, model.transformer.config.width])
         rows = (flat, model.table(), tf.reshape(targets, [-1]), tf.reshape(weights, [-1]))
         if training:
-            train_table = model.transformer.tokens.embeddings.trainable
+            train_table = model.head_table.trainable
             return chunked_loss.weighted_cross_entropy(*rows, train_table=train_table)
         return chunked_loss.cross_entropy_sums(*rows)
 

@@ -37,7 +37,7 @@ def set_up(
         UserError: the run directory may not be used so, or the devices cannot be those wanted.
     """
     options = base_model.with_base_of_data(options, metadata)
-    options, line = precision.resolved(with_layout(options))
+    options, line = precision.resolved(with_layout(base_model.with_family(options)))
     if options.dataset_dir is None and not paths.in_checkout():
         # The default follows the working directory there, and the run is to find its data again.
         options = dataclasses.replace(options, dataset_dir=paths.dataset_dir(task).absolute())

@@ -15,6 +15,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.data.metadata import METADATA_FILE, Metadata
 from gpt2_tuning.errors import OutOfMemory, UserError
+from gpt2_tuning.families.known import DEFAULT
 from gpt2_tuning.files import check_place, naming, write_text
 from gpt2_tuning.locks import in_use
 from gpt2_tuning.options.training import TrainOptions
@@ -36,7 +37,8 @@ NEWEST = (
 )
 """Those of ADDED that count in no checkpoint where they have their default: some are without."""
 ADDED = ("max_updates", "validate_every", "monitor", "keep_checkpoints", *NEWEST)
-"""Flags that older runs lack, which went by what is the default now."""
+"""Flags that older runs lack, which went by what is the default now; their family was the default
+one."""
 NO_LOCKS = (
     "is on a file system without locks: see to it that no other process trains there meanwhile"
 )
@@ -228,6 +230,8 @@ def default_name(options: TrainOptions) -> str:
         base = str(options.continue_)
     # A checkpoint's size is its own, which is not known yet: so it goes by its name.
     size = options.model_size if base == "none" else Path(base).resolve().name
+    if base == "none" and options.family not in (None, DEFAULT):
+        size = f"{options.family}-{size}"
     kind = f"lora{options.lora_rank}" if options.lora_rank else "full"
     return f"{size}-{kind}-{datetime.now():%Y%m%d-%H%M%S}"
 
@@ -247,7 +251,7 @@ def check_same_run(run_dir: Path, options: TrainOptions, metadata: Metadata) -> 
     """Raises UserError, naming what differs, unless a resumed run would be the same run."""
     defaults = as_settings(type(options)())
     added = {name: defaults[name] for name in ADDED if name in defaults}
-    settings = {**added, **read_settings(run_dir)}
+    settings = {**added, "family": DEFAULT, **read_settings(run_dir)}
     wanted = as_settings(options)
     for name in wanted:
         if name not in settings:

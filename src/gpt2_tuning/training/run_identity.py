@@ -3,6 +3,7 @@
 from typing import Any
 
 from gpt2_tuning.data.batches import BatchSource
+from gpt2_tuning.families.known import DEFAULT
 from gpt2_tuning.formats.huggingface import as_float32, sha256_of_weights
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
@@ -35,7 +36,9 @@ def described(
         if name in settings and settings[name] == defaults[name]:
             del settings[name]
     # A base may have another path on another machine: its weights count.
-    apart = (*run_directory.MAY_CHANGE, "pretrained")
+    apart = [*run_directory.MAY_CHANGE, "pretrained"]
+    if settings["family"] == DEFAULT:
+        apart.append("family")  # older runs have no word for it
     return {
         **{name: settings[name] for name in settings if name not in apart},
         **({UPDATES: train.divided} if train.divided else {}),

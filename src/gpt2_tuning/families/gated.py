@@ -1,0 +1,261 @@
+"""What Llama and the families after it share: rotary positions, RMSNorm, a gated MLP.
+
+A family of them is its own fields, and what they come to. Kernels are (out, in) in their files.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+from gpt2_tuning import schema
+from gpt2_tuning.checks import shown
+from gpt2_tuning.errors import UserError
+from gpt2_tuning.families import config_fields
+from gpt2_tuning.families.config_fields import COUNT, LAYERS, SHARE, SPREAD, ConfigFields, Fixed
+from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
+from gpt2_tuning.families.family import Family, Heads, StoredWeight
+from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
+from gpt2_tuning.families.rotary import BASE, OBJECT, rotary_of
+from gpt2_tuning.schema import Rule, Schema, or_null
+
+TOKEN = schema.whole(-1, 10**7)
+IDS = or_null(
+    Rule(
+        lambda value: (
+            TOKEN.holds(value) or (isinstance(value, list) and all(map(TOKEN.holds, value)))
+        ),
+        "a token id or a list of them",
+    )
+)
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""A layer's kind in `layer_types`."""
+KINDS = Rule(
+    lambda value: isinstance(value, list) and all(kind in (FULL, SLIDING) for kind in value),
+    f"a list of {FULL} and {SLIDING}",
+)
+QKV = frozenset({"attention.query", "attention.key", "attention.value"})
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedConfig(ConfigFields):
+    """The fields that all of these families have."""
+
+    RULES: ClassVar[Schema] = {
+        "num_hidden_layers": LAYERS,
+        **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size"), COUNT),
+        **dict.fromkeys(("num_attention_heads", "max_position_embeddings"), COUNT),
+        **dict.fromkeys(("num_key_value_heads", "head_dim"), or_null(COUNT)),
+        **dict.fromkeys(("rms_norm_eps", "initializer_range"), SPREAD),
+        "rope_theta": BASE,
+        "rope_scaling": OBJECT,
+        "attention_dropout": SHARE,
+        **dict.fromkeys(("bos_token_id", "eos_token_id"), IDS),
+        **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias"), schema.SWITCH),
+        "use_sliding_window": schema.SWITCH,
+        "sliding_window": or_null(COUNT),
+        "max_window_layers": schema.whole(0, 1000),
+        "layer_types": or_null(KINDS),
+    }
+    FIXED: ClassVar[Fixed] = {"hidden_act": ("silu", "swish"), "partial_rotary_factor": (1.0,)}
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    rope_theta: float = 10000.0
+    rope_scaling: Mapping[str, Any] | None = None
+    attention_dropout: float = 0.0
+    tie_word_embeddings: bool = False
+    bos_token_id: Any = None
+    eos_token_id: Any = None
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """As ConfigFields'; transformers 5 has rotary's base and scaling in one field."""
+        together = fields.get("rope_parameters")
+        if together is not None:
+            if not isinstance(together, dict) or "rope_theta" not in together:
+                raise UserError(
+                    f"config.json has rope_parameters={shown(together)}; only an object with "
+                    "rope_theta works"
+                )
+            scaling = {name: value for name, value in together.items() if name != "rope_theta"}
+            plain = scaling.get("rope_type", "default") == "default"
+            fields = {
+                **fields,
+                "rope_theta": together["rope_theta"],
+                "rope_scaling": None if plain else scaling,
+            }
+        return super().from_dict(fields)
+
+    @property
+    def biases(self) -> frozenset[str]:
+        """The dense layers of a block that have one."""
+        return frozenset()
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """As DecoderConfig's."""
+        return ()
+
+    @property
+    def head_norms(self) -> bool:
+        """As DecoderConfig's."""
+        return False
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The same in the words of no family."""
+        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads "
+                f"{self.num_attention_heads}"
+            )
+        head_size = self.head_dim or self.hidden_size // self.num_attention_heads
+        return DecoderConfig(
+            family=self.NAME,
+            layers=self.num_hidden_layers,
+            width=self.hidden_size,
+            heads=self.num_attention_heads,
+            kv_heads=self.num_key_value_heads or self.num_attention_heads,
+            head_size=head_size,
+            mlp_width=self.intermediate_size,
+            positions=self.max_position_embeddings,
+            vocabulary=self.vocab_size,
+            norm_epsilon=self.rms_norm_eps,
+            score_scale=head_size**-0.5,
+            initial_spread=self.initializer_range,
+            residual_spread=self.initializer_range,
+            dropouts=Dropouts(attention=self.attention_dropout),
+            norm="rms",
+            place="rotary",
+            rotary=rotary_of(self.rope_theta, self.rope_scaling, self.max_position_embeddings),
+            mlp="silu_gated",
+            fused=False,
+            biases=self.biases,
+            head_norms=self.head_norms,
+            windows=self.windows,
+            tied_head=self.tie_word_embeddings,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowedConfig(GatedConfig):
+    """With a window in the layers from `max_window_layers` on, or in those that are named."""
+
+    use_sliding_window: bool = False
+    sliding_window: int | None = 4096
+    """Tokens that layers with a window see."""
+    max_window_layers: int = 28
+    layer_types: list[str] | None = None
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """As DecoderConfig's."""
+        window = self.sliding_window if self.use_sliding_window else None
+        if self.layer_types is not None:
+            if window is None and SLIDING in self.layer_types:
+                raise UserError(f"layer_types has {SLIDING}, but there is no sliding_window")
+            return tuple(window if kind == SLIDING else None for kind in self.layer_types)
+        if window is None:
+            return ()
+        full = min(self.max_window_layers, self.num_hidden_layers)
+        return (None,) * full + (window,) * (self.num_hidden_layers - full)
+
+
+NORMS = (
+    StoredWeight("input_layernorm.weight", "norm_1.gamma"),
+    StoredWeight("post_attention_layernorm.weight", "norm_2.gamma"),
+)
+HEAD_NORMS = (
+    StoredWeight("self_attn.q_norm.weight", "attention.query_norm.gamma"),
+    StoredWeight("self_attn.k_norm.weight", "attention.key_norm.gamma"),
+)
+DENSE = {
+    "self_attn.q_proj": "attention.query",
+    "self_attn.k_proj": "attention.key",
+    "self_attn.v_proj": "attention.value",
+    "self_attn.o_proj": "attention.out",
+    "mlp.gate_proj": "mlp.gate",
+    "mlp.up_proj": "mlp.up",
+    "mlp.down_proj": "mlp.down",
+}
+PARTS = {part.rpartition(".")[2]: part for part in DENSE}
+EMBEDDING = "embed_tokens.weight"
+
+
+def weights(config: DecoderConfig) -> Iterator[StoredWeight]:
+    """The table of a base's names."""
+    yield StoredWeight(EMBEDDING, "tokens.embeddings")
+    block = [*NORMS, *(HEAD_NORMS if config.head_norms else ())]
+    for name, place in DENSE.items():
+        block.append(StoredWeight(f"{name}.weight", f"{place}.kernel", True))
+        if place in config.biases:
+            block.append(StoredWeight(f"{name}.bias", f"{place}.bias"))
+    for number in range(config.layers):
+        for name, path, transposed in block:
+            yield StoredWeight(f"layers.{number}.{name}", f"blocks.{number}.{path}", transposed)
+    yield StoredWeight("norm.weight", "norm.gamma")
+
+
+def fields_of(config: GatedConfig, head: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json holds; transformers would take a `head_dim` of null for a size."""
+    fields = config_fields.fields_of(config, head)
+    return {name: value for name, value in fields.items() if (name, value) != ("head_dim", None)}
+
+
+def family_of(config: type[GatedConfig], title: str, hub_names: Mapping[str, str]) -> Family:
+    """The family of a config; without blanks, its title begins transformers' names of classes."""
+    classes = title.replace(" ", "")
+    rotary = ("rope_theta", "rope_scaling")
+    heads = ("num_attention_heads", "num_key_value_heads")
+    return Family(
+        name=config.NAME,
+        title=title,
+        config_of=config.from_dict,
+        fields_of=fields_of,
+        weights=weights,
+        sizes={size: config.from_size(size) for size in config.SHAPES},
+        aliases={},
+        hub_names=hub_names,
+        unseen_fields=(*heads, *rotary, "rms_norm_eps", "windows", "tie_word_embeddings"),
+        architectures=Heads(
+            f"{classes}Model", f"{classes}ForCausalLM", f"{classes}ForSequenceClassification"
+        ),
+        base_prefix="model.",
+        block_prefix="layers.",
+        fan_in_fan_out=False,
+        lora_targets={name: DENSE[part] for name, part in PARTS.items()},
+        usual_targets=("q_proj", "v_proj"),
+        embedding=EMBEDDING,
+        has_gpt2_tokenizer=False,
+        parts=PARTS,
+        constants=(".rotary_emb.inv_freq",),
+    )
+
+
+def small(layers: int, width: int, mlp_width: int) -> dict[str, Any]:
+    """The fields of a size that is trained from nothing, with GPT-2's tokenizer."""
+    return {
+        "vocab_size": TOKENIZER_IDS,
+        "hidden_size": width,
+        "intermediate_size": mlp_width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": width // 4,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": True,
+        "bos_token_id": END_OF_TEXT,
+        "eos_token_id": END_OF_TEXT,
+    }
+
+
+SMALL = {"tiny": small(2, 128, 352), "mini": small(4, 256, 704)}
+"""Both have heads that share keys and values."""
