@@ -97,6 +97,8 @@ def is_grouped(variant: str) -> bool:
     return "grouped" in variant.split("-")
 
 
+LLAMA = {"family": "llama"}
+NOT_GPT2 = {"kerashub": "GPT-2 alone is compared with it"}
 CURVE = dict.fromkeys(PEERS, "a curve of ours alone")
 
 
@@ -119,6 +121,9 @@ def step_cases() -> Iterable[Case]:
         tuning, precision = name.split("/")
         settings = {**STEP, "tuning": tuning, "precision": precision, "lora": LORA}
         yield Case(f"step/{name}", "step", settings, {OURS: ("default",), **peers})
+    settings = {**STEP, **LLAMA, "tuning": "lora", "precision": "float32", "lora": LORA}
+    taking_part = {OURS: ("default",), "hf": ("eager", "compile")}
+    yield Case("step/llama-lora/float32", "step", settings, taking_part, NOT_GPT2)
     settings = {**STEP, "tuning": "lora", "precision": "bfloat16", "lora": LORA}
     # float32 in a bfloat16 case, as in those of epochs: on a CPU without units for bfloat16 it is
     # the faster one, and PyTorch's bfloat16 is too slow to be measured.
@@ -168,6 +173,9 @@ def generate_cases() -> Iterable[Case]:
                 "kerashub": ("plain", "xla"),
             }
             yield Case(f"generate/{batch}/{precision}", "generate", settings, variants)
+        settings = {**GENERATE, **LLAMA, "batch": batch, "precision": "float32"}
+        variants = {OURS: ("default",), "hf": ("eager", "compile")}
+        yield Case(f"generate/llama-{batch}/float32", "generate", settings, variants, NOT_GPT2)
 
 
 def curve_cases() -> Iterable[Case]:

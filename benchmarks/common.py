@@ -1,25 +1,23 @@
-"""What all workers share: what they are asked for, the batches, the random base weights.
+"""What all workers share: what they are asked for, and the batches.
 
-It runs in the peers' environment too, so it needs nothing but numpy and safetensors.
+It runs in the peers' environment too, so it needs nothing but numpy.
 """
 
 import dataclasses
-import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-SHAPE = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
-"""GPT-2 124M."""
-DROPOUT = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1)
 END_OF_TEXT = 50256
 LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 2e-4, 0.01, 1.0
-BASE, TOKENIZER = "base", "tokenizer"
-"""Directories of the working directory: the weights and the tokenizer that all load."""
+GPT2, LLAMA = "gpt2", "llama"
+BASES = {GPT2: "base", LLAMA: "base-llama"}
+"""Directories of the working directory: the weights that all load, of each family."""
+TOKENIZER = "tokenizer"
+"""The same of the tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +47,14 @@ class Spec:
         return "float32" if "float32" in self.words else self.settings["precision"]
 
     @property
+    def family(self) -> str:
+        """The model's."""
+        return self.settings.get("family", GPT2)
+
+    @property
     def base(self) -> str:
         """The directory of the weights, in Hugging Face's layout."""
-        return str(self.work / BASE)
+        return str(self.work / BASES[self.family])
 
 
 def peak_mb() -> float:
@@ -103,45 +106,6 @@ def write_rows(file: Path, rows: Rows) -> None:
     lengths = np.array([len(row) for row in rows.ids])
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez(file, tokens=np.concatenate(rows.ids), lengths=lengths, labels=rows.labels)
-
-
-def write_base(directory: Path) -> None:
-    """Random weights of a GPT-2 124M in Hugging Face's layout, the same on every machine."""
-    from safetensors.numpy import save_file
-
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / "model.safetensors"
-    if not file.exists():
-        partial = file.with_suffix(".partial")
-        save_file(dict(base_weights()), str(partial), metadata={"format": "pt"})
-        partial.replace(file)
-    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **SHAPE, **DROPOUT}
-    (directory / "config.json").write_text(json.dumps(config))
-
-
-def base_weights() -> Iterator[tuple[str, np.ndarray]]:
-    """The weights by name; biases and LayerNorms have GPT-2's initial values."""
-    generator, width = np.random.default_rng(0), SHAPE["n_embd"]
-
-    def normal(*shape: int, spread: float = 0.02) -> np.ndarray:
-        return spread * generator.standard_normal(shape, dtype=np.float32)
-
-    yield "wte.weight", normal(SHAPE["vocab_size"], width)
-    yield "wpe.weight", normal(SHAPE["n_positions"], width)
-    small = 0.02 / (2 * SHAPE["n_layer"]) ** 0.5
-    norms = [f"h.{layer}.ln_{part}" for layer in range(SHAPE["n_layer"]) for part in (1, 2)]
-    for name in (*norms, "ln_f"):
-        yield f"{name}.weight", np.ones(width, np.float32)
-        yield f"{name}.bias", np.zeros(width, np.float32)
-    for layer in range(SHAPE["n_layer"]):
-        for name, inputs, outputs, spread in (
-            ("attn.c_attn", width, 3 * width, 0.02),
-            ("attn.c_proj", width, width, small),
-            ("mlp.c_fc", width, 4 * width, 0.02),
-            ("mlp.c_proj", 4 * width, width, small),
-        ):
-            yield f"h.{layer}.{name}.weight", normal(inputs, outputs, spread=spread)
-            yield f"h.{layer}.{name}.bias", np.zeros(outputs, np.float32)
 
 
 def padded(rows: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import common, machine
+from benchmarks import bases, common, machine
 from benchmarks.processes import ENVIRONMENT, ROOT
 from gpt2_tuning import cli
 from gpt2_tuning.compiled_cache import ENTRIES
@@ -188,8 +188,8 @@ def base_of(options: Options) -> list[str]:
     """The flags of a base: random weights of 124M, as if they had been downloaded, or none."""
     if options.model_size != "124M":
         return ["--model_size", options.model_size, "--pretrained", "none"]
-    base = options.work / common.BASE
-    common.write_base(base)
+    base = options.work / common.BASES[common.GPT2]
+    bases.write_base(base, common.GPT2)
     return ["--pretrained", str(base)]
 
 

@@ -141,7 +141,8 @@ def generation(spec: Spec) -> Ready:
         # Warming up takes each prompt three times, and greedy's and top-p's new tokens.
         check_speed(spec, batch * (3 * prompt + 2 * settings["new"]), passes=1)
     dtype = getattr(torch, settings["precision"])
-    model = transformers.GPT2LMHeadModel.from_pretrained(spec.base, dtype=dtype).to(DEVICE).eval()
+    kind = transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(spec.base, dtype=dtype).to(DEVICE).eval()
     model.generation_config.eos_token_id = None  # all rows are of full length
     model.generation_config.pad_token_id = common.END_OF_TEXT
     ids = torch.tensor(common.token_ids(batch, prompt)).long().to(DEVICE)

@@ -13,10 +13,10 @@ from benchmarks.common import Spec
 from benchmarks.worker import TooSlow, seconds_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-TARGETS = r".*\.attn\.(c_attn|c_proj)"
+TARGETS = {common.GPT2: r".*\.attn\.(c_attn|c_proj)", common.LLAMA: ["q_proj", "v_proj"]}
 """The same layers as ours; the bare suffix c_proj would hit the MLP's too."""
-WIDTH = common.SHAPE["n_embd"]
-BLOCK_WEIGHTS = 12 * common.SHAPE["n_layer"] * WIDTH**2
+WIDTH = 768
+BLOCK_WEIGHTS = 12 * 12 * WIDTH**2
 """Of the products of all blocks: each multiplies every token once, forward."""
 
 
@@ -51,7 +51,7 @@ def training_model(spec: Spec) -> torch.nn.Module:
     """The model to tune, with PEFT's LoRA or whole."""
     settings, classes = spec.settings, spec.settings.get("classes", 0)
     dtype = torch.bfloat16 if "weights" in spec.words else torch.float32
-    kind, task = transformers.GPT2LMHeadModel, "CAUSAL_LM"
+    kind, task = transformers.AutoModelForCausalLM, "CAUSAL_LM"
     arguments: dict[str, Any] = {}
     if classes:
         kind, task = transformers.GPT2ForSequenceClassification, "SEQ_CLS"
@@ -64,8 +64,8 @@ def training_model(spec: Spec) -> torch.nn.Module:
             r=lora["rank"],
             lora_alpha=lora["alpha"],
             lora_dropout=0.0,
-            target_modules=TARGETS,
-            fan_in_fan_out=True,
+            target_modules=TARGETS[spec.family],
+            fan_in_fan_out=spec.family == common.GPT2,
         )
         model = peft.get_peft_model(model, config)
     return model.to(DEVICE)

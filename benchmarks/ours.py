@@ -31,12 +31,13 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.inference.generation import generate
 from gpt2_tuning.inference.sampling import Greedy, Sampler, TopP
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
-from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
+from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.training import TrainOptions
-from gpt2_tuning.training.base_model import make_model
+from gpt2_tuning.training.base_model import make_model, with_family
 from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
@@ -54,19 +55,21 @@ def model_of(spec: Spec):
     """The same, in whatever scope it is made."""
     settings = spec.settings
     lora = settings["lora"]
-    options = TrainOptions(
-        pretrained=spec.base,
-        precision=spec.precision,
-        lora_rank=lora["rank"] if settings["tuning"] == "lora" else 0,
-        lora_alpha=lora["alpha"],
-        lora_dropout=0.0,
+    options = with_family(
+        TrainOptions(
+            pretrained=spec.base,
+            precision=spec.precision,
+            lora_rank=lora["rank"] if settings["tuning"] == "lora" else 0,
+            lora_alpha=lora["alpha"],
+            lora_dropout=0.0,
+        )
     )
     classes = settings.get("classes", 0)
     names = [str(number) for number in range(classes)] or None
     metadata = Metadata("benchmark", {}, "", 1024, [], names, None, 0, {}, common.END_OF_TEXT)
     if classes:
         return make_model(GPT2Classifier, options, metadata, label_names=names)
-    return make_model(GPT2LanguageModel, options, metadata)
+    return make_model(LanguageModel, options, metadata)
 
 
 def step_functions(model) -> StepFunctions:
@@ -158,7 +161,8 @@ def prepare(spec: Spec) -> Ready:
 def generation(spec: Spec) -> Ready:
     """New tokens for prompts that are tokenised already."""
     settings = spec.settings
-    model = GPT2LanguageModel.from_pretrained(spec.base, dtype=settings["precision"])
+    model = LanguageModel.from_pretrained(spec.base, dtype=settings["precision"])
+    model.tokenizer = GPT2Tokenizer()
     prompts = common.token_ids(settings["batch"], settings["prompt"]).tolist()
     samplers: dict[str, Sampler] = {"greedy": Greedy(), "top_p": TopP(settings["top_p"])}
 

@@ -23,7 +23,11 @@ ENVIRONMENT = {
     # Several processes share a GPU, of which TensorFlow would take all memory at once.
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
-SIDES = {OURS: {"USE_TORCH": "0"}, "hf": {"USE_TF": "0"}, "kerashub": {"USE_TORCH": "0"}}
+SIDES = {
+    OURS: {"USE_TORCH": "0"},
+    "hf": {"USE_TF": "0", "USE_TORCH": "1"},
+    "kerashub": {"USE_TORCH": "0"},
+}
 """Variables of each worker's environment, so that it imports its own framework alone."""
 ENDING = 10.0
 """Seconds that a process whose output has ended is given to end."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import common, machine, report, rows, table
+from benchmarks import bases, common, machine, report, rows, table
 from benchmarks.cases import CASES, OURS, PEERS, PREPARED, Case, chosen, reduced
 from benchmarks.processes import ROOT, Process, interpreter, launched
 from benchmarks.rounds import Rounds
@@ -104,7 +104,8 @@ def measure(options: Options) -> int:
     if options.trial:
         cases = [reduced(case) for case in cases]
         options = dataclasses.replace(options, repeats=1)
-    common.write_base(options.work / common.BASE)
+    for family in {case.settings.get("family", common.GPT2) for case in cases}:
+        bases.write_base(options.work / common.BASES[family], family)
     GPT2Tokenizer().save(options.work / common.TOKENIZER)
     sound = True
     for case in cases:

@@ -39,7 +39,7 @@ def test_our_step_is_of_a_model_in_the_strategy_s_scope(text_config, tmp_path, m
     strategy = make_strategy("mirrored")
     monkeypatch.setattr(ours, "make_strategy", lambda name: strategy)
     config = dataclasses.replace(text_config, n_positions=1024)
-    GPT2LanguageModel(config).built_now().save_pretrained(tmp_path / common.BASE)
+    GPT2LanguageModel(config).built_now().save_pretrained(tmp_path / common.BASES[common.GPT2])
     settings = {**cases.STEP, "tuning": "lora", "precision": "float32", "lora": cases.LORA}
     spec = common.Spec("step", "default", settings, tmp_path, 60, 0.0)
     steps = ours.step_functions(ours.training_model(spec))

@@ -8,6 +8,7 @@ import dataclasses
 import math
 
 from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.families.decoder_config import GATED
 from gpt2_tuning.families.family import FamilyConfig
 from gpt2_tuning.models.chunked_loss import CHUNK
 from gpt2_tuning.models.products import product_type
@@ -88,7 +89,8 @@ def memory_of(setting: Setting) -> Memory:
     if emulated:
         logits += 4 * table  # the head's products are float32 ones
     if setting.lora is None:
-        logits += 3 * 4 * table  # the embedding's gradients as head and as lookup, and their sum
+        # The gradients of the head and of the embedding; where these are one, their sum too.
+        logits += (3 if config.tied_head else 2) * 4 * table
     return Memory(
         runtime=0.0 if setting.gpu else RUNTIME,
         weights=weights,
@@ -120,12 +122,16 @@ def adapted_layers(config: FamilyConfig, lora: LoRAConfig) -> list[tuple[int, in
 def kept_numbers(setting: Setting) -> float:
     """How many numbers the forward pass keeps for the gradients."""
     config, tokens = setting.config.decoder, setting.rows * setting.length
-    width = config.width
-    # Two inputs of LayerNorm, query, key and value, the input of GELU.
-    block: float = tokens * width * (2 + 3 + 4)
+    width, shared = config.width, config.kv_heads * config.head_size
+    # Two inputs of norms; query, key and value; what is activated, and what that multiplies.
+    into_mlp = (2 if config.mlp in GATED else 1) * config.mlp_width
+    block: float = tokens * (2 * width + config.attention_width + 2 * shared + into_mlp)
+    if config.head_norms:
+        block += tokens * (config.attention_width + shared)
     if setting.lora is None:
-        # What the matrix products multiply: two normalised inputs, the mixed values, GELU's result.
-        block += tokens * width * (2 + 1 + 4)
+        # What the matrix products multiply: two normalised inputs, the mixed values, what the MLP
+        # gives its last layer.
+        block += tokens * (2 * width + config.attention_width + config.mlp_width)
     else:
         adapted = adapted_layers(setting.config, setting.lora)
         block += tokens * sum(inputs for _, inputs, _ in adapted)
@@ -144,7 +150,7 @@ def passing_numbers(setting: Setting) -> int:
     """
     config, rows = setting.config.decoder, setting.rows
     attention = rows * config.heads * setting.length**2
-    return TEMPORARIES * max(4 * rows * setting.length * config.width, attention)
+    return TEMPORARIES * max(rows * setting.length * config.mlp_width, attention)
 
 
 def rows_at_a_time(batch_size: int, accumulation: int, devices: int = 1) -> int:

@@ -10,8 +10,10 @@ from gpt2_tuning import memory
 from gpt2_tuning.commands import plan
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.families.known import FAMILIES
+from gpt2_tuning.families.known import FAMILIES, with_vocabulary
+from gpt2_tuning.families.llama import LlamaConfig
 from gpt2_tuning.memory import Setting, memory_of
+from gpt2_tuning.models.backbone import Backbone
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.options.training import TrainOptions
 
@@ -19,6 +21,28 @@ ASKED = Setting(GPT2Config.from_size("124M"), LoRAConfig(8), 8, 256)
 
 
 LORA_TARGETS = tuple(FAMILIES["gpt2"].lora_targets)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_those_of_each_family(family):
+    config = with_vocabulary(FAMILIES[family].sizes["tiny"], 64)
+    lora = LoRAConfig(2, targets=tuple(FAMILIES[family].lora_targets))
+    counts = Backbone(config, lora=lora).built_now().count_parameters()
+    assert config.decoder.parameters == sum(counts["base"])
+    assert memory.trained_parameters(Setting(config, lora, 1, 8)) == sum(counts["LoRA"])
+
+
+def test_each_part_of_a_block_counts():
+    """A head of its own, more heads of keys and values, and a wider MLP each take more."""
+    config = LlamaConfig.from_size("tiny")
+    asked = Setting(config, LoRAConfig(8, targets=("q_proj",)), 8, 256)
+    for change in (
+        {"tie_word_embeddings": False},
+        {"num_key_value_heads": 4},
+        {"intermediate_size": 400},
+    ):
+        more = dataclasses.replace(asked, config=dataclasses.replace(config, **change))
+        assert memory_of(more).total > memory_of(asked).total
 
 
 @pytest.mark.parametrize("targets", [LORA_TARGETS, ("attn.c_attn", "mlp.c_proj")])
@@ -114,17 +138,31 @@ def test_what_fits_in_no_way_is_said(capsys):
     assert "Nothing fits into 2 GB" in capsys.readouterr().out
 
 
+def test_which_card_a_larger_family_asks_for_is_said(capsys):
+    flags = ["--family", "llama", "--model_size", "8B", "--seq_len", "512"]
+    assert plan.main([*flags, "--card", "T4"]) == 1
+    shown = capsys.readouterr().out
+    assert "Llama 8B, LoRA" in shown
+    (cards,) = re.findall(r"fits into one of these cards: (.+)\.", shown)
+    assert set(cards.split(", ")) < set(plan.CARDS)
+    assert plan.main([*flags, "--card", cards.split(", ")[0]]) == 0
+    assert "A100-80GB" in cards
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--model_size", "9B"], "unknown model size '9B'"),
+        (["--family", "lama"], "unknown family 'lama': choose one of gpt2, gpt_neo, llama"),
+        (["--family", "llama"], "unknown model size '124M': choose one of tiny, mini, 1B"),
+        (["--lora_targets", "q_proj"], "--lora_targets: "),
+        (["--seq_len", "2000"], "--seq_len must be at most 1,024, not 2000"),
         (["--memory", "8", "--card", "T4"], "--memory and --card exclude each other"),
         (["--card", "T5"], f"--card must be one of {', '.join(plan.CARDS)}, not T5"),
         (["--card", "T4", "--device", "cpu"], "a card is a GPU"),
         (["--memory", "0"], "--memory must be above 0"),
         (["--memory", "nan"], "--memory must be above 0 and finite"),
         (["--memory", "inf"], "--memory must be above 0 and finite"),
-        (["--seq_len", "1025"], "--seq_len must be at most 1024"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
         (["--lora_targets", "c_proj"], "gpt2 has no LoRA target 'c_proj'"),
     ],

@@ -15,13 +15,14 @@ from rich.table import Table
 from gpt2_tuning import cli
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import config_of_size
+from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import COUNTS, ROWS, require_whole
 from gpt2_tuning.options.training import Precision
 
 if TYPE_CHECKING:  # it imports TensorFlow
+    from gpt2_tuning.fitting import Update, Way
     from gpt2_tuning.memory import Memory
 
 GB = 1e9
@@ -80,8 +81,10 @@ class Options:
         "lora_targets": [effects.LORA],
     }
 
+    family: str = DEFAULT
+    """Whose sizes: gpt2, gpt_neo, llama, mistral, qwen2 or qwen3."""
     model_size: str = "124M"
-    """tiny, mini, 124M, 355M, 774M or 1.5B."""
+    """tiny, mini, 124M, 355M, 774M or 1.5B; other families than gpt2 have their own."""
     memory: float | None = None
     """What there is on a device, in GB of 10^9 bytes. Default: 16, or what the card has."""
     card: Card | None = None
@@ -96,8 +99,8 @@ class Options:
     """How many share a batch."""
     lora_rank: int = 8
     """Rank of the LoRA update; 0 tunes every weight."""
-    lora_targets: tuple[str, ...] = ("attn.c_attn", "attn.c_proj")
-    """Layers that LoRA adapts."""
+    lora_targets: tuple[str, ...] = ()
+    """Layers that LoRA adapts. Default: as train.py's of that family."""
     precision: Precision = "auto"
     """Type of the computation; auto is what train.py chooses on the device."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
@@ -115,19 +118,26 @@ class Options:
             raise UserError(f"--devices {self.devices} cannot share a batch of {self.batch_size}")
         if self.memory is not None and self.card is not None:
             raise UserError("--memory and --card exclude each other: a card has its own")
-        if self.seq_len > config_of_size(self.model_size).decoder.positions:
-            raise UserError(f"--seq_len must be at most 1024, not {self.seq_len}")
+        check_targets(family_named(self.family), self.lora_targets)
+        positions = config_of_size(self.model_size, self.family).decoder.positions
+        if self.seq_len > positions:
+            raise UserError(f"--seq_len must be at most {positions:,}, not {self.seq_len}")
+
+    @property
+    def lora(self) -> LoRAConfig | None:
+        """The low-rank update; None tunes every weight."""
+        targets = self.lora_targets or family_named(self.family).usual_targets
+        return LoRAConfig(self.lora_rank, targets=targets) if self.lora_rank else None
 
 
 def device_of(options: Options) -> Device:
     """The device, with what a run may take of its memory."""
-    from gpt2_tuning.fitting import MIB, usable
+    from gpt2_tuning.fitting import usable
 
     size = options.memory or MEMORY
     if options.card:
-        mib, capability = CARDS[options.card]
-        name, total = f"one {options.card} of {mib / 1024:.0f} GiB", float(mib * MIB)
-    elif options.device == "gpu":
+        return one(options.card)
+    if options.device == "gpu":
         name, total, capability = f"one GPU of {size:g} GB", size * GB, NEWEST
     else:
         return Device(f"{size:g} GB", size * GB, gpu=False)
@@ -136,20 +146,25 @@ def device_of(options: Options) -> Device:
     return Device(name, left, True, capability)
 
 
-def plan(options: Options) -> int:
-    """Prints the table and the first way that fits; 1 where none does."""
+def one(card: Card) -> Device:
+    """A card, with what a run may take of its memory."""
+    from gpt2_tuning.fitting import MIB, usable
+
+    mib, capability = CARDS[card]
+    left = usable(float(mib * MIB), capability)
+    name = f"one {card} of {mib / 1024:.0f} GiB, of which a run has about {left / GB:.1f} GB"
+    return Device(name, left, True, capability)
+
+
+def update_on(device: Device, options: Options) -> tuple["Update", "Way", "Way"]:
+    """What is to be computed there, the way that is asked for, and the way of no flags."""
     from gpt2_tuning.fitting import Update, Way
     from gpt2_tuning.training.precision import Gpu, of_devices
 
-    device = device_of(options)
     chosen, _ = of_devices([Gpu(device.name, device.capability)] if device.gpu else [])
-    config = config_of_size(options.model_size)
-    lora = (
-        LoRAConfig(options.lora_rank, targets=options.lora_targets) if options.lora_rank else None
-    )
     update = Update(
-        config,
-        lora,
+        config_of_size(options.model_size, options.family),
+        options.lora,
         options.batch_size,
         options.seq_len,
         options.devices,
@@ -157,7 +172,19 @@ def plan(options: Options) -> int:
         chosen if device.gpu else "bfloat16",
     )
     precision = chosen if options.precision == "auto" else options.precision
-    asked, default = Way(precision, optimizer=options.optimizer), Way(chosen)
+    return update, Way(precision, optimizer=options.optimizer), Way(chosen)
+
+
+def fits_into(device: Device, options: Options) -> bool:
+    """Whether some way of computing it takes no more than the device has."""
+    update, asked, _ = update_on(device, options)
+    return any(update.memory(way).total <= device.memory for way in update.ways(asked))
+
+
+def plan(options: Options) -> int:
+    """Prints the table and the first way that fits; 1 where none does."""
+    device, lora = device_of(options), options.lora
+    update, asked, default = update_on(device, options)
     found = {way: update.memory(way) for way in update.ways(asked)}
     fits = next((way for way, memory in found.items() if memory.total <= device.memory), None)
     smallest = fits or min(found, key=lambda way: found[way].total)
@@ -166,15 +193,17 @@ def plan(options: Options) -> int:
     if smallest != asked:
         shown[f"with the flags below, {smallest.precision}"] = found[smallest]
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        as_table(f"{options.model_size}, {kind}, {options.batch_size} x {options.seq_len}", shown)
-    )
+    family = family_named(options.family).title
+    size = f"{family} {options.model_size}"
+    console.print(as_table(f"{size}, {kind}, {options.batch_size} x {options.seq_len}", shown))
     console.print(ABOUT_A_GPU if device.gpu else ABOUT_A_CPU)
     if fits is None:
         advice = (
             "; LoRA (--lora_rank 8) may" if lora is None else "; a smaller model or --seq_len would"
         )
         console.print(f"Nothing fits into {device.name}{advice}.")
+        if cards := [card for card in CARDS if fits_into(one(card), options)]:
+            console.print(f"It fits into one of these cards: {', '.join(cards)}.")
         return 1
     console.print(f"Fits into {device.name} with: {fits.flags(default) or 'no further flag'}")
     return 0

@@ -80,8 +80,6 @@ class Family:
     """Those that are adapted where nobody says which."""
     embedding: str
     """The token embedding's name in files."""
-    end_id: int
-    """The id that ends a text, which fills padding too."""
     has_gpt2_tokenizer: bool
     """Whether its bases have GPT-2's tokenizer where no file beside them says another."""
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)

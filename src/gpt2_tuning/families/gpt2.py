@@ -235,7 +235,6 @@ FAMILY = Family(
     },
     usual_targets=("attn.c_attn", "attn.c_proj"),
     embedding=EMBEDDING,
-    end_id=END_OF_TEXT,
     has_gpt2_tokenizer=True,
     constants=(".attn.bias", ".attn.masked_bias"),
 )

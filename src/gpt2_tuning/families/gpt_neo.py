@@ -21,7 +21,6 @@ from gpt2_tuning.families.config_fields import (
 )
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
 from gpt2_tuning.families.family import Family, Heads, StoredWeight
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.schema import Rule, Schema, or_null
 
 NAME = "gpt_neo"
@@ -181,7 +180,6 @@ FAMILY = Family(
     },
     usual_targets=("q_proj", "v_proj"),
     embedding=EMBEDDING,
-    end_id=END_OF_TEXT,
     has_gpt2_tokenizer=True,
     parts={
         **{f"{part}_proj": f"attn.attention.{part}_proj" for part in ("q", "k", "v", "out")},

@@ -11,7 +11,6 @@ from gpt2_tuning.families import config_fields
 from gpt2_tuning.families.config_fields import ConfigFields
 from gpt2_tuning.families.decoder_config import DecoderConfig
 from gpt2_tuning.families.family import Family, Heads, StoredWeight
-from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
 NORMS = {"input_layernorm": "norm_1", "post_attention_layernorm": "norm_2"}
 
@@ -75,7 +74,6 @@ def family_of(
         "fields_of": config_fields.fields_of,
         "aliases": {},
         "fan_in_fan_out": False,
-        "end_id": END_OF_TEXT,
         "has_gpt2_tokenizer": False,
     }
     heads = (f"{classes}{kind}" for kind in ("Model", "ForCausalLM", "ForSequenceClassification"))

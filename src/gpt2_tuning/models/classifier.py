@@ -242,7 +242,7 @@ class Classifier(TunableModel):
             "architectures": [self.family.architectures.classifier],
             "id2label": {str(index): name for index, name in enumerate(label_names)},
             "label2id": {name: index for index, name in enumerate(label_names)},
-            "pad_token_id": self.family.end_id,
+            **({} if self.pad_token_id is None else {"pad_token_id": self.pad_token_id}),
         }
 
     def get_config(self) -> dict[str, Any]:

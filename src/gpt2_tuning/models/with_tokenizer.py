@@ -1,6 +1,7 @@
 """Which tokenizer a model works with."""
 
 from pathlib import Path
+from typing import Any
 
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
@@ -30,6 +31,21 @@ class WithTokenizer:
     @tokenizer.setter
     def tokenizer(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Its tokenizer's; None where it has no tokenizer that can be used."""
+        try:
+            return self.tokenizer.pad
+        except UserError:
+            return None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "tokenizer":
+            # Keras would read what there is before it sets another, and there may be none.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def _own_tokenizer(self) -> Tokenizer:
         if self.tokenizer_dir is not None:
