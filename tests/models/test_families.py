@@ -10,11 +10,10 @@ from samples import inputs_of
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
-from gpt2_tuning.families.rotary import Rotary
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.models.language_model import LanguageModel
-from gpt2_tuning.models.rotary import frequencies, rotated, rotation_of
+from gpt2_tuning.models.rotary import frequencies
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -222,20 +221,6 @@ def test_rotary_of_transformers_5_is_read_like_that_of_4():
     newer = {"rope_theta": 5e5, "partial_rotary_factor": 0.25, **scaling}
     older = config_of("gpt_neox", rotary_emb_base=5e5, rotary_pct=0.25, rope_scaling=scaling)
     assert config_of("gpt_neox", rope_parameters=newer) == older
-
-
-def test_channels_beyond_the_share_are_not_rotated_and_the_others_as_if_they_were_all():
-    rotary = Rotary(1e3)
-    positions = tf.constant([[0, 1, 2, 3, 4]])
-    x = tf.random.stateless_normal([1, 5, 2, 16], [0, 1])
-    small = rotated(x[..., :4], rotation_of(positions, rotary, 4), compiled=False)
-    for compiled in (False, True):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            found = rotated(x, rotation_of(positions, rotary, 4), compiled=compiled)
-        gradient = tape.gradient(found, x, found)
-        np.testing.assert_allclose(found, tf.concat([small, x[..., 4:]], -1), atol=1e-6)
-        np.testing.assert_allclose(gradient, x, atol=1e-6)  # rotated back
 
 
 def test_published_sizes_have_the_numbers_of_parameters_that_are_published():
