@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from bases import MARKED, write_tokenizer
 from samples import inputs_of
 
+from gpt2_tuning.data.file_tokenizer import read_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
+from gpt2_tuning.families.gpt2 import END_OF_TEXT
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.models.language_model import LanguageModel
@@ -144,6 +147,15 @@ def test_files_bring_back_every_bit(family, model_class, tmp_path):
     assert model.merge() < 1e-5
     model.unmerge()
     np.testing.assert_array_equal(model(inputs), adapted)
+
+
+def test_a_classifier_s_directory_names_the_padding_of_its_own_tokenizer(tmp_path):
+    """transformers finds a row's last token by it, and refuses an id that is none."""
+    write_tokenizer(tmp_path, MARKED)
+    model = made("llama", Classifier, num_classes=3)
+    assert "pad_token_id" not in model.hf_config()
+    model.tokenizer = read_tokenizer(tmp_path)
+    assert model.hf_config()["pad_token_id"] == model.tokenizer.pad != END_OF_TEXT
 
 
 @pytest.mark.parametrize("family", FIELDS)

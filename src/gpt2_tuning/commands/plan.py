@@ -118,7 +118,9 @@ class Options:
             raise UserError(f"--devices {self.devices} cannot share a batch of {self.batch_size}")
         if self.memory is not None and self.card is not None:
             raise UserError("--memory and --card exclude each other: a card has its own")
-        check_targets(family_named(self.family), self.lora_targets)
+        family = family_named(self.family)
+        if self.lora_rank:
+            check_targets(family, self.lora_targets)
         positions = config_of_size(self.model_size, self.family).decoder.positions
         if self.seq_len > positions:
             raise UserError(f"--seq_len must be at most {positions:,}, not {self.seq_len}")
