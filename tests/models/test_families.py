@@ -38,6 +38,11 @@ FIELDS: dict[str, dict[str, Any]] = {
         **{"num_layers": 2, "num_heads": 4, "window_size": 3, "initializer_range": 0.2},
         "attention_types": [[["global", "local"], 1]],
     },
+    "gpt_neox": {
+        **COMMON,
+        **{"intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2},
+        **{"rotary_pct": 0.5, "initializer_range": 0.2},
+    },
     "llama": {**GATED, **SCALED, "attention_bias": True, "mlp_bias": True},
     "mistral": {**GATED, "sliding_window": 3},
     "qwen2": {**GATED, **WINDOW, "tie_word_embeddings": True},
@@ -101,7 +106,7 @@ def test_logits_are_the_same_padded_packed_and_cached(family):
 
 @pytest.mark.parametrize("family", FIELDS)
 def test_a_window_looks_no_further_back_than_it_is_wide(family):
-    if family == "llama":
+    if family in ("llama", "gpt_neox"):
         pytest.skip("has no window")
     windows = config_of(family).decoder.windows
     assert 3 in windows
@@ -198,6 +203,16 @@ def test_a_row_longer_than_the_positions_is_refused_so_dynamic_scaling_never_set
         ("qwen2", {"layer_types": ["chunked_attention"] * 2}, "layer_types must be null or a list"),
         ("qwen3", {"layer_types": ["full_attention"]}, "windows=.* for each of 2 layers"),
         ("qwen3", {"head_dim": None}, "head_dim must be a whole number"),
+        ("gpt_neox", {"hidden_act": "relu"}, "hidden_act must be one of gelu, gelu_new"),
+        ("gpt_neox", {"rotary_pct": 0.2}, "an even number of rotated channels, not 3"),
+        ("gpt_neox", {"rotary_pct": 0.01}, "an even number of rotated channels, not 0"),
+        ("gpt_neox", {"rotary_pct": 1.5}, "rotary_pct must be a number above 0, at most 1"),
+        ("gpt_neox", {"num_attention_heads": 3}, "hidden_size 32 is not divisible by num_att"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor=0.5; only 1.0",
+        ),
         ("gpt_neo", {"attention_types": [[["sparse"], 2]]}, "attention_types must be a list"),
         ("gpt_neo", {"num_layers": 3}, "attention_types has 2 layers, num_layers is 3"),
         ("gpt_neo", {"activation_function": "gelu"}, "activation_function='gelu'; only"),
@@ -215,11 +230,21 @@ def test_rotary_of_transformers_5_is_read_like_that_of_4():
     assert config_of("llama", rope_parameters={"rope_theta": 5e5, **scaling}) == older
     plain = config_of("llama", rope_parameters={"rope_theta": 5e5, "rope_type": "default"})
     assert plain == config_of("llama", rope_theta=5e5, rope_scaling=None)
+    newer = {"rope_theta": 5e5, "partial_rotary_factor": 0.25, **scaling}
+    older = config_of("gpt_neox", rotary_emb_base=5e5, rotary_pct=0.25, rope_scaling=scaling)
+    assert config_of("gpt_neox", rope_parameters=newer) == older
 
 
 def test_published_sizes_have_the_numbers_of_parameters_that_are_published():
     published = {
         ("gpt_neo", "125M"): 125_198_592,
+        ("gpt_neox", "70M"): 70_426_624,
+        ("gpt_neox", "160M"): 162_322_944,
+        ("gpt_neox", "410M"): 405_334_016,
+        ("gpt_neox", "1B"): 1_011_781_632,
+        ("gpt_neox", "1.4B"): 1_414_647_808,
+        ("gpt_neox", "2.8B"): 2_775_208_960,
+        ("gpt_neox", "6.9B"): 6_857_302_016,
         ("llama", "1B"): 1_235_814_400,
         ("llama", "8B"): 8_030_261_248,
         ("mistral", "7B"): 7_241_732_096,

@@ -22,6 +22,7 @@ def normal(*shape):
 
 CASES: dict[str, tuple[Any, ...]] = {
     "gelu": (kernels.gelu, (normal(2, 5, 8),), {}),
+    "exact_gelu": (kernels.exact_gelu, (normal(2, 5, 8),), {}),
     "layer_norm": (
         kernels.layer_norm,
         (normal(2, 5, 8), normal(8), normal(8)),

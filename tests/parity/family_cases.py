@@ -34,20 +34,28 @@ NEO = {
     "attention_dropout": 0.0,
     "resid_dropout": 0.0,
 }
+NEOX = {
+    **COMMON,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "rotary_pct": 0.5,
+    "rotary_emb_base": 1000.0,
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt_neo": NEO,
+    "gpt_neox": NEOX,
     "llama": GATED,
     "mistral": {**GATED, "sliding_window": 5},
     "qwen2": {**GATED, "head_dim": 8},
     "qwen3": GATED,
 }
-TARGETS = {
-    family: (
-        ("q_proj", "v_proj"),
-        "all-linear",
-        ("out_proj", "c_fc") if family == "gpt_neo" else ("k_proj", "o_proj", "gate_proj"),
-    )
-    for family in SHAPES
+TARGETS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(
+        SHAPES, (("q_proj", "v_proj"), "all-linear", ("k_proj", "o_proj", "gate_proj"))
+    ),
+    "gpt_neo": (("q_proj", "v_proj"), "all-linear", ("out_proj", "c_fc")),
+    "gpt_neox": (("query_key_value",), "all-linear", ("dense", "dense_4h_to_h")),
 }
 """What people adapt, as PEFT's `target_modules`."""
 
@@ -101,6 +109,48 @@ CASES = {
         ),
     ),
     "gpt_neo-width": Case("gpt_neo", {"intermediate_size": 40}, ("no mlp.down bias",)),
+    "gpt_neox": Case(
+        "gpt_neox",
+        {},
+        (
+            {"use_parallel_residual": False},
+            {"rotary_pct": 0.25},
+            {"rotary_pct": 1.0},
+            {"rotary_emb_base": 1100.0},
+            {"layer_norm_eps": 1e-4},
+            {"hidden_act": "gelu_new"},
+            "last channels rotated",
+            "frequencies of the whole head",
+            "pairs of the whole head",
+            "all queries first",
+            "norms exchanged",
+            "tied head",
+            "no attention.qkv bias",
+            "no attention.out bias",
+            "no mlp.up bias",
+            "no mlp.down bias",
+        ),
+    ),
+    "gpt_neox-in-turn": Case(
+        "gpt_neox",
+        {"use_parallel_residual": False, "hidden_act": "gelu_new", "rotary_pct": 1.0},
+        ({"use_parallel_residual": True}, {"hidden_act": "gelu"}, {"rotary_pct": 0.5}),
+    ),
+    "gpt_neox-no-biases": Case(
+        "gpt_neox",
+        {"attention_bias": False, "hidden_act": "gelu_fast"},
+        ({"hidden_act": "gelu"}, "no mlp.up bias", "all queries first"),
+    ),
+    "gpt_neox-tied": Case(
+        "gpt_neox",
+        {"tie_word_embeddings": True, "hidden_act": "gelu_pytorch_tanh"},
+        ({"hidden_act": "gelu"},),
+    ),
+    "gpt_neox-yarn": Case(
+        "gpt_neox",
+        scaling(YARN),
+        (NO_SCALING, scaling(YARN, factor=4.5), scaling(YARN, attention_factor=1.0)),
+    ),
     "llama": Case(
         "llama",
         {},

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import block_mistakes
 from parity.family_cases import CASES, SHAPES, TARGETS
 from parity.torch_runs import NEEDS_TORCH, run_torch_side
 
@@ -25,7 +26,10 @@ from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.training.objective import NextTokens
 
-GREEDY = ("gpt_neo", "llama", "llama-one-shared", "mistral", "qwen2-windows", "qwen3-all")
+GREEDY = (
+    *("gpt_neo", "gpt_neox", "gpt_neox-in-turn", "llama", "llama-one-shared", "mistral"),
+    *("qwen2-windows", "qwen3-all"),
+)
 """Every part of a block; cached logits are compared in all cases."""
 SIDE = "family_torch_side.py"
 TOLERANCE = 1e-5
@@ -125,6 +129,7 @@ def positions_after_window(patch):
 
 
 MISTAKES = {
+    **block_mistakes.MISTAKES,
     "heads in turn": heads_in_turn,
     "gate and up exchanged": gate_and_up,
     "tied head": lambda model: model.lm_head.embeddings.assign(model.transformer.tokens.embeddings),
@@ -133,6 +138,7 @@ MISTAKES = {
 }
 """Wrong weights, by what is wrong with them; `no ... bias` is understood."""
 PATCHES = {
+    **block_mistakes.PATCHES,
     "neighbours rotated": lambda patch: patch.setattr(rotary, "turned", neighbours),
     "gains after rotation": gains_last,
     "positions after the window": positions_after_window,
@@ -219,7 +225,7 @@ def test_loss_and_gradients_are_those_of_transformers(theirs, name):
     np.testing.assert_allclose(loss, found[f"{name}/loss"], rtol=TOLERANCE)
     transposed = {s.name for s in model.family.weights(model.transformer.config) if s.transposed}
     for at, gradient in gradients.items():
-        prefix = "" if at == "lm_head.weight" else model.family.base_prefix
+        prefix = "" if at == model.family.head else model.family.base_prefix
         expected = found[f"{name}/gradient/{prefix}{at}"]
         ours = tf.convert_to_tensor(gradient).numpy()
         ours = ours.T if at in transposed else ours

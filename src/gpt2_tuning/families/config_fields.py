@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from gpt2_tuning import schema
-from gpt2_tuning.checks import shown
+from gpt2_tuning.checks import is_text, shown
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
-from gpt2_tuning.schema import Schema
+from gpt2_tuning.families.rotary import OBJECT, apart
+from gpt2_tuning.schema import Rule, Schema, or_null
 
 Fixed = Mapping[str, tuple[Any, ...]]
 Shapes = Mapping[str, Mapping[str, Any]]
@@ -18,6 +19,32 @@ COUNT = schema.whole(1, 10**7)
 LAYERS = schema.whole(1, 1000)
 SHARE = schema.number(lambda value: 0 <= value < 1, "in [0, 1)")
 SPREAD = schema.number(lambda value: 0 <= value < math.inf, "of at least 0")
+TOKEN = schema.whole(-1, 10**7)
+IDS = or_null(
+    Rule(
+        lambda value: (
+            TOKEN.holds(value) or (isinstance(value, list) and all(map(TOKEN.holds, value)))
+        ),
+        "a token id or a list of them",
+    )
+)
+GELUS = {
+    "gelu": "gelu",
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), "gelu_tanh"),
+}
+"""DecoderConfig's words for the forms of GELU, by transformers'."""
+GELU = Rule(lambda value: is_text(value) and value in GELUS, f"one of {', '.join(GELUS)}")
+USUAL: Schema = {
+    "num_hidden_layers": LAYERS,
+    **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size"), COUNT),
+    **dict.fromkeys(("num_attention_heads", "max_position_embeddings"), COUNT),
+    **dict.fromkeys(("initializer_range", "layer_norm_eps", "rms_norm_eps"), SPREAD),
+    "rope_scaling": OBJECT,
+    **dict.fromkeys(("hidden_dropout", "attention_dropout"), SHARE),
+    **dict.fromkeys(("bos_token_id", "eos_token_id"), IDS),
+    **dict.fromkeys(("tie_word_embeddings", "attention_bias"), schema.SWITCH),
+}
+"""What fields may hold whose names most families since GPT-NeoX have in common."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +58,11 @@ class ConfigFields:
     NAME: ClassVar[str]
     RULES: ClassVar[Schema]
     """What the fields may hold."""
-    FIXED: ClassVar[Fixed]
+    FIXED: ClassVar[Fixed] = {}
     """Fields of config.json that change the computation, with the values that are computed; the
     first is what is written."""
+    ROTARY: ClassVar[tuple[str, str]] = ("rope_theta", "partial_rotary_factor")
+    """The names of rotary's base, and of how much of a head is rotated."""
     SHAPES: ClassVar[Shapes]
     """The fields of each named size."""
 
@@ -57,9 +86,12 @@ class ConfigFields:
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The config held in a Hugging Face config.json (other fields there are ignored).
 
+        It may be of transformers 4 or 5.
+
         Raises:
             UserError: the file describes a model that this code would compute differently.
         """
+        fields = apart(fields, *cls.ROTARY)
         for name, values in cls.FIXED.items():
             if (found := fields.get(name, values[0])) not in values:
                 only = " or ".join(map(repr, values))
@@ -75,6 +107,17 @@ class ConfigFields:
     def decoder(self) -> DecoderConfig:
         """The same in the words of no family."""
         raise NotImplementedError
+
+    def per_head(self, heads: str) -> int:
+        """The channels of a head: those of `hidden_size` over the number that a field `heads` has.
+
+        Raises:
+            UserError: they cannot be divided.
+        """
+        width, number = (getattr(self, name) for name in ("hidden_size", heads))
+        if width % number:
+            raise UserError(f"hidden_size {width} is not divisible by {heads} {number}")
+        return width // number
 
     @property
     def size(self) -> str | None:

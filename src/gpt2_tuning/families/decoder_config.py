@@ -64,9 +64,14 @@ class DecoderConfig:
     """How a token's position comes in."""
     rotary: Rotary | None = None
     """By how much queries and keys are rotated, with the place `rotary`."""
+    rotary_share: float = 1.0
+    """How much of each head is rotated: so many of its channels, from the first on."""
     mlp: str = "gelu_tanh"
     fused: bool = True
     """Whether one dense layer gives query, key and value."""
+    fused_by_head: bool = False
+    """Whether that layer gives each head's query, key and value in turn, where it would give all
+    queries first."""
     biases: frozenset[str] = EVERY_DENSE
     """The dense layers of a block that have one."""
     head_norms: bool = False
@@ -77,7 +82,7 @@ class DecoderConfig:
     score_cap: float | None = None
     logit_cap: float | None = None
     parallel: bool = False
-    """Whether attention and MLP read the same input."""
+    """Whether attention and MLP read the same input, each through a norm of its own."""
     norms_after: bool = False
     """Whether what attention and MLP give is normalised too."""
     tied_head: bool = True
@@ -90,6 +95,10 @@ class DecoderConfig:
         if self.heads % self.kv_heads or (self.fused and self.kv_heads != self.heads):
             what = "as many as heads" if self.fused else "a divisor of heads"
             self._refuse("kv_heads", f"{what}, {self.heads}")
+        if self.fused_by_head and not self.fused:
+            self._refuse(
+                "fused_by_head", "False where query, key and value have layers of their own"
+            )
         if self.biases - set(self.dense):
             self._refuse("biases", f"some of {', '.join(self.dense)}")
         if self.windows and (
@@ -98,8 +107,8 @@ class DecoderConfig:
             self._refuse("windows", f"None or at least 1 for each of {self.layers} layers")
         if (self.place == "rotary") != (self.rotary is not None):
             self._refuse("rotary", "a Rotary with place='rotary', and None without")
-        if self.rotary and self.head_size % 2:
-            self._refuse("head_size", "an even number, with place='rotary'")
+        if self.rotary and (self.rotated % 2 or not self.rotated):
+            self._refuse("head_size", f"an even number of rotated channels, not {self.rotated}")
 
     def _refuse(self, name: str, supported: str) -> None:
         raise UserError(
@@ -110,6 +119,11 @@ class DecoderConfig:
     def attention_width(self) -> int:
         """Of all heads' results side by side."""
         return self.heads * self.head_size
+
+    @property
+    def rotated(self) -> int:
+        """How many channels of each head are rotated."""
+        return int(self.head_size * self.rotary_share) if self.rotary else 0
 
     @property
     def group(self) -> int:
@@ -165,10 +179,10 @@ class DecoderConfig:
 COMPUTED: Mapping[str, tuple[Any, ...]] = {
     "norm": ("layer", "rms"),
     "place": ("learned", "rotary"),
-    "mlp": ("gelu_tanh", *GATED),
+    "mlp": ("gelu_tanh", "gelu", *GATED),
     "score_cap": (None,),
     "logit_cap": (None,),
-    "parallel": (False,),
+    "parallel": (False, True),
     "norms_after": (False,),
 }
 """The forms of a decoder's parts that `models/` computes."""

@@ -87,6 +87,9 @@ class Family:
     that are not among them are whole."""
     constants: tuple[str, ...] = ()
     """Ends of names in old files that are no weights: what they hold is computed here."""
+    head: str = "lm_head.weight"
+    """The name in files of a language model's head: its token embedding, or a table of the same
+    shape."""
 
     def in_block(self, target: str) -> str:
         """A LoRA target's whole name in a block."""

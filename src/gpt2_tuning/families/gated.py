@@ -4,29 +4,20 @@ A family of them is its own fields, and what they come to. Kernels are (out, in)
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from gpt2_tuning import schema
-from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families import config_fields
-from gpt2_tuning.families.config_fields import COUNT, LAYERS, SHARE, SPREAD, ConfigFields, Fixed
+from gpt2_tuning.families import config_fields, names
+from gpt2_tuning.families.config_fields import COUNT, USUAL, ConfigFields, Fixed
 from gpt2_tuning.families.decoder_config import DecoderConfig, Dropouts
-from gpt2_tuning.families.family import Family, Heads, StoredWeight
-from gpt2_tuning.families.gpt2 import END_OF_TEXT, TOKENIZER_IDS
-from gpt2_tuning.families.rotary import BASE, OBJECT, rotary_of
+from gpt2_tuning.families.family import Family
+from gpt2_tuning.families.gpt2 import WITH_GPT2_TOKENIZER
+from gpt2_tuning.families.names import Names
+from gpt2_tuning.families.rotary import BASE, rotary_of
 from gpt2_tuning.schema import Rule, Schema, or_null
 
-TOKEN = schema.whole(-1, 10**7)
-IDS = or_null(
-    Rule(
-        lambda value: (
-            TOKEN.holds(value) or (isinstance(value, list) and all(map(TOKEN.holds, value)))
-        ),
-        "a token id or a list of them",
-    )
-)
 FULL, SLIDING = "full_attention", "sliding_attention"
 """A layer's kind in `layer_types`."""
 KINDS = Rule(
@@ -41,17 +32,10 @@ class GatedConfig(ConfigFields):
     """The fields that all of these families have."""
 
     RULES: ClassVar[Schema] = {
-        "num_hidden_layers": LAYERS,
-        **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size"), COUNT),
-        **dict.fromkeys(("num_attention_heads", "max_position_embeddings"), COUNT),
+        **USUAL,
         **dict.fromkeys(("num_key_value_heads", "head_dim"), or_null(COUNT)),
-        **dict.fromkeys(("rms_norm_eps", "initializer_range"), SPREAD),
         "rope_theta": BASE,
-        "rope_scaling": OBJECT,
-        "attention_dropout": SHARE,
-        **dict.fromkeys(("bos_token_id", "eos_token_id"), IDS),
-        **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias"), schema.SWITCH),
-        "use_sliding_window": schema.SWITCH,
+        **dict.fromkeys(("mlp_bias", "use_sliding_window"), schema.SWITCH),
         "sliding_window": or_null(COUNT),
         "max_window_layers": schema.whole(0, 1000),
         "layer_types": or_null(KINDS),
@@ -75,25 +59,6 @@ class GatedConfig(ConfigFields):
     bos_token_id: Any = None
     eos_token_id: Any = None
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """As ConfigFields'; transformers 5 has rotary's base and scaling in one field."""
-        together = fields.get("rope_parameters")
-        if together is not None:
-            if not isinstance(together, dict) or "rope_theta" not in together:
-                raise UserError(
-                    f"config.json has rope_parameters={shown(together)}; only an object with "
-                    "rope_theta works"
-                )
-            scaling = {name: value for name, value in together.items() if name != "rope_theta"}
-            plain = scaling.get("rope_type", "default") == "default"
-            fields = {
-                **fields,
-                "rope_theta": together["rope_theta"],
-                "rope_scaling": None if plain else scaling,
-            }
-        return super().from_dict(fields)
-
     @property
     def biases(self) -> frozenset[str]:
         """The dense layers of a block that have one."""
@@ -112,12 +77,7 @@ class GatedConfig(ConfigFields):
     @property
     def decoder(self) -> DecoderConfig:
         """The same in the words of no family."""
-        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
-            raise UserError(
-                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads "
-                f"{self.num_attention_heads}"
-            )
-        head_size = self.head_dim or self.hidden_size // self.num_attention_heads
+        head_size = self.head_dim or self.per_head("num_attention_heads")
         return DecoderConfig(
             family=self.NAME,
             layers=self.num_hidden_layers,
@@ -169,39 +129,23 @@ class WindowedConfig(GatedConfig):
         return (None,) * full + (window,) * (self.num_hidden_layers - full)
 
 
-NORMS = (
-    StoredWeight("input_layernorm.weight", "norm_1.gamma"),
-    StoredWeight("post_attention_layernorm.weight", "norm_2.gamma"),
+NAMES = Names(
+    embedding="embed_tokens",
+    head_norms={
+        "self_attn.q_norm": "attention.query_norm",
+        "self_attn.k_norm": "attention.key_norm",
+    },
+    dense={
+        "self_attn.q_proj": "attention.query",
+        "self_attn.k_proj": "attention.key",
+        "self_attn.v_proj": "attention.value",
+        "self_attn.o_proj": "attention.out",
+        "mlp.gate_proj": "mlp.gate",
+        "mlp.up_proj": "mlp.up",
+        "mlp.down_proj": "mlp.down",
+    },
+    last_norm="norm",
 )
-HEAD_NORMS = (
-    StoredWeight("self_attn.q_norm.weight", "attention.query_norm.gamma"),
-    StoredWeight("self_attn.k_norm.weight", "attention.key_norm.gamma"),
-)
-DENSE = {
-    "self_attn.q_proj": "attention.query",
-    "self_attn.k_proj": "attention.key",
-    "self_attn.v_proj": "attention.value",
-    "self_attn.o_proj": "attention.out",
-    "mlp.gate_proj": "mlp.gate",
-    "mlp.up_proj": "mlp.up",
-    "mlp.down_proj": "mlp.down",
-}
-PARTS = {part.rpartition(".")[2]: part for part in DENSE}
-EMBEDDING = "embed_tokens.weight"
-
-
-def weights(config: DecoderConfig) -> Iterator[StoredWeight]:
-    """The table of a base's names."""
-    yield StoredWeight(EMBEDDING, "tokens.embeddings")
-    block = [*NORMS, *(HEAD_NORMS if config.head_norms else ())]
-    for name, place in DENSE.items():
-        block.append(StoredWeight(f"{name}.weight", f"{place}.kernel", True))
-        if place in config.biases:
-            block.append(StoredWeight(f"{name}.bias", f"{place}.bias"))
-    for number in range(config.layers):
-        for name, path, transposed in block:
-            yield StoredWeight(f"layers.{number}.{name}", f"blocks.{number}.{path}", transposed)
-    yield StoredWeight("norm.weight", "norm.gamma")
 
 
 def fields_of(config: GatedConfig, head: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,30 +156,18 @@ def fields_of(config: GatedConfig, head: Mapping[str, Any]) -> dict[str, Any]:
 
 def family_of(config: type[GatedConfig], title: str, hub_names: Mapping[str, str]) -> Family:
     """The family of a config; without blanks, its title begins transformers' names of classes."""
-    classes = title.replace(" ", "")
     rotary = ("rope_theta", "rope_scaling")
     heads = ("num_attention_heads", "num_key_value_heads")
-    return Family(
-        name=config.NAME,
-        title=title,
-        config_of=config.from_dict,
+    return names.family_of(
+        config,
+        title,
+        NAMES,
+        classes=title.replace(" ", ""),
         fields_of=fields_of,
-        weights=weights,
-        sizes={size: config.from_size(size) for size in config.SHAPES},
-        aliases={},
         hub_names=hub_names,
         unseen_fields=(*heads, *rotary, "rms_norm_eps", "windows", "tie_word_embeddings"),
-        architectures=Heads(
-            f"{classes}Model", f"{classes}ForCausalLM", f"{classes}ForSequenceClassification"
-        ),
         base_prefix="model.",
-        block_prefix="layers.",
-        fan_in_fan_out=False,
-        lora_targets={name: DENSE[part] for name, part in PARTS.items()},
         usual_targets=("q_proj", "v_proj"),
-        embedding=EMBEDDING,
-        has_gpt2_tokenizer=False,
-        parts=PARTS,
         constants=(".rotary_emb.inv_freq",),
     )
 
@@ -243,17 +175,13 @@ def family_of(config: type[GatedConfig], title: str, hub_names: Mapping[str, str
 def small(layers: int, width: int, mlp_width: int) -> dict[str, Any]:
     """The fields of a size that is trained from nothing, with GPT-2's tokenizer."""
     return {
-        "vocab_size": TOKENIZER_IDS,
+        **WITH_GPT2_TOKENIZER,
         "hidden_size": width,
         "intermediate_size": mlp_width,
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": width // 4,
-        "max_position_embeddings": 1024,
-        "tie_word_embeddings": True,
-        "bos_token_id": END_OF_TEXT,
-        "eos_token_id": END_OF_TEXT,
     }
 
 

@@ -23,6 +23,15 @@ END_OF_TEXT = 50256
 TOKENIZER_IDS = END_OF_TEXT + 1
 """How many ids the tokenizer has; a model may have rows for more, which no text leads to."""
 
+WITH_GPT2_TOKENIZER = {
+    "vocab_size": TOKENIZER_IDS,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+    "bos_token_id": END_OF_TEXT,
+    "eos_token_id": END_OF_TEXT,
+}
+"""Fields of other families' sizes that are trained from nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GPT2Config:

@@ -102,17 +102,13 @@ class GPTNeoConfig(ConfigFields):
             raise UserError(
                 f"attention_types has {len(kinds)} layers, num_layers is {self.num_layers}"
             )
-        if self.hidden_size % self.num_heads:
-            raise UserError(
-                f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}"
-            )
         return DecoderConfig(
             family=NAME,
             layers=self.num_layers,
             width=self.hidden_size,
             heads=self.num_heads,
             kv_heads=self.num_heads,
-            head_size=self.hidden_size // self.num_heads,
+            head_size=self.per_head("num_heads"),
             mlp_width=self.intermediate_size or 4 * self.hidden_size,
             positions=self.max_position_embeddings,
             vocabulary=self.vocab_size,

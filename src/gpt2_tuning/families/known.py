@@ -6,11 +6,12 @@ from typing import Any
 
 from gpt2_tuning.checks import shown
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families import gpt2, gpt_neo, llama, mistral, qwen2, qwen3
+from gpt2_tuning.families import gpt2, gpt_neo, gpt_neox, llama, mistral, qwen2, qwen3
 from gpt2_tuning.families.family import Family, FamilyConfig
 
 FAMILIES: Mapping[str, Family] = {
-    module.FAMILY.name: module.FAMILY for module in (gpt2, gpt_neo, llama, mistral, qwen2, qwen3)
+    module.FAMILY.name: module.FAMILY
+    for module in (gpt2, gpt_neo, gpt_neox, llama, mistral, qwen2, qwen3)
 }
 DEFAULT = gpt2.NAME
 """The family of what does not say."""

@@ -68,6 +68,34 @@ OPTIONAL: Schema = {
 OBJECT = or_null(Rule(lambda value: isinstance(value, Mapping), "an object"))
 
 
+def apart(fields: Mapping[str, Any], base: str, share: str) -> dict[str, Any]:
+    """config.json's fields as transformers 4 has them; 5 has those of rotary positions in one.
+
+    Args:
+        fields: of either; `rope_parameters` becomes `rope_scaling` and the two that follow.
+        base: the family's name of the base in 4.
+        share: the same of how much of a head is rotated.
+
+    Raises:
+        UserError: `rope_parameters` is no object that has a base.
+    """
+    fields = dict(fields)
+    together = fields.pop("rope_parameters", None)
+    if together is None:
+        return fields
+    if not isinstance(together, dict) or "rope_theta" not in together:
+        raise UserError(
+            f"config.json has rope_parameters={shown(together)}; only an object with rope_theta "
+            "works"
+        )
+    scaling = dict(together)
+    for name, older in (("rope_theta", base), ("partial_rotary_factor", share)):
+        if name in scaling:
+            fields[older] = scaling.pop(name)
+    plain = scaling.get("rope_type", "default") == "default"
+    return {**fields, "rope_scaling": None if plain else scaling}
+
+
 def rotary_of(base: float, fields: Mapping[str, Any] | None, positions: int) -> Rotary:
     """What `rope_theta` and `rope_scaling` of config.json say.
 

@@ -17,13 +17,11 @@ from gpt2_tuning.checks import shown
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
+from gpt2_tuning.families.family import Family
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats.classifier_head import HEAD
 from gpt2_tuning.formats.directory import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, Stored
 from gpt2_tuning.formats.holder import Adapted, Holder
-
-LM_HEAD = "lm_head.weight"
-"""A language model's head: its token embedding, or a table of the same shape."""
 
 
 def base_arrays(model: Adapted) -> Iterator[tuple[str, np.ndarray]]:
@@ -82,7 +80,7 @@ def load(model: Holder, checkpoint: Checkpoint) -> None:
         taken[HEAD] = taken[HEAD].with_rows(match.rows)
     check_weights(model, taken, str(directory), optional)
     if model.config.decoder.tied_head:
-        check_tied(taken, model.family.embedding)
+        check_tied(taken, model.family)
     assign_weights(model, taken)
     notes = unused_parts(model, checkpoint)
     if match is not None:
@@ -91,16 +89,16 @@ def load(model: Holder, checkpoint: Checkpoint) -> None:
     model.loading_notes = [f"{directory}: {note}" for note in notes]
 
 
-def check_tied(weights: Mapping[str, Stored], embedding: str) -> None:
+def check_tied(weights: Mapping[str, Stored], family: Family) -> None:
     """Raises UserError where a language model's head is not the token embedding."""
-    head, table = weights.get(LM_HEAD), weights.get(embedding)
+    head, table = weights.get(family.head), weights.get(family.embedding)
     if head and table and not np.array_equal(head.read(), table.read()):
-        raise UserError(f"{head.where} differs from {embedding}; this family's are tied")
+        raise UserError(f"{head.where} differs from {family.embedding}, but the two are tied")
 
 
 def unused_parts(model: Holder, checkpoint: Checkpoint) -> list[str]:
     """What of a checkpoint the model has no use for, a line each."""
-    heads = {HEAD: "a classifier's head", LM_HEAD: "a language model's head"}
+    heads = {HEAD: "a classifier's head", model.family.head: "a language model's head"}
     notes = [
         f"{name}, {what}, is not used"
         for name, what in heads.items()
@@ -151,7 +149,7 @@ def check_weights(
         if weights[name].shape != expected:
             raise UserError(f"{where}: {name} has shape {weights[name].shape}, not {expected}")
     for name in weights:
-        if name not in variables and name != LM_HEAD:
+        if name not in variables and name != model.family.head:
             raise UserError(f"{where}: {name} is unexpected")
     for name, variable in variables.items():
         if name in weights:
@@ -217,7 +215,7 @@ def save_base(model: Holder, directory: Path) -> None:
 
     A language model's head of its own is no adapter's, and so the base's.
     """
-    if LM_HEAD in model.base_weights():
+    if model.family.head in model.base_weights():
         save_directory(model, directory)
         return
     head = {"architectures": [model.family.architectures.base]}

@@ -21,6 +21,8 @@ from gpt2_tuning.models.norm import NORMS, RMSNorm
 from gpt2_tuning.models.rotary import rotated
 
 WRITES_TO_STREAM = ("attention.out", "mlp.down")
+ACTIVATIONS = {"gelu_tanh": kernels.gelu, "gelu": kernels.exact_gelu}
+"""Of the MLPs whose first layer is one."""
 
 
 class DropoutSeeds(NamedTuple):
@@ -136,7 +138,7 @@ class Attention(Layer):
     def _parts(self, x, seeds, gate, rotation):
         """Queries [B, T, heads x head_size], keys and values [B, T, kv_heads x head_size]."""
         if self.config.fused:
-            query, key, value = tf.split(self.qkv(x, seed=seeds.qkv, gate=gate), 3, axis=2)
+            query, key, value = self._split(self.qkv(x, seed=seeds.qkv, gate=gate))
         else:
             query, key, value = (
                 layer(x, seed=other_seed(seeds.qkv, number), gate=gate)
@@ -150,6 +152,15 @@ class Attention(Layer):
             query = self._of_each_head(query, rotated, rotation, compiled=compiled)
             key = self._of_each_head(key, rotated, rotation, compiled=compiled)
         return query, key, value
+
+    def _split(self, qkv):
+        """What one layer gives, [B, T, 3 x heads x head_size], as queries, keys and values."""
+        if not self.config.fused_by_head:
+            return tf.split(qkv, 3, axis=2)
+        sizes, head_size = kernels.leading_sizes(qkv), self.config.head_size
+        by_head = tf.reshape(qkv, [*sizes, self.config.heads, 3 * head_size])
+        flat = [*sizes, self.config.attention_width]
+        return [tf.reshape(part, flat) for part in tf.split(by_head, 3, axis=3)]
 
     def _of_each_head(self, x, function, *arguments, compiled):
         """A function of [B, T, heads, head_size] on heads that lie side by side."""
@@ -183,7 +194,7 @@ class Attention(Layer):
 
 
 class MLP(Layer):
-    """Two dense layers around an activation: GELU's tanh form, or SiLU of a third that gates."""
+    """Two dense layers around an activation: a form of GELU, or SiLU of a third that gates."""
 
     def __init__(self, config: DecoderConfig, updates: Updates, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -209,7 +220,7 @@ class MLP(Layer):
             gating = self.gate(x, seed=other_seed(seeds.up, 1), gate=gate)
             x = kernels.gated_silu(gating, up, compiled=compiled)
         else:
-            x = kernels.gelu(up, compiled=compiled)
+            x = ACTIVATIONS[self.config.mlp](up, compiled=compiled)
         return self.down(x, seed=seeds.down, gate=gate)
 
 
@@ -219,7 +230,7 @@ class Block(Layer):
     def __init__(self, config: DecoderConfig, updates: Updates, **kwargs):
         super().__init__(autocast=False, **kwargs)
         dtype = self.dtype_policy
-        self.rate = config.dropouts.residual
+        self.rate, self.parallel = config.dropouts.residual, config.parallel
         norm = NORMS[config.norm]
         self.norm_1 = norm(config.norm_epsilon, dtype=dtype, name="norm_1")
         self.attention = Attention(config, updates, dtype=dtype, name="attention")
@@ -253,8 +264,10 @@ class Block(Layer):
     def _after_attention(self, x, update, seeds, gate):
         """The stream with attention's update and then the MLP's."""
         training = seeds.after_attention is not None
+        read = x
         x += kernels.dropout(update, seeds.after_attention, rate=self.rate, compiled=training)
-        update = self.mlp(self.norm_2(x, compiled=training), seeds, gate=gate)
+        read = read if self.parallel else x
+        update = self.mlp(self.norm_2(read, compiled=training), seeds, gate=gate)
         return x + kernels.dropout(update, seeds.after_mlp, rate=self.rate, compiled=training)
 
 

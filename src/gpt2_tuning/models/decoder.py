@@ -132,7 +132,7 @@ class Decoder(Layer):
         config = self.config
         x, rotation = self.tokens(inputs["token_ids"]), None
         if config.rotary:
-            rotation = rotation_of(positions, config.rotary, config.head_size)
+            rotation = rotation_of(positions, config.rotary, config.rotated)
         else:
             x += self.places(positions)
         rate = config.dropouts.embedding

@@ -87,6 +87,12 @@ def gelu(x):
 
 
 @Island
+def exact_gelu(x):
+    """GELU by the error function (Hendrycks & Gimpel 2016), of any shape."""
+    return tf.cast(tf.nn.gelu(tf.cast(x, tf.float32), approximate=False), x.dtype)
+
+
+@Island
 def gated_silu(gate, x):
     """x times gate's SiLU, gate x sigmoid(gate), both of any one shape (Shazeer 2020)."""
     exact = tf.cast(gate, tf.float32)

@@ -9,7 +9,6 @@ import tensorflow as tf
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.families.family import FamilyConfig
-from gpt2_tuning.formats.huggingface import LM_HEAD
 from gpt2_tuning.models.decoder import embedding
 from gpt2_tuning.models.inputs import gathered
 from gpt2_tuning.models.products import project
@@ -77,12 +76,12 @@ class LanguageModel(TunableModel):
 
     def base_weights(self) -> dict[str, keras.Variable]:
         """As PretrainedModel's, and a head that is not tied, which belongs to the base."""
-        head = {LM_HEAD: self.lm_head.embeddings} if self.lm_head else {}
+        head = {self.family.head: self.lm_head.embeddings} if self.lm_head else {}
         return {**super().base_weights(), **head}
 
     def used_heads(self) -> set[str]:
-        """`lm_head.weight`."""
-        return {LM_HEAD}
+        """The family's name of it."""
+        return {self.family.head}
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as a language model."""

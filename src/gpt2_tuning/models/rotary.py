@@ -13,29 +13,32 @@ from gpt2_tuning.models.kernels import compile_it
 class Rotation(NamedTuple):
     """What channel i of a head is multiplied by, and the other of its pair, for every token."""
 
-    cosines: tf.Tensor  # float32 [B, T, 1, head_size]
-    sines: tf.Tensor  # float32 [B, T, 1, head_size], those of the first half negative
+    cosines: tf.Tensor  # float32 [B, T, 1, channels]
+    sines: tf.Tensor  # float32 [B, T, 1, channels], those of the first half negative
 
 
-def rotation_of(positions: tf.Tensor, rotary: Rotary, head_size: int) -> Rotation:
-    """The rotation of tokens at `positions`, int32 [B, T]; channels i and i + half are a pair."""
-    angles = tf.cast(positions, tf.float32)[:, :, tf.newaxis] * frequencies(rotary, head_size)
+def rotation_of(positions: tf.Tensor, rotary: Rotary, channels: int) -> Rotation:
+    """The rotation of tokens at `positions`, int32 [B, T]; channels i and i + half are a pair.
+
+    `channels` is how many of a head are rotated.
+    """
+    angles = tf.cast(positions, tf.float32)[:, :, tf.newaxis] * frequencies(rotary, channels)
     angles = angles[:, :, tf.newaxis]
     factor = rotary.attention_factor
     cosines, sines = tf.cos(angles) * factor, tf.sin(angles) * factor
     return Rotation(tf.concat([cosines, cosines], -1), tf.concat([-sines, sines], -1))
 
 
-def frequencies(rotary: Rotary, head_size: int) -> np.ndarray:
-    """Radians a position for each pair of channels, float32 [head_size / 2]."""
-    pairs = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
+def frequencies(rotary: Rotary, channels: int) -> np.ndarray:
+    """Radians a position for each pair of channels, float32 [channels / 2]."""
+    pairs = np.arange(0, channels, 2, dtype=np.float32) / np.float32(channels)
     plain = (1 / np.float32(rotary.base) ** pairs).astype(np.float32)
     if rotary.scaling == "linear":
         return plain / np.float32(rotary.factor)
     if rotary.scaling == "llama3":
         return by_turns(plain, rotary).astype(np.float32)
     if rotary.scaling == "yarn":
-        return by_pairs(plain, rotary, head_size).astype(np.float32)
+        return by_pairs(plain, rotary, channels).astype(np.float32)
     # `dynamic` changes the base in rows that are longer than a model's positions alone. Those are
     # refused (`Decoder.call`): keys that are cached already would have to be rotated anew.
     return plain
@@ -49,24 +52,27 @@ def by_turns(plain: np.ndarray, rotary: Rotary) -> np.ndarray:
     return plain * ((1 - kept) / rotary.factor + kept)
 
 
-def by_pairs(plain: np.ndarray, rotary: Rotary, head_size: int) -> np.ndarray:
+def by_pairs(plain: np.ndarray, rotary: Rotary, channels: int) -> np.ndarray:
     """As YaRN has it: between two pairs of channels the slowing down grows evenly."""
 
     def pair_of(turns: float) -> float:
         across = math.log(rotary.original_positions / (turns * 2 * math.pi))
-        return head_size * across / (2 * math.log(rotary.base))
+        return channels * across / (2 * math.log(rotary.base))
 
     first, last = pair_of(rotary.beta_fast), pair_of(rotary.beta_slow)
     if rotary.truncate:
         first, last = math.floor(first), math.ceil(last)
-    first, last = max(first, 0), min(last, head_size - 1)
+    first, last = max(first, 0), min(last, channels - 1)
     last += 0.001 if first == last else 0
-    slowed = np.clip((np.arange(head_size // 2) - first) / (last - first), 0, 1)
+    slowed = np.clip((np.arange(channels // 2) - first) / (last - first), 0, 1)
     return plain * (slowed / rotary.factor + (1 - slowed))
 
 
 def rotated(x, rotation: Rotation, compiled: bool):
-    """x, [B, T, heads, head_size], rotated; the gradient is rotated back, and keeps nothing."""
+    """x, [B, T, heads, head_size], rotated; the gradient is rotated back, and keeps nothing.
+
+    Channels beyond those of the rotation stay as they are.
+    """
     turn = compiled_turn if compiled else turned
 
     # All it computes with is an argument: a loop over blocks cannot differentiate what is not.
@@ -83,8 +89,12 @@ def rotated(x, rotation: Rotation, compiled: bool):
 
 def turned(x, cosines, sines):
     """As `rotated`, without its gradient."""
+    channels = cosines.shape[-1]
+    if channels < x.shape[-1]:
+        part = turned(x[..., :channels], cosines, sines)
+        return tf.concat([part, x[..., channels:]], axis=-1)
     exact = tf.cast(x, tf.float32)
-    others = tf.roll(exact, x.shape[-1] // 2, axis=-1)
+    others = tf.roll(exact, channels // 2, axis=-1)
     return tf.cast(exact * cosines + others * sines, x.dtype)
 
 

@@ -43,8 +43,8 @@ class TrainOptions:
     output_dir: Path | None = None
     """The run directory. Default: experiments/runs/<task>/<base>-<date and time>."""
     family: str | None = None
-    """Kind of base: gpt2, gpt_neo, llama, mistral, qwen2 or qwen3. Default: that of the config.json
-    of --pretrained, else gpt2."""
+    """Kind of base: gpt2, gpt_neo, gpt_neox, llama, mistral, qwen2 or qwen3. Default: that of the
+    config.json of --pretrained, else gpt2."""
     model_size: str = "124M"
     """tiny, mini, 124M, 355M, 774M or 1.5B; other families than gpt2 have tiny, mini and sizes of
     their own."""
