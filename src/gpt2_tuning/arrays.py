@@ -47,10 +47,10 @@ def opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path} is not a readable safetensors file: {reason}") from error
 
 
-def read_array(path: Path, name: str) -> np.ndarray:
-    """One array of a safetensors file."""
+def read_array(path: Path, name: str, rows: slice | None = None) -> np.ndarray:
+    """One array of a safetensors file, or some of its rows."""
     with opened(path) as file:
-        return file.get_tensor(name)
+        return file.get_tensor(name) if rows is None else file.get_slice(name)[rows]
 
 
 def check_finite(array: np.ndarray, where: str, dtype: Any = np.float32) -> None:

@@ -10,12 +10,16 @@ import requests
 from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
+from gpt2_tuning import arrays
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import GPT2Config
-from gpt2_tuning.formats import hub, huggingface
+from gpt2_tuning.families.known import FAMILIES, with_vocabulary
+from gpt2_tuning.formats import directory, hub, huggingface
 from gpt2_tuning.formats.directory import WEIGHTS_FILE
+from gpt2_tuning.models.backbone import Backbone
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
+from gpt2_tuning.training.strategy import make_strategy
 
 
 @pytest.fixture
@@ -105,6 +109,31 @@ def test_sharded_directories_are_read(model, saved):
     (saved / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(UserError, match="names 2 files, of which model-00002-of-00002"):
         GPT2Model.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_no_more_than_a_block_of_a_weight_is_read_at_once(family, tmp_path, monkeypatch):
+    """Llama's kernels lie transposed in files, GPT-2's do not; each replica has all of them."""
+    config = with_vocabulary(FAMILIES[family].sizes["tiny"], 70)
+    model = randomize(Backbone(config).built_now())
+    model.save_pretrained(tmp_path / "base")
+    sizes, read = [], arrays.read_array
+
+    def watched(*arguments):
+        found = read(*arguments)
+        sizes.append(found.size)
+        return found
+
+    monkeypatch.setattr(arrays, "read_array", watched)
+    monkeypatch.setattr(directory, "BLOCK", 1000)
+    assert same_weights(Backbone.from_pretrained(tmp_path / "base"), model)
+    assert max(sizes) <= 1000
+    strategy = make_strategy("mirrored")
+    with strategy.scope():
+        spread = Backbone.from_pretrained(tmp_path / "base")
+    for variable, wanted in zip(spread.weights, model.weights, strict=True):
+        for held in strategy.experimental_local_results(variable.value):
+            np.testing.assert_array_equal(held, wanted)
 
 
 def drop(arrays):

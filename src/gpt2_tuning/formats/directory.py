@@ -4,7 +4,8 @@ What no model could take is refused here; what fits a given model, `huggingface`
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -38,17 +39,36 @@ INDEX_FIELDS: Schema = {
 }
 
 
+BLOCK = 2**24
+"""Numbers of an array that are looked at together: beside a model so much is in memory."""
+
+
 class Stored(NamedTuple):
     """An array that is read when it is needed."""
 
     where: str  # its file and its name, for messages
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
+    read: Callable[..., np.ndarray]  # all of it, or the rows of a slice
+
+    @classmethod
+    def of(cls, array: np.ndarray, where: str) -> Self:
+        """One that is in memory."""
+        return cls(where, array.shape, lambda part=slice(None): array[part])
 
     def with_rows(self, rows: list[int]) -> Self:
         """Some of its rows, in this order."""
-        shape = (len(rows), *self.shape[1:])
-        return self._replace(shape=shape, read=lambda: self.read()[rows])
+        return self.of(self.read()[rows], self.where)
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Stretches of its rows, in order, with what is in them."""
+        if len(self.shape) < 2:
+            yield slice(None), self.read()
+            return
+        rows, width = self.shape[0], math.prod(self.shape[1:])
+        height = max(1, BLOCK // max(1, width))
+        for start in range(0, rows, height):
+            part = slice(start, min(rows, start + height))
+            yield part, self.read(part)
 
 
 class Checkpoint(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from gpt2_tuning.arrays import check_finite, save_arrays
 from gpt2_tuning.checks import shown
@@ -52,9 +53,12 @@ def sha256_of_weights(arrays: Iterable[np.ndarray]) -> str:
 def sha256_of_base(checkpoint: Checkpoint) -> str:
     """That of a base on disk, as adapters record it."""
     table = known.family_of(checkpoint.config).weights(checkpoint.config.decoder)
-    return sha256_of_weights(
-        checkpoint.weights[stored.name].read().astype(np.float32) for stored in table
-    )
+    return sha256_of_stored(checkpoint.weights[stored.name] for stored in table)
+
+
+def sha256_of_stored(weights: Iterable[Stored]) -> str:
+    """As `sha256_of_weights`, of arrays that are not read yet."""
+    return sha256_of_weights(block for stored in weights for _, block in stored.blocks())
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -153,7 +157,8 @@ def check_weights(
             raise UserError(f"{where}: {name} is unexpected")
     for name, variable in variables.items():
         if name in weights:
-            check_finite(weights[name].read(), weights[name].where, variable.dtype)
+            for _, block in weights[name].blocks():
+                check_finite(block, weights[name].where, variable.dtype)
 
 
 def assign_weights(model: Holder, weights: Mapping[str, Stored]) -> None:
@@ -161,13 +166,31 @@ def assign_weights(model: Holder, weights: Mapping[str, Stored]) -> None:
     transposed = transposed_names(model)
     for name, variable in {**model.base_weights(), **model.head_weights()}.items():
         if name in weights:
-            array = weights[name].read()
-            variable.assign(array.T if name in transposed else array)
+            place(weights[name], variable, name in transposed)
     model.exact_base_sha256 = None
     if model.holds_rounded:
-        model.exact_base_sha256 = sha256_of_weights(
-            weights[name].read() for name in model.base_weights()
-        )
+        model.exact_base_sha256 = sha256_of_stored(weights[name] for name in model.base_weights())
+
+
+def place(stored: Stored, variable: keras.Variable, transposed: bool) -> None:
+    """Gives a variable a stored array, a block at a time, on each device that holds it."""
+    held = tf.distribute.get_strategy().experimental_local_results(variable.value)
+    for rows, block in stored.blocks():
+        if rows == slice(None):
+            variable.assign(block)
+            continue
+        value = tf.cast(block.T if transposed else block, variable.dtype)
+        for part in held:
+            # `part[rows].assign` would read the rows first, and not let go of them.
+            tf.raw_ops.ResourceStridedSliceAssign(
+                ref=part.handle,
+                begin=[0, rows.start] if transposed else [rows.start],
+                end=[0, rows.stop] if transposed else [rows.stop],
+                strides=[1, 1] if transposed else [1],
+                value=value,
+                begin_mask=int(transposed),
+                end_mask=int(transposed),
+            )
 
 
 # --- writing ---------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The weights of live GPT-2s of transformers' TF classes."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,7 @@ def load_tf_gpt2(model: Holder, tf_model: Any) -> None:
     for name, variable in variables.items():
         # Conv1D's biases have shape (1, n).
         array = np.squeeze(variable.numpy(), 0) if variable.shape[0] == 1 else variable.numpy()
-        read = functools.partial(np.asarray, array)
-        weights[name] = Stored(f"{where}: {name}", array.shape, read)
+        weights[name] = Stored.of(array, f"{where}: {name}")
     check_weights(model, weights, where, optional=set(model.head_weights()))
     assign_weights(model, weights)
     model.loading_notes = []
