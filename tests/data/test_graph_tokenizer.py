@@ -41,8 +41,34 @@ def test_ids_equal_the_librarys_on_hard_strings(encode):
 
 
 ODD = [
-    *("'s", "''s", "x's's", "it'll've", "a 's", "a  's", "a\n's", "1's", "!'s", "'S", "'re'r", "'x"),
-    *("don'test", "we're.", "'l", "'ll", "'v", " '", "'", "a\n\nb", "a \n b", "\n\n", " \n", "a\t b"),
+    *(
+        "'s",
+        "''s",
+        "x's's",
+        "it'll've",
+        "a 's",
+        "a  's",
+        "a\n's",
+        "1's",
+        "!'s",
+        "'S",
+        "'re'r",
+        "'x",
+    ),
+    *(
+        "don'test",
+        "we're.",
+        "'l",
+        "'ll",
+        "'v",
+        " '",
+        "'",
+        "a\n\nb",
+        "a \n b",
+        "\n\n",
+        " \n",
+        "a\t b",
+    ),
     *("  a", "a  ", "\u00a0\u00a0a", "\u3000's", "\u00a0's", "1a!1a", "½½a", "\ufeffbom", "\ufffe"),
 ]
 

@@ -61,7 +61,7 @@ def decode(ids, kept) -> tf.Tensor:
     return tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8")
 
 
-# --- splitting: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ ---------
+# --- splitting: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ ------
 
 
 def piece_begins(codes, rows) -> tf.Tensor:
