@@ -50,10 +50,12 @@ def push(login: Login, directory: Path, private: bool) -> str:
     try:
         made = login.api.create_repo(login.name, private=private or None, exist_ok=True)
         if private and not login.api.model_info(made.repo_id).private:
-            raise UserError(f"{made.repo_id} is there already, and everybody sees it")
+            raise UserError(f"--private: {made.repo_id} is there already, and everybody sees it")
         login.api.upload_folder(
             repo_id=made.repo_id, folder_path=directory, commit_message="Export of gpt2-tuning"
         )
+    except UserError:
+        raise
     except Exception as error:  # as above
         raise UserError(
             f"--push {login.name}: {said(error)}; {directory} is whole, and "
