@@ -74,10 +74,14 @@ def export(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    runs = list(itertools.takewhile(lambda word: not is_flag(word), argv))
-    flags = [part for run in runs for part in ("--run", run)] + argv[len(runs) :]
+    flags = as_flags(sys.argv[1:] if argv is None else argv)
     return cli.run(Options, export, flags, program or "gpt2-tuning export")
+
+
+def as_flags(argv: Sequence[str]) -> list[str]:
+    """A command line on which the runs before the first flag are flags too."""
+    runs = list(itertools.takewhile(lambda word: not is_flag(word), argv))
+    return [*(part for run in runs for part in ("--run", run)), *argv[len(runs) :]]
 
 
 if __name__ == "__main__":
