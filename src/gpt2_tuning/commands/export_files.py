@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,11 @@ def write_adapter(run: FinishedRun, directory: Path, place: str) -> None:
     weights_record.check(run.directory)
     for name in (adapters.CONFIG_FILE, adapters.WEIGHTS_FILE):
         shutil.copyfile(run.directory / ADAPTER / name, directory / name)
-    base = adapters.read_adapter_config(directory)[1].base_name
-    kept = run.directory / BASE
-    if kept.is_dir() or base is None or Path(base).is_dir():
-        print(
-            f"note: the base is {kept if kept.is_dir() else base}: PEFT must be given it elsewhere"
-        )
+    base: Path | str | None = adapters.read_adapter_config(directory)[1].base_name
+    if (run.directory / BASE).is_dir():
+        base = run.directory / BASE
+    if base is None or Path(base).is_dir():
+        print(f"note: the adapter's base is {base}, which others have not", file=sys.stderr)
     use = export_use.of_adapter(run, place)
     export_card.write_card([run], directory, "peft", use)
 
