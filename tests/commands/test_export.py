@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from exported_runs import write_runs
 from script_runs import listing, refused
@@ -184,3 +185,20 @@ def test_a_language_models_export_is_the_model_of_its_run(home, tmp_path):
     merged = GPT2LanguageModel.from_pretrained(out)
     inputs = {"token_ids": np.array([[5, 6, 7]]), "attention_mask": np.ones([1, 3], int)}
     np.testing.assert_allclose(run(inputs), merged(inputs), atol=1e-4)
+
+
+def test_a_graph_labels_texts_as_its_run_does(home, tmp_path):
+    out, run = tmp_path / "graph", home / "runs" / "mood"
+    assert export(run, "--to", "savedmodel", "--output", out) == 0
+    assert listing(out) == [
+        "README.md", "assets", "curves.png", "fingerprint.pb", "saved_model.pb", "variables",
+    ]  # fmt: skip
+    assert "library_name" not in head(out)[0]
+    assert 'model.signatures["mood"](text=tf.constant(["..."]))' in head(out)[1]
+    model = finished(run).model()
+    assert isinstance(model, Classifier)
+    texts = ["i feel fine", "it's <|endoftext|> 漢字", "  don't\n\n you?  "]
+    found = tf.saved_model.load(str(out)).signatures["mood"](text=tf.constant(texts))
+    wanted = [list(one.probabilities.values()) for one in classify_text(model, texts)]
+    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
+    assert export(run, "--to", "savedmodel", "--output", out) == 0  # in the place of the first

@@ -9,6 +9,8 @@ from exported_runs import write_runs
 from hub_stand_in import TOKEN, stand_in
 from script_runs import listing
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):

@@ -21,6 +21,8 @@ from gpt2_tuning.inference.generation import generate, generate_text
 from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.models.language_model import LanguageModel
 
+pytestmark = pytest.mark.slow
+
 NEW = 12
 """Tokens that language models write."""
 TEXTS = [text[:3000] for text in HARD_TEXTS if text.strip()]
@@ -216,6 +218,17 @@ def test_other_tokenizers_take_and_give_token_ids(others, tmp_path):
         found = loaded.signatures["tides"](token_ids=given[0], attention_mask=given[1])
         new = tf.ragged.boolean_mask(found["token_ids"], found["attention_mask"] == 1)
         assert new.to_list() == [list(one.token_ids) for one in continued]
+
+
+def test_a_model_for_transformers_has_its_own_tokenizer(others, tmp_path):
+    run, out = others / "runs" / "tides", tmp_path / "tides"
+    assert main(["export", str(run), "--to", "hf", "--output", str(out)]) == 0
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (out / name).read_bytes() == (run / name).read_bytes()
+    tokenizer = finished(run).metadata.tokenizer
+    ids = {"eos_token_id": tokenizer.end, "pad_token_id": tokenizer.pad}
+    assert json.loads((out / "generation_config.json").read_bytes()) == ids
+    assert ids["eos_token_id"] != ids["pad_token_id"]
 
 
 def test_runs_that_do_not_go_together_are_refused_in_one_line(home, others, tmp_path, capsys):
