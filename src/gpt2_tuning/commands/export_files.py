@@ -15,6 +15,8 @@ from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import Tree, foreign_entry
 from gpt2_tuning.formats import adapters
+from gpt2_tuning.inference import saved_model, signatures
+from gpt2_tuning.inference.graph_prompts import prompts_of
 from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.models.tunable import TunableModel
@@ -112,8 +114,6 @@ def write_graph(
     Raises:
         UserError: as `write_whole`; of several one tuned its whole model, or the bases differ.
     """
-    from gpt2_tuning.inference import saved_model
-
     whole = [run.directory for run in runs if not run.has_adapter]
     if len(runs) > 1 and whole:
         raise UserError(
@@ -150,15 +150,14 @@ def signature_names(runs: Sequence[FinishedRun]) -> list[str]:
     return names
 
 
-def signature_of(run: FinishedRun, model: TunableModel, max_new_tokens: int) -> Any:
+def signature_of(
+    run: FinishedRun, model: TunableModel, max_new_tokens: int
+) -> signatures.Signature:
     """What a run answers in a graph.
 
     Raises:
         UserError: its template cannot be a part of one, or answers would be too long.
     """
-    from gpt2_tuning.inference import signatures
-    from gpt2_tuning.inference.graph_prompts import prompts_of
-
     if isinstance(model, Classifier):
         if not run.reads_texts:
             return signatures.labels_of_tokens(model)

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("{place}")
 model = AutoModelForSequenceClassification.from_pretrained("{place}")
 premise, hypothesis = tokenizer(["...", "..."], add_special_tokens=False).input_ids
-ids = torch.tensor([[*premise, tokenizer.eos_token_id, *hypothesis]])
+ids = torch.tensor([[{start}*premise, tokenizer.eos_token_id, *hypothesis]])
 print(model.config.id2label[int(model(ids).logits.argmax())])"""
 LABEL = """\
 from transformers import pipeline
@@ -39,7 +39,8 @@ print(model.signatures["{name}"]({arguments}))  # {answers}"""
 def of_whole(run: FinishedRun, place: str) -> str:
     """With transformers."""
     if run.classifies:
-        return python((PAIR if len(run.texts) == 2 else LABEL).format(place=place))
+        start = "" if run.metadata.tokenizer.start is None else "tokenizer.bos_token_id, "
+        return python((PAIR if len(run.texts) == 2 else LABEL).format(place=place, start=start))
     prompt = '"..."'
     if run.chat:
         prompt = '[{"role": "user", "content": "..."}]'
