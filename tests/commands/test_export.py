@@ -9,6 +9,7 @@ import tensorflow as tf
 import yaml
 from exported_runs import write_runs
 from script_runs import listing, refused
+from test_rooms import arrows
 
 from gpt2_tuning.__main__ import main
 from gpt2_tuning.commands import export as command
@@ -202,3 +203,10 @@ def test_a_graph_labels_texts_as_its_run_does(home, tmp_path):
     wanted = [list(one.probabilities.values()) for one in classify_text(model, texts)]
     np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
     assert export(run, "--to", "savedmodel", "--output", out) == 0  # in the place of the first
+
+
+def test_nothing_but_the_command_imports_what_exports():
+    parts = {"inference.saved_model", "inference.signatures", "inference.graph_prompts"}
+    parts |= {"data.graph_tokenizer"}
+    into = {module for module, other in arrows() if other in parts} - parts
+    assert into == {"commands.export_files"}
