@@ -49,9 +49,7 @@ def labels_of_texts(
     """
 
     def answer(texts: Tensors) -> Tensors:
-        ids = [graph_tokenizer.encode(texts[name]) for name in names]
-        for name, of_texts in zip(names, ids, strict=True):
-            require_tokens(of_texts, name)
+        ids = [with_tokens(graph_tokenizer.encode(texts[name]), name) for name in names]
         return labels(model, padded(joined(ids, seq_len, separator)))
 
     return Signature(dict.fromkeys(names, TEXTS), answer)
@@ -87,8 +85,7 @@ def written_text(
     """
 
     def answer(texts: Tensors) -> Tensors:
-        ids = graph_tokenizer.encode(compose(texts))
-        require_tokens(ids, " or ".join(names))
+        ids = with_tokens(graph_tokenizer.encode(compose(texts)), " or ".join(names))
         tokens, kept = continued(model, padded(ids), model.tokenizer, max_new_tokens)
         text = graph_tokenizer.decode(tokens, kept)
         return {"text": stripped(text) if strip else text}
@@ -121,10 +118,14 @@ def continued(
     real = tf.cast(inputs["attention_mask"], tf.bool)
     lengths = tf.reduce_sum(tf.cast(real, tf.int32), axis=1)
     room = model.config.decoder.positions - max_new_tokens
-    tf.debugging.assert_less_equal(
-        lengths, room, f"a prompt has more tokens than the {room} that leave room for an answer"
-    )
-    tf.debugging.assert_positive(lengths, "a prompt has no tokens")
+    long = f"a prompt has more tokens than the {room} that leave room for an answer"
+    checks = [
+        tf.debugging.assert_less_equal(lengths, room, long),
+        tf.debugging.assert_positive(lengths, "a prompt has no tokens"),
+    ]
+    # First, else what is computed of such prompts might fail before, and say less.
+    with tf.control_dependencies(checks):
+        real = tf.identity(real)
     # Prompts end in the last column, so that each is followed by its new tokens.
     rows = tf.ragged.boolean_mask(tf.reverse(inputs["token_ids"], [1]), tf.reverse(real, [1]))
     history = tf.reverse(rows.to_tensor(NO_TOKEN), [1])
@@ -140,9 +141,11 @@ def continued(
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def require_tokens(ids: tf.RaggedTensor, name: str) -> None:
-    """Has the graph refuse a text that is empty."""
-    tf.debugging.assert_positive(ids.row_lengths(), f"a text of {name} is empty")
+def with_tokens(ids: tf.RaggedTensor, name: str) -> tf.RaggedTensor:
+    """The same rows; a graph that has one without tokens refuses it by the name of its text."""
+    check = tf.debugging.assert_positive(ids.row_lengths(), f"a text of {name} is empty")
+    with tf.control_dependencies([check]):
+        return ids.with_values(tf.identity(ids.values))
 
 
 def joined(ids: Sequence[tf.RaggedTensor], seq_len: int, separator: int) -> tf.RaggedTensor:
