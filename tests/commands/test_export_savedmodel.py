@@ -9,16 +9,20 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported_runs import SEQ_LEN, write_other_runs, write_runs
+from exported_runs import CONFIG, SEQ_LEN, write_other_runs, write_runs
 from hard_texts import HARD_TEXTS
+from samples import randomize
 from script_runs import listing, names, refused
 
 from gpt2_tuning.__main__ import main
 from gpt2_tuning.commands.export_runs import finished
 from gpt2_tuning.data.prompts import Template
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.inference.classification import classify
 from gpt2_tuning.inference.generation import generate, generate_text
+from gpt2_tuning.inference.signatures import written_tokens
 from gpt2_tuning.models.classifier import Classifier
+from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.language_model import LanguageModel
 
 pytestmark = pytest.mark.slow
@@ -219,6 +223,27 @@ def test_other_tokenizers_take_and_give_token_ids(others, tmp_path):
         found = loaded.signatures["tides"](token_ids=given[0], attention_mask=given[1])
         new = tf.ragged.boolean_mask(found["token_ids"], found["attention_mask"] == 1)
         assert new.to_list() == [list(one.token_ids) for one in continued]
+
+
+def test_a_row_ends_before_the_token_that_ends_texts():
+    model = randomize(GPT2LanguageModel(CONFIG).built_now())
+    ids = tf.constant([[5, 6, 7], [900, 8, 20000]])
+    inputs = {"token_ids": ids, "attention_mask": tf.ones_like(ids)}
+
+    def written():
+        answer = written_tokens(model, NEW).answer
+        found = tf.function(lambda: answer(inputs), autograph=False)()
+        return tf.ragged.boolean_mask(found["token_ids"], found["attention_mask"] == 1).to_list()
+
+    whole = written()
+    assert all(len(row) == NEW for row in whole)
+    # Now a token is the end that some row has in its middle.
+    end = next(token for token in whole[0] if token != whole[0][0])
+    model.tokenizer = GPT2Tokenizer()
+    model.tokenizer.end = end
+    rows = [row[: row.index(end)] if end in row else row for row in whole]
+    assert 0 < len(rows[0]) < NEW
+    assert written() == rows
 
 
 def test_a_model_for_transformers_has_its_own_tokenizer(others, tmp_path):
