@@ -16,7 +16,7 @@ import pytest
 
 from gpt2_tuning import __main__ as command
 from gpt2_tuning import cli, flags, paths
-from gpt2_tuning.commands import adapters
+from gpt2_tuning.commands import adapters, export
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
@@ -169,6 +169,8 @@ def test_the_flags_of_a_command_exist(words):
     if module is adapters:
         cli.parse_options(adapters.ACTIONS[flags[0]][0], flags[1:])
         return
+    if module is export:
+        flags = export.as_flags(flags)
     if "--" in flags:  # launch: what follows is a command of its own
         split = flags.index("--")
         launched = flags[split + 1 :]

@@ -23,6 +23,7 @@ STEPS = {
     "test": "tries and scores a tuned model of a task",
 }
 COMMANDS = {
+    "export": "writes a finished run for transformers, PEFT or TensorFlow alone",
     "adapters": "shows, mixes and merges adapters on disk",
     "plan": "says what fits into a device's memory",
     "certify": "shows that any layout of devices gives the same weights",

@@ -6,48 +6,32 @@ the ways in which they are continued, the gate of LoRA and the values of the wei
 sampler of one's own has a loop of its own.
 """
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.inference.choosing import RowValues, next_tokens
+from gpt2_tuning.inference.decoding_state import (
+    State,
+    Weights,
+    begun_state,
+    inputs_of,
+    matrices,
+    signatures,
+)
 from gpt2_tuning.inference.penalties import NO_TOKEN, penalised
 from gpt2_tuning.inference.sampling import Sampler
-from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.cache import Cache
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.models.products import product_type, project
 
 STEPS = 2**20
 """More than any row has: row x STEPS + step is another number for every token of a call."""
-
-
-class Weights(NamedTuple):
-    """What one call of generation computes from the model's weights once, not at every step."""
-
-    head: tf.Tensor  # [width, V], the head's table, transposed, as products take it
-    matrices: tuple[tf.Tensor, ...]  # `matrices` in the compute type; none where that is theirs
-
-
-class State(NamedTuple):
-    """Where decoding stands between two calls of the loop."""
-
-    cache: Cache
-    # Kept whether a row has penalties or not, so that none decides on the shapes: it is 4 bytes a
-    # slot, where the cache has two vectors a layer.
-    history: tf.Tensor  # int32 [B, slots], the cache's tokens, NO_TOKEN where its mask is 0
-    prompted: tf.Tensor  # int32 [B], the slots up to the end of the row's prompt
-    tokens: tf.Tensor  # int32 [B], each row's newest token, not yet in the cache
-    finished: tf.Tensor  # bool [B], rows that need no further token
-    made: tf.Tensor  # int32 [B]: how many tokens the row was given so far
-    rows: tf.Tensor  # int64 [B], each row's number among all prompts
-    values: RowValues  # how each row is continued
-    gate: tuple[tf.Tensor, ...]  # as `rows_gate`, where rows have adapters of their own
 
 
 class Decoder:
@@ -99,25 +83,37 @@ class Decoder:
         history = np.full((len(prompts), length), NO_TOKEN, np.int32)
         for row, prompt in enumerate(prompts):
             history[row, length - len(prompt) :] = prompt
-        mask = history != NO_TOKEN
-        inputs = {
-            "token_ids": tf.constant(np.where(mask, history, 0)),
-            "attention_mask": tf.constant(mask.astype(np.int32)),
-        }
         row_gate = () if gate is None else (tf.constant(gate),)
+        inputs = inputs_of(tf.constant(history))
         logits, cache = self._read(weights, inputs, row_gate)
-        state = State(
-            cache=cache,
-            history=tf.constant(history),
-            prompted=tf.fill([len(prompts)], length),
-            tokens=tf.zeros([len(prompts)], tf.int32),
-            finished=tf.zeros([len(prompts)], tf.bool),
-            made=tf.zeros([len(prompts)], tf.int32),
-            rows=tf.constant(rows, tf.int64),
-            values=values,
-            gate=row_gate,
-        )
+        numbers = tf.constant(rows, tf.int64)
+        state = begun_state(tf.constant(history), numbers, cache, values, row_gate)
         return self._choose(sampler, logits, state)
+
+    def continued(self, history: tf.Tensor, values: RowValues, count: int) -> tf.Tensor:
+        """Up to `count` new tokens of every prompt, to be traced into a graph of the caller's own.
+
+        Args:
+            history: int32 [B, S], the prompts, with NO_TOKEN before those that are shorter.
+            values: how each is continued.
+            count: at least 1.
+
+        Returns:
+            int32 [B, n], where n is below count only if all rows finished. Finished rows repeat
+            their last token.
+        """
+        weights = self._prepare_weights()
+        logits, cache = self._read_prompts(weights, inputs_of(history), ())
+        rows = tf.range(tf.shape(history)[0])
+        state = begun_state(history, tf.cast(rows, tf.int64), cache, values, ())
+        state = self._choose(None, logits, state)
+        first = state.tokens[:, tf.newaxis]
+
+        def more():
+            tokens, _ = self._add_tokens(None, weights, state, tf.constant(count - 1))
+            return tf.concat([first, tokens], axis=1)
+
+        return tf.cond(tf.reduce_all(state.finished), lambda: first, more)
 
     def extend(
         self, weights: Weights, state: State, count: int, sampler: Sampler | None = None
@@ -210,47 +206,13 @@ class Decoder:
     def _logits(self, weights: Weights, inputs, cache: Cache, gate) -> tuple[tf.Tensor, Cache]:
         """Float32 [B, V] for the last position, and the new cache."""
         model = self._model
-        with keras.StatelessScope() as scope:
-            if weights.matrices:
-                for variable, value in zip(matrices(model), weights.matrices, strict=True):
-                    scope.add_update((variable, value))
+        # Where nothing is replaced, what a scope around this one replaces counts.
+        scope = keras.StatelessScope()
+        with scope if weights.matrices else contextlib.nullcontext():
+            for variable, value in zip(matrices(model), weights.matrices, strict=False):
+                scope.add_update((variable, value))
             hidden, cache = model.extend(inputs, cache, *gate)
         return tf.cast(project(hidden[:, -1], weights.head), tf.float32), cache
-
-
-def signatures(
-    model: LanguageModel, vocabulary: int, by_row: bool
-) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
-    """What the compiled functions take: weights, inputs and state of any batch and any length."""
-    shape = [None, *model.rows_gate([None]).shape[1:]]
-    config, dtype = model.config.decoder, tf.as_dtype(model.compute_dtype)
-    spec = tf.TensorSpec
-    shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
-    weights = Weights(
-        spec([config.width, vocabulary], product_type(dtype)),
-        tuple(spec(shape, dtype) for shape in shapes),
-    )
-    ids = spec([None, None], tf.int32)
-    slot_shape, slot_type = [None, config.kv_heads, None, config.head_size], cache_type(dtype)
-    slots = (spec(slot_shape, slot_type),) * config.layers
-    state = State(
-        cache=Cache(slots, slots, ids, spec([], tf.int32)),
-        history=ids,
-        prompted=spec([None], tf.int32),
-        tokens=spec([None], tf.int32),
-        finished=spec([None], tf.bool),
-        made=spec([None], tf.int32),
-        rows=spec([None], tf.int64),
-        values=RowValues(*(spec([None], value.dtype) for value in RowValues.of([]))),
-        gate=(spec(shape, tf.float32),) if by_row else (),
-    )
-    return weights, {"token_ids": ids, "attention_mask": ids}, state
-
-
-def matrices(model: LanguageModel) -> list[keras.Variable]:
-    """The model's weights of two dimensions: all but the few that are small, and a head's table."""
-    apart = id(model.lm_head.embeddings) if model.lm_head else None
-    return [w for w in model.weights if len(w.shape) == 2 and id(w) != apart]
 
 
 _DECODERS: weakref.WeakKeyDictionary[LanguageModel, dict[tuple, Decoder]] = (

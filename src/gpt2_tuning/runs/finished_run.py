@@ -10,25 +10,33 @@ from gpt2_tuning.formats import adapters
 from gpt2_tuning.formats.directory import CONFIG_FILE
 from gpt2_tuning.runs.settings import OPTIONS_FILE, read_settings
 
+ANY_TASK = "classification"
+"""In hints to whoever did not say which task is meant."""
 
-def metadata_of_run(run_dir: Path, task: str) -> Metadata:
+
+def metadata_of_run(run_dir: Path, task: str | None, flag: str = "--run_dir") -> Metadata:
     """The copy of metadata.json in a run's directory.
+
+    Args:
+        run_dir: the run's directory.
+        task: what it must be a run of; None is any.
+        flag: by which messages name the directory.
 
     Raises:
         UserError: it is no run of this task; the message names the script for what it is.
     """
     if not run_dir.is_dir():
         what = "is a file, not the directory of a run" if run_dir.is_file() else "is not there"
-        raise UserError(f"--run_dir {run_dir} {what}: give the --output_dir of a finished training")
+        raise UserError(f"{flag} {run_dir} {what}: give the --output_dir of a finished training")
     content = read_content(run_dir)
     if not (run_dir / OPTIONS_FILE).is_file():
-        raise UserError(f"--run_dir {run_dir} {what_it_is(run_dir, task)}")
-    if content is not None and content["task"] != task:
+        raise UserError(f"{flag} {run_dir} {what_it_is(run_dir, task or ANY_TASK)}")
+    if task and content is not None and content["task"] != task:
         raise UserError(
-            f"--run_dir {run_dir} is a run of {content['task']}, not of {task}: try it with "
+            f"{flag} {run_dir} is a run of {content['task']}, not of {task}: try it with "
             f"`{paths.step_command('test', content['task'])} --run_dir {run_dir}`"
         )
-    return read_metadata(run_dir, task)
+    return read_metadata(run_dir, task or (content or {}).get("task", ANY_TASK))
 
 
 def what_it_is(directory: Path, task: str) -> str:
