@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpt2_tuning.checks import is_number, is_whole
@@ -26,22 +26,26 @@ class LoRAConfig:
     """Dense layers of a family by suffix; `all-linear` is all of them."""
     use_rslora: bool = False
     rank_pattern: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """A rank for single targets, by suffix, instead of `rank`."""
+    """A rank for single targets, by suffix, instead of `rank`; or for the layer of one block, such
+    as `3.attn.c_attn`, which comes before its target's."""
     alpha_pattern: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """An alpha for single targets, by suffix, instead of `alpha`."""
+    """An alpha for single targets, or layers, as in `rank_pattern`."""
+    layers: tuple[int, ...] = ()
+    """The blocks that are adapted, by number from 0; none is all of them."""
+    exclude: tuple[str, ...] = ()
+    """Layers of them that are not, by block and target, such as `3.attn.c_attn`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", tuple(self.targets))
+        for name in ("targets", "layers", "exclude"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.targets:
             raise UserError(f"LoRA needs a target: choose among {', '.join(LORA_TARGETS)}")
-        for target in (*self.targets, *self.rank_pattern, *self.alpha_pattern):
-            if target not in (*LORA_TARGETS, ALL_LINEAR):
-                raise UserError(
-                    f"unknown LoRA target {target!r}: choose among {', '.join(LORA_TARGETS)}"
-                )
-        for target in (*self.rank_pattern, *self.alpha_pattern):
-            if target not in self.targets and ALL_LINEAR not in self.targets:
-                raise UserError(f"a LoRA pattern names {target}, which is not among the targets")
+        self._check_names()
+        for block in self.layers:
+            if not is_whole(block, least=0):
+                raise UserError(f"LoRA layers are blocks by number from 0, not {block!r}")
+        if len(set(self.layers)) < len(self.layers):
+            raise UserError("LoRA layers name a block twice")
         for rank in (self.rank, *self.rank_pattern.values()):
             if not is_whole(rank, least=1):
                 raise UserError(f"LoRA rank must be a whole number of at least 1, not {rank!r}")
@@ -50,6 +54,25 @@ class LoRAConfig:
                 raise UserError(f"LoRA alpha must be a number above 0, not {alpha!r}")
         if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise UserError(f"LoRA dropout must be in [0, 1), not {self.dropout!r}")
+
+    def _check_names(self) -> None:
+        """Raises UserError where a target, or a target of a layer's name, is none."""
+        patterns = (*self.rank_pattern, *self.alpha_pattern)
+        for name in (*self.targets, *patterns, *self.exclude):
+            target = name if name in self.targets else split(name)[1]
+            if target not in (*LORA_TARGETS, ALL_LINEAR):
+                raise UserError(
+                    f"unknown LoRA target {target!r}: choose among {', '.join(LORA_TARGETS)}"
+                )
+        for name in (*patterns, *self.exclude):
+            if split(name)[1] not in self.targets and ALL_LINEAR not in self.targets:
+                raise UserError(f"a LoRA pattern names {name}, which is not among the targets")
+        for name in self.exclude:
+            if split(name)[0] is None:
+                raise UserError(
+                    f"LoRA excludes single layers, such as 3.{name}, not {name!r}: leave it out of "
+                    "the targets"
+                )
 
     @classmethod
     def of(cls, lora: "LoRAConfig | Mapping[str, Any] | None") -> "LoRAConfig | None":
@@ -68,7 +91,8 @@ class LoRAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict; `of` reads it back."""
-        return {**dataclasses.asdict(self), "targets": list(self.targets)}
+        lists = {name: list(getattr(self, name)) for name in ("targets", "layers", "exclude")}
+        return {**dataclasses.asdict(self), **lists}
 
     def within(self, family: Family) -> "LoRAConfig":
         """The same with the family's own targets in place of `all-linear`.
@@ -82,32 +106,123 @@ class LoRAConfig:
             family.place_of(target)
         return self
 
-    def updates_in(self, config: FamilyConfig) -> "dict[str, LoRAUpdate]":
-        """The updates of a block's dense layers, by their place in it.
+    def updates_in(self, config: FamilyConfig) -> "list[dict[str, LoRAUpdate]]":
+        """For each block the updates of its dense layers, by their place in it.
 
         Raises:
-            UserError: the config's family has no such target, or a rank is above a layer's size.
+            UserError: the config's family has no such target, the config has no such block, or a
+                rank is above a layer's size.
         """
-        family, updates = family_of(config), {}
+        family, blocks = family_of(config), config.decoder.layers
         lora = self.within(family)
-        for target in lora.targets:
-            place, update = family.place_of(target), lora.update_of(target)
-            assert update is not None
-            inputs, outputs = config.decoder.dense[place]
-            if update.rank > min(inputs, outputs):
-                raise UserError(
-                    f"LoRA rank {update.rank} is above the size of {target}, {inputs} x {outputs}"
-                )
-            updates[place] = update
-        return updates
+        named = [*lora.rank_pattern, *lora.alpha_pattern, *lora.exclude]
+        numbers = [*lora.layers, *(number for number, _ in map(split, named) if number is not None)]
+        if numbers and max(numbers) >= blocks:
+            raise UserError(
+                f"LoRA is to adapt block {max(numbers)}; the model has {blocks}, from 0 on"
+            )
+        found: list[dict[str, LoRAUpdate]] = []
+        for block in range(blocks):
+            updates = {target: lora.update_of(target, block) for target in lora.targets}
+            for target, update in updates.items():
+                inputs, outputs = config.decoder.dense[family.place_of(target)]
+                if update is not None and update.rank > min(inputs, outputs):
+                    raise UserError(
+                        f"LoRA rank {update.rank} is above the size of {target}, "
+                        f"{inputs} x {outputs}"
+                    )
+            found.append({family.place_of(at): one for at, one in updates.items() if one})
+        if not any(found):
+            raise UserError("LoRA is to adapt no layer: all that it names are excluded")
+        return found
 
-    def update_of(self, target: str) -> "LoRAUpdate | None":
-        """The update of one layer, by its suffix; None where the layer is not a target."""
-        if target not in self.targets:
+    def update_of(self, target: str, block: int) -> "LoRAUpdate | None":
+        """The update of one layer, by its suffix and its block; None where it is not adapted."""
+        name = layer_name(block, target)
+        if target not in self.targets or name in self.exclude:
             return None
-        rank = self.rank_pattern.get(target, self.rank)
-        alpha = self.alpha_pattern.get(target, self.alpha)
+        if self.layers and block not in self.layers:
+            return None
+        rank = self.rank_pattern.get(name, self.rank_pattern.get(target, self.rank))
+        alpha = self.alpha_pattern.get(name, self.alpha_pattern.get(target, self.alpha))
         return LoRAUpdate(rank, alpha / (rank**0.5 if self.use_rslora else rank), self.dropout)
+
+    def values(self, field: str, blocks: int) -> "dict[Layer, Any]":
+        """The `rank` or `alpha` of every layer that is adapted in a model of so many blocks."""
+        pattern, usual = getattr(self, f"{field}_pattern"), getattr(self, field)
+        return {
+            (block, target): pattern.get(layer_name(block, target), pattern.get(target, usual))
+            for target in self.targets
+            for block in range(blocks)
+            if self.update_of(target, block)
+        }
+
+
+Layer = tuple[int, str]
+"""A layer: the number of its block, and its target."""
+
+
+def layer_name(block: int, target: str) -> str:
+    """The layer of one block, as a LoRAConfig names it."""
+    return f"{block}.{target}"
+
+
+def split(name: str) -> tuple[int | None, str]:
+    """The block and the target of a layer's name; a target by itself has no block."""
+    number, _, target = name.partition(".")
+    return (int(number), target) if number.isdecimal() and len(number) < 5 else (None, name)
+
+
+ALL = "all"
+"""What a text says that names no blocks."""
+
+
+def blocks_of(text: str) -> tuple[int, ...] | None:
+    """The blocks that a text such as `0,10-11` names; none for `all`, None for what names none."""
+    if text == ALL:
+        return ()
+    found: list[int] = []
+    for part in text.split(","):
+        ends = [int(end) for end in part.split("-") if end.isdecimal() and len(end) < 5]
+        if len(ends) != part.count("-") + 1 or len(ends) > 2 or ends[-1] < ends[0]:
+            return None
+        found += range(ends[0], ends[-1] + 1)
+    return tuple(sorted(found)) if len(set(found)) == len(found) else None
+
+
+def text_of_blocks(blocks: Iterable[int]) -> str:
+    """The text that names these blocks."""
+    return ",".join(map(str, blocks)) or ALL
+
+
+def pattern_of(values: Mapping[Layer, Any], usual: Any) -> dict[str, Any]:
+    """The shortest pattern that gives every layer its value, where what it lacks has the usual."""
+    pattern: dict[str, Any] = {}
+    for target in dict.fromkeys(target for _, target in values):
+        found = {block: value for (block, at), value in values.items() if at == target}
+        if len(set(found.values())) == 1:
+            found = {}
+            value = next(value for (_, at), value in values.items() if at == target)
+            pattern |= {target: value} if value != usual else {}
+        for block, value in found.items():
+            pattern |= {layer_name(block, target): value} if value != usual else {}
+    return pattern
+
+
+def places_of(layers: Iterable[Layer], blocks: int | None) -> dict[str, tuple]:
+    """The `targets`, `layers` and `exclude` of a LoRAConfig that adapts just these layers.
+
+    Args:
+        layers: those that are adapted, in the targets' order.
+        blocks: of the model, where it adapts all that are not excluded; None where it names them.
+    """
+    adapted = list(layers)
+    targets = tuple(dict.fromkeys(target for _, target in adapted))
+    named = () if blocks is not None else tuple(sorted({block for block, _ in adapted}))
+    numbers = named if blocks is None else tuple(range(blocks))
+    every = ((block, target) for target in targets for block in numbers)
+    exclude = tuple(layer_name(*layer) for layer in every if layer not in set(adapted))
+    return {"targets": targets, "layers": named, "exclude": exclude}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,15 +106,14 @@ def trained_parameters(setting: Setting) -> int:
     if setting.lora is None:
         return setting.config.decoder.parameters
     adapted = adapted_layers(setting.config, setting.lora)
-    ranks = sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
-    return setting.config.decoder.layers * ranks
+    return sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
 
 
 def adapted_layers(config: FamilyConfig, lora: LoRAConfig) -> list[tuple[int, int, int]]:
-    """Rank, inputs and outputs of each layer of a block that LoRA adapts."""
+    """Rank, inputs and outputs of each layer that LoRA adapts."""
     shapes = config.decoder.dense
-    updates = lora.updates_in(config).items()
-    return [(update.rank, *shapes[place]) for place, update in updates]
+    blocks = lora.updates_in(config)
+    return [(one.rank, *shapes[place]) for updates in blocks for place, one in updates.items()]
 
 
 def kept_numbers(setting: Setting) -> float:
@@ -128,7 +127,7 @@ def kept_numbers(setting: Setting) -> float:
         block += tokens * width * (2 + 1 + 4)
     else:
         adapted = adapted_layers(setting.config, setting.lora)
-        block += tokens * sum(inputs for _, inputs, _ in adapted)
+        block += tokens * sum(inputs for _, inputs, _ in adapted) / config.layers
     if setting.gpu:
         attention = setting.rows * config.heads * setting.length**2
         block += KEPT_BY_XLA[0] * attention + KEPT_BY_XLA[1] * tokens * width

@@ -19,7 +19,7 @@ from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options.ranges import SEEDS, require
 
 if TYPE_CHECKING:  # they import TensorFlow
-    from gpt2_tuning.formats.adapters import AdapterExtra
+    from gpt2_tuning.formats.adapters import AdapterExtra, Header
     from gpt2_tuning.runs.adapter_places import AdapterPlace
 
 NEAR = 0.6
@@ -138,21 +138,36 @@ def described(place: "AdapterPlace", lora: Any, extra: "AdapterExtra") -> list[t
     from gpt2_tuning.formats.adapters import WEIGHTS_FILE, read_header
 
     header = read_header(place.directory)
-    updates = {target: lora.update_of(target) for target in lora.targets}
+    layers = places(lora, header)
     lines = [
         ("adapter", str(place.directory)),
         ("family", header.family.name),
         ("base", place.base or extra.base_name or "not named"),
         ("base sum", extra.base_sha256 or "not recorded"),
     ]
-    for target, update in updates.items():
-        lines.append((target, f"rank {update.rank}, scaled by {update.scaling:g}"))
+    lines += layers
     if extra.num_classes:
         names = ", ".join(extra.label_names or []) or "without names"
         lines.append(("classes", f"{extra.num_classes}: {names}"))
     parameters = sum(math.prod(shape) for shape in header.shapes.values())
     lines.append(("parameters", f"{parameters:,}"))
     lines.append(("file sum", sha256_of(place.directory / WEIGHTS_FILE)))
+    return lines
+
+
+def places(lora: Any, header: "Header") -> list[tuple[str, str]]:
+    """A line for each target; one for each layer of a target whose blocks differ."""
+    matches = [match for match in map(header.family.lora_name, header.shapes) if match]
+    blocks = 1 + max(int(match["block"]) for match in matches)
+    lines = []
+    for target in lora.targets:
+        found = [(block, lora.update_of(target, block)) for block in range(blocks)]
+        updates = {block: one for block, one in found if one}
+        alike = len(set(updates.values())) == 1
+        for block, one in list(updates.items())[: 1 if alike else None]:
+            where = f" in blocks {', '.join(map(str, updates))}" if len(updates) < blocks else ""
+            size = f"rank {one.rank}, scaled by {one.scaling:g}"
+            lines.append((target, size + where) if alike else (f"{block}.{target}", size))
     return lines
 
 

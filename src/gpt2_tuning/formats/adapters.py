@@ -17,7 +17,7 @@ import numpy as np
 
 from gpt2_tuning import arrays
 from gpt2_tuning.checks import shown
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import LoRAConfig, layer_name
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.families.known import FAMILIES
@@ -239,19 +239,24 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
             f"the adapter's targets are {', '.join(sorted(lora.targets))}; "
             f"the model's are {', '.join(sorted(mine.targets))}"
         )
-    for target in lora.targets:
-        theirs, ours = lora.update_of(target), mine.update_of(target)
-        assert theirs is not None
-        assert ours is not None
-        if theirs.rank != ours.rank:
-            raise UserError(
-                f"{target}: the adapter's rank is {theirs.rank}, the model's {ours.rank}"
-            )
-        if not math.isclose(theirs.scaling, ours.scaling, rel_tol=1e-6):
-            raise UserError(
-                f"{target}: the adapter scales its update by {theirs.scaling:g}, the model by "
-                f"{ours.scaling:g}: alpha or use_rslora differs"
-            )
+    lora.updates_in(model.config)  # says where it names blocks that the model has not
+    for block in range(model.config.decoder.layers):
+        for target in lora.targets:
+            name = peft_config.stored_name(model.family, layer_name(block, target))
+            theirs, ours = lora.update_of(target, block), mine.update_of(target, block)
+            if theirs is None or ours is None:
+                if theirs is not ours:
+                    has = "the model" if theirs is None else "the adapter"
+                    raise UserError(f"{name}: only {has} has an update of it")
+            elif theirs.rank != ours.rank:
+                raise UserError(
+                    f"{name}: the adapter's rank is {theirs.rank}, the model's {ours.rank}"
+                )
+            elif not math.isclose(theirs.scaling, ours.scaling, rel_tol=1e-6):
+                raise UserError(
+                    f"{name}: the adapter scales its update by {theirs.scaling:g}, the model by "
+                    f"{ours.scaling:g}: alpha or use_rslora differs"
+                )
 
 
 def check_shapes(
@@ -260,10 +265,10 @@ def check_shapes(
     variables: Mapping[str, keras.Variable],
 ) -> None:
     """Raises UserError for a base of another size, and for any weight missing or unexpected."""
+    lora, mine = model.lora, model.config.decoder.layers
     matches = map(model.family.lora_name, shapes)
-    blocks = len({match["block"] for match in matches if match})
-    mine = model.config.decoder.layers
-    if blocks != mine:
+    blocks = 1 + max((int(match["block"]) for match in matches if match), default=-1)
+    if lora is not None and not lora.layers and blocks != mine:
         raise UserError(f"the adapter is for a base of {blocks} blocks; the model has {mine}")
     for name, variable in variables.items():
         if name not in shapes:

@@ -10,8 +10,9 @@ import numpy as np
 from gpt2_tuning import arrays
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.family import Family
 from gpt2_tuning.files import atomic_directory, files_named
-from gpt2_tuning.formats import adapters
+from gpt2_tuning.formats import adapters, peft_config
 from gpt2_tuning.formats.adapters import (
     CONFIG_FILE,
     METADATA_KEY,
@@ -60,7 +61,10 @@ def mix(
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
-    fields = {**read_json(directories[0] / CONFIG_FILE, "an adapter"), **fields_of(lora)}
+    fields = read_json(directories[0] / CONFIG_FILE, "an adapter")
+    for name in ("layers_pattern", "layers_to_transform"):
+        fields.pop(name, None)
+    fields |= fields_of(lora, headers[0].family, mixture)
     recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
     if heads:
         recorded["label_names"] = read[0][1].label_names
@@ -115,14 +119,8 @@ def first_known(values: Iterable[str | None]) -> str | None:
     return next((value for value in values if value is not None), None)
 
 
-def fields_of(lora: LoRAConfig) -> dict[str, Any]:
-    """What adapter_config.json says of a mixture."""
-    return {
-        "alpha_pattern": dict(lora.alpha_pattern),
-        "exclude_modules": None,
-        "lora_alpha": lora.alpha,
-        "r": lora.rank,
-        "rank_pattern": dict(lora.rank_pattern),
-        "target_modules": list(lora.targets),
-        "use_rslora": False,
-    }
+def fields_of(lora: LoRAConfig, family: Family, names: Iterable[str]) -> dict[str, Any]:
+    """What adapter_config.json says of a mixture, whose factors have these names."""
+    blocks = 1 + max(int(match["block"]) for match in map(family.lora_name, names) if match)
+    of_layers = peft_config.layer_fields(lora, family, blocks)
+    return {"exclude_modules": None, **of_layers, "use_rslora": False}

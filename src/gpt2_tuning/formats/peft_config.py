@@ -1,22 +1,19 @@
 """LoRAConfig to and from the fields of PEFT's adapter_config.json.
 
-PEFT names layers by patterns that may hit some layers only; here a target means that dense layer
-of every block. What cannot be said that way is refused, never approximated.
+PEFT names layers by patterns, of which a LoRAConfig has what they come to: targets, and what is
+otherwise in single blocks. What is not computed here is refused, never approximated.
 """
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from gpt2_tuning import schema
-from gpt2_tuning.checks import are_texts, is_text, shown
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.checks import are_texts, is_text, is_whole, shown
+from gpt2_tuning.config import Layer, LoRAConfig, pattern_of, places_of, split
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
+from gpt2_tuning.formats import peft_patterns
 from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.schema import Rule, Schema, or_null
 
@@ -25,7 +22,6 @@ OFF_FIELDS = (
     "arrow_config",
     "kasa_config",
     "layer_replication",
-    "layers_to_transform",
     "lora_bias",
     "megatron_config",
     "monteclora_config",
@@ -47,6 +43,8 @@ READ_FIELDS = (
     "bias",
     "exclude_modules",
     "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
     "lora_alpha",
     "lora_dropout",
     "modules_to_save",
@@ -64,7 +62,6 @@ IDLE_FIELDS = (
     "eva_config",
     "fan_in_fan_out",
     "inference_mode",
-    "layers_pattern",
     "loftq_config",
     "lora_ga_config",
     "megatron_core",
@@ -79,8 +76,11 @@ HEADS = ("score", "classifier")
 first."""
 MOST_PATTERNS = 2000
 """Names or patterns of one field: a field may have one for each of a base's layers."""
-MOST_CHARACTERS = 10_000
-"""Of a regular expression."""
+
+
+def is_block(value: Any) -> bool:
+    """Whether it may be a block's number."""
+    return is_whole(value, 0, 9999)
 
 
 NAMES = or_null(
@@ -93,6 +93,16 @@ PATTERNS = or_null(
     Rule(
         lambda value: isinstance(value, dict) and len(value) <= MOST_PATTERNS,
         f"an object of at most {MOST_PATTERNS} patterns",
+    )
+)
+BLOCKS = or_null(
+    Rule(
+        lambda value: (
+            all(map(is_block, value)) and len(value) <= MOST_PATTERNS
+            if isinstance(value, list)
+            else is_block(value)
+        ),
+        "a block's number or a list of them",
     )
 )
 FLAG = or_null(schema.SWITCH)
@@ -110,6 +120,8 @@ FIELDS: Schema = {
     "lora_alpha": schema.number(lambda value: 0 < value < math.inf, "above 0"),
     "lora_dropout": schema.number(lambda value: 0 <= value < 1, "in [0, 1)"),
     "target_modules": NAMES,
+    "layers_to_transform": BLOCKS,
+    "layers_pattern": NAMES,
     "exclude_modules": NAMES,
     "rank_pattern": PATTERNS,
     "alpha_pattern": PATTERNS,
@@ -124,22 +136,58 @@ def to_fields(model: Adapted) -> dict[str, Any]:
     heads = sorted(name.removesuffix(".weight") for name in model.head_weights())
     return {
         **model.kept_adapter_fields,
-        "alpha_pattern": dict(lora.alpha_pattern),
         "base_model_name_or_path": model.pretrained_name,
         "bias": "none",
         "fan_in_fan_out": model.family.fan_in_fan_out,
         "inference_mode": True,
         "init_lora_weights": True,
-        "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "modules_to_save": heads or None,
         "peft_type": "LORA",
-        "r": lora.rank,
-        "rank_pattern": dict(lora.rank_pattern),
-        "target_modules": list(lora.targets),
         "task_type": model.task_type,
         "use_rslora": lora.use_rslora,
+        **layer_fields(lora, model.family, model.config.decoder.layers),
     }
+
+
+def layer_fields(lora: LoRAConfig, family: Family, blocks: int) -> dict[str, Any]:
+    """What adapter_config.json says of the layers that are adapted, and of their sizes.
+
+    Args:
+        lora: of the adapter.
+        family: of its base.
+        blocks: of its base.
+    """
+    fields: dict[str, Any] = {
+        "alpha_pattern": pattern_field(lora, "alpha", family, blocks),
+        "lora_alpha": lora.alpha,
+        "r": lora.rank,
+        "rank_pattern": pattern_field(lora, "rank", family, blocks),
+        "target_modules": list(lora.targets),
+    }
+    if lora.layers:
+        # Without a pattern PEFT finds no blocks in a model without a head.
+        pattern = family.block_prefix.removesuffix(".")
+        fields |= {"layers_to_transform": sorted(lora.layers), "layers_pattern": pattern}
+    if lora.exclude:
+        fields["exclude_modules"] = [stored_name(family, name) for name in lora.exclude]
+    return fields
+
+
+def pattern_field(lora: LoRAConfig, field: str, family: Family, blocks: int) -> dict[str, Any]:
+    """`rank_pattern` or `alpha_pattern`; of layers that differ in a target each has its own.
+
+    PEFT takes the first pattern that hits, and a file may have them in any order; so none hits
+    what another means.
+    """
+    pattern = pattern_of(lora.values(field, blocks), getattr(lora, field))
+    return {stored_name(family, name): value for name, value in pattern.items()}
+
+
+def stored_name(family: Family, name: str) -> str:
+    """A layer's name by PEFT's suffix: `3.q_proj` is layers.3.self_attn.q_proj; targets stay."""
+    block, target = split(name)
+    return name if block is None else f"{family.block_prefix}{block}.{family.in_block(target)}"
 
 
 def from_fields(
@@ -158,36 +206,37 @@ def from_fields(
     """
     numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in ranks)
     blocks = 1 + max(map(int, numbers), default=-1)
-    targets, target_ranks, alphas = [], {}, {}
+    layers: dict[Layer, str] = {}
+    is_open = False
     for target in family.lora_targets:
         part = family.in_block(target)
-        names = [f"{family.block_prefix}{block}.{part}" for block in range(blocks)]
-        wanted = targeted(fields, [prefix + name for name in names])
-        for name, hit in zip(names, wanted, strict=True):
+        # One block more than there is: where PEFT would adapt that too, no block is left out.
+        names = [f"{family.block_prefix}{block}.{part}" for block in range(blocks + 1)]
+        *wanted, further = peft_patterns.targeted(fields, [prefix + name for name in names])
+        is_open |= further
+        for block, (name, hit) in enumerate(zip(names, wanted, strict=False)):
             if hit != (name in ranks):
                 raise UserError(f"target_modules and the weights disagree about {name}")
-        if not any(wanted):
-            continue
-        if not all(wanted):
-            raise UserError(f"{target} is adapted in some blocks only; here it must be in all")
-        targets.append(target)
-        target_ranks[target] = one_value(fields, "rank_pattern", "r", prefix, names)
-        alphas[target] = one_value(fields, "alpha_pattern", "lora_alpha", prefix, names)
-        for name in names:
-            if ranks[name] != target_ranks[target]:
-                raise UserError(
-                    f"{name} has rank {ranks[name]} in the weights, "
-                    f"{shown(target_ranks[target])} by adapter_config.json"
-                )
+            if hit:
+                layers[block, target] = name
+    stored = [prefix + name for name in layers.values()]
+    values = peft_patterns.values_of(fields, "rank_pattern", "r", stored)
+    for name, value in zip(layers.values(), values, strict=True):
+        if ranks[name] != value:
+            raise UserError(
+                f"{name} has rank {ranks[name]} in the weights, {shown(value)} by "
+                "adapter_config.json"
+            )
+    alphas = peft_patterns.values_of(fields, "alpha_pattern", "lora_alpha", stored)
     rank, alpha = fields.get("r", 8), fields.get("lora_alpha", 8)
     return LoRAConfig(
         rank=rank,
         alpha=alpha,
         dropout=fields.get("lora_dropout", 0.0),
-        targets=tuple(targets),
         use_rslora=bool(fields.get("use_rslora")),
-        rank_pattern={key: value for key, value in target_ranks.items() if value != rank},
-        alpha_pattern={key: value for key, value in alphas.items() if value != alpha},
+        rank_pattern=pattern_of(dict(zip(layers, values, strict=True)), rank),
+        alpha_pattern=pattern_of(dict(zip(layers, alphas, strict=True)), alpha),
+        **places_of(layers, blocks if is_open else None),
     )
 
 
@@ -198,6 +247,8 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             raise UserError(f"{name}={shown(fields[name])} is not supported")
     if wrong := schema.wrong_field(fields, FIELDS):
         raise UserError(wrong)
+    if isinstance(fields.get("target_modules"), str) and fields.get("layers_to_transform"):
+        raise UserError("layers_to_transform does not go with a pattern as target_modules")
     if fields.get("peft_type") != "LORA":
         raise UserError(f"peft_type is {shown(fields.get('peft_type'))}; only 'LORA' works")
     if fields.get("bias", "none") != "none":
@@ -214,66 +265,6 @@ def check_fields(fields: Mapping[str, Any]) -> None:
                 "updates only a classifier's score is read; merge the adapter into its base with "
                 "PEFT (merge_and_unload) and give that with --pretrained"
             )
-
-
-def targeted(fields: Mapping[str, Any], names: list[str]) -> list[bool]:
-    """PEFT's rule for each layer: `target_modules` hits it and `exclude_modules` does not."""
-    hit, excluded = (
-        matching(field, fields.get(field) or [], names)
-        for field in ("target_modules", "exclude_modules")
-    )
-    return [one and not other for one, other in zip(hit, excluded, strict=True)]
-
-
-def matching(field: str, wanted: str | list[str], names: list[str]) -> list[bool]:
-    """PEFT's rule for a list of names or name suffixes, or one regular expression."""
-    if isinstance(wanted, str):
-        return matches(field, wanted, wanted, names)
-    suffixes = tuple(f".{item}" for item in wanted)
-    return [f".{name}".endswith(suffixes) for name in names]
-
-
-def one_value(
-    fields: Mapping[str, Any], field: str, default: str, prefix: str, names: Iterable[str]
-) -> Any:
-    """The value that a pattern field gives for layers, which must be the same for all of them.
-
-    Raises:
-        UserError: it is not the same.
-    """
-    stored = [prefix + name for name in names]
-    values = [fields.get(default, 8)] * len(stored)
-    # The first pattern that hits counts.
-    for pattern, value in reversed((fields.get(field) or {}).items()):
-        hits = matches(field, pattern, rf"(.*\.)?({pattern})", stored)
-        values = [value if hit else before for hit, before in zip(hits, values, strict=True)]
-    if any(value != values[0] for value in values):
-        raise UserError(f"{field} differs between blocks; here it must be the same for all")
-    return values[0]
-
-
-def matches(field: str, written: str, pattern: str, names: list[str]) -> list[bool]:
-    """Which names a regular expression of PEFT's, as it is written in a field, matches whole.
-
-    It is Python's, whose own matching can take for ever. So it is matched by RE2, which takes a
-    time that grows with the name's length, and has no lookaround and no references back.
-
-    Raises:
-        UserError: it is no regular expression, or one that RE2 has not.
-    """
-    what = f"{field}: {shown(written)}"
-    if len(written) > MOST_CHARACTERS:
-        raise UserError(f"{what} is longer than {MOST_CHARACTERS:,} characters")
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"{what} is no regular expression: {error}") from error
-    try:
-        return pc.match_substring_regex(
-            pa.array(names, pa.string()), rf"^(?:{pattern})$"
-        ).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{what} is not read ({error}): list the layers by their names") from error
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

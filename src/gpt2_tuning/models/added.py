@@ -49,11 +49,11 @@ def new_adapter(
     """
     updates = lora.updates_in(model.config)
     layers = {}
-    for number, _ in enumerate(model.transformer.blocks):
+    for number, of_block in enumerate(updates):
         for target, place in model.family.lora_targets.items():
-            if place in updates:
-                name = f"{model.family.block_prefix}{number}.{target}"
-                factors = new_factors(dense_at(model, number, place), updates[place])
+            if place in of_block:
+                name = f"{model.family.block_prefix}{number}.{model.family.in_block(target)}"
+                factors = new_factors(dense_at(model, number, place), of_block[place])
                 layers[name] = (number, place, factors)
     adapter = Adapter(lora, layers)
     if label_names is not None:
@@ -90,7 +90,7 @@ def own_layers(model: PretrainedModel) -> dict[str, tuple[int, str, Factors]]:
         for target, place in model.family.lora_targets.items():
             layer = dense_at(model, number, place)
             if layer.update is not None:
-                name = f"{model.family.block_prefix}{number}.{target}"
+                name = f"{model.family.block_prefix}{number}.{model.family.in_block(target)}"
                 layers[name] = (number, place, layer.factors())
     return layers
 

@@ -162,7 +162,7 @@ class Gate:
             for block, place, factors in of_adapter.values():
                 places = found.setdefault(block, {})
                 places.setdefault(place, []).append((number, factors))
-        return Mixture(shares, heads, [found.get(block, {}) for block in range(max(found) + 1)])
+        return Mixture(shares, heads, found)
 
 
 def switch(value: float) -> keras.Variable:

@@ -17,7 +17,7 @@ from gpt2_tuning.models.mixture import BlockMixture, Factors
 from gpt2_tuning.models.products import project
 
 Updates = Mapping[str, LoRAUpdate]
-"""The low-rank updates of a decoder's dense layers, by their place in a block."""
+"""The low-rank updates of a block's dense layers, by their place in it."""
 
 
 class LoRADense(Layer):

@@ -50,12 +50,12 @@ class Mixture:
     heads: tf.Tensor
     """float32 [n], how much each one's head counts, in a sum of 1; or [B, 1, n]. What is missing
     from 1 is the model's own head's."""
-    blocks: Sequence[Mapping[str, Updates]]
-    """The updates of each block, by the dense layer's place in it."""
+    blocks: Mapping[int, Mapping[str, Updates]]
+    """The updates of each block that has some, by the dense layer's place in it."""
 
     def of_block(self, number: int) -> "BlockMixture":
         """What is computed in one block."""
-        return BlockMixture(self.shares, self.blocks[number])
+        return BlockMixture(self.shares, self.blocks.get(number, {}))
 
 
 @dataclasses.dataclass(frozen=True)

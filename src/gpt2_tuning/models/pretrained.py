@@ -63,7 +63,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         self.gate: Gate | None = Gate() if self.lora else None
         self.transformer = Decoder(
             self.config.decoder,
-            self.lora.updates_in(self.config) if self.lora else {},
+            self.lora.updates_in(self.config) if self.lora else (),
             dtype=self.dtype_policy,
             name="transformer",
         )

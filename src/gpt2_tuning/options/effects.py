@@ -90,6 +90,7 @@ TRAIN: Needs = {
     "lora_alpha": [ANEW, LORA],
     "lora_dropout": [ANEW, LORA],
     "lora_targets": [ANEW, LORA],
+    "lora_layers": [ANEW, LORA],
     "lora_plus": [LORA_SOMEHOW],
     "lora_plus_ratio": [LORA_PLUS],
     "patience": [LATER],

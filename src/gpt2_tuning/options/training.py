@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from gpt2_tuning.cluster import Cluster
+from gpt2_tuning.config import ALL, blocks_of
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
 from gpt2_tuning.needs import Implied, Needs
@@ -60,6 +61,8 @@ class TrainOptions:
     """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj, or all-linear for
     all of them; other families than gpt2 have q_proj, v_proj and more. Default: attn.c_attn and
     attn.c_proj, or q_proj and v_proj."""
+    lora_layers: str = ALL
+    """Blocks that LoRA adapts, by number from 0, such as 0,10-11."""
     lora_plus: bool = False
     """LoRA+: B learns at a higher rate than A."""
     lora_plus_ratio: float = 16.0
@@ -188,6 +191,8 @@ class TrainOptions:
         if self.lora_rank:
             require(0 < self.lora_alpha < math.inf, "lora_alpha", "a number above 0", self)
             require(0 <= self.lora_dropout < 1, "lora_dropout", "at least 0 and below 1", self)
+            words = "all, or blocks by number from 0, such as 0,10-11"
+            require(blocks_of(self.lora_layers) is not None, "lora_layers", words, self)
             # Of other weights than the flags name the family is known when they are read.
             if self.lora_targets and (self.family or self.pretrained in (None, "none")):
                 check_targets(family, self.lora_targets)

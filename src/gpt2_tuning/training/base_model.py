@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpt2_tuning.cluster import is_chief
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import LoRAConfig, blocks_of
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
@@ -85,6 +85,7 @@ def lora_of(options: TrainOptions) -> LoRAConfig | None:
         options.lora_alpha,
         options.lora_dropout,
         options.lora_targets or known.family_named(options.family or known.DEFAULT).usual_targets,
+        layers=blocks_of(options.lora_layers) or (),
     )
 
 

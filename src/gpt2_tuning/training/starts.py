@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import LoRAConfig, text_of_blocks
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
 from gpt2_tuning.options.training import TrainOptions
@@ -40,6 +40,7 @@ def with_start(options: OptionsT) -> OptionsT:
         "lora_alpha": float(lora.alpha),
         "lora_dropout": float(lora.dropout),
         "lora_targets": lora.targets,
+        "lora_layers": text_of_blocks(lora.layers),
     }
     names_none = options.pretrained is None and options.model_size == type(options).model_size
     base = place.base or extra.base_name
