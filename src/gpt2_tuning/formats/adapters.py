@@ -17,7 +17,7 @@ import numpy as np
 
 from gpt2_tuning import arrays
 from gpt2_tuning.checks import shown
-from gpt2_tuning.config import LoRAConfig, layer_name
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.families.known import FAMILIES
@@ -27,6 +27,7 @@ from gpt2_tuning.formats.classifier_head import HEAD, agreed_labels
 from gpt2_tuning.formats.directory import are_names, how_to_convert, refuse_wrapped
 from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
+from gpt2_tuning.layer_names import layer_name
 from gpt2_tuning.small_files import parse_json, read_json
 
 CONFIG_FILE = "adapter_config.json"

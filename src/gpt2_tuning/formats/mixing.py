@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from gpt2_tuning.config import Layer, LoRAConfig, LoRAUpdate, pattern_of
+from gpt2_tuning.config import LoRAConfig, LoRAUpdate
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.layer_names import Layer, pattern_of
 
 Method = Literal["linear", "cat", "ties", "dare_linear", "dare_ties"]
 Weights = Mapping[str, np.ndarray]

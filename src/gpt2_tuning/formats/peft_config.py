@@ -10,11 +10,12 @@ from typing import Any
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import are_texts, is_text, is_whole, shown
-from gpt2_tuning.config import Layer, LoRAConfig, pattern_of, places_of, split
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats import peft_patterns
 from gpt2_tuning.formats.holder import Adapted
+from gpt2_tuning.layer_names import Layer, pattern_of, places_of, split
 from gpt2_tuning.schema import Rule, Schema, or_null
 
 OFF_FIELDS = (

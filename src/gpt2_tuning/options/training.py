@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from gpt2_tuning.cluster import Cluster
-from gpt2_tuning.config import ALL, blocks_of
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
+from gpt2_tuning.layer_names import ALL, blocks_of
 from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import (

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpt2_tuning.cluster import is_chief
-from gpt2_tuning.config import LoRAConfig, blocks_of
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats import hub
 from gpt2_tuning.formats.directory import CONFIG_FILE
+from gpt2_tuning.layer_names import blocks_of
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import weights_record

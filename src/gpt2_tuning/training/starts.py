@@ -8,9 +8,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gpt2_tuning.config import LoRAConfig, text_of_blocks
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
+from gpt2_tuning.layer_names import text_of_blocks
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import weights_record
 from gpt2_tuning.runs.adapter_places import adapter_place
