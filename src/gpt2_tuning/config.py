@@ -3,13 +3,19 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gpt2_tuning.checks import is_number, is_whole
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family, FamilyConfig
 from gpt2_tuning.families.known import ALL_LINEAR, LORA_TARGETS, family_of
 from gpt2_tuning.layer_names import Layer, layer_name, split
+
+LISTS = ("targets", "layers", "exclude", "modules_to_save")
+"""The fields that are tuples."""
+BIASES = ("none", "all", "lora_only")
+HEAD_MODULE = "lm_head"
+"""PEFT's name for a language model's head."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +42,13 @@ class LoRAConfig:
     exclude: tuple[str, ...] = ()
     """Layers of them that are not, by block and target, such as `3.attn.c_attn`."""
 
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Biases that are tuned with the updates: every one, or those of the adapted layers."""
+    modules_to_save: tuple[str, ...] = ()
+    """What is tuned whole with the updates, such as wte, ln_f or lm_head, by the family's names."""
+
     def __post_init__(self) -> None:
-        for name in ("targets", "layers", "exclude"):
+        for name in LISTS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.targets:
             raise UserError(f"LoRA needs a target: choose among {', '.join(LORA_TARGETS)}")
@@ -53,6 +64,8 @@ class LoRAConfig:
         for alpha in (self.alpha, *self.alpha_pattern.values()):
             if not is_number(alpha) or not 0 < alpha < math.inf:
                 raise UserError(f"LoRA alpha must be a number above 0, not {alpha!r}")
+        if self.bias not in BIASES:
+            raise UserError(f"LoRA bias must be {', '.join(BIASES)}, not {self.bias!r}")
         if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise UserError(f"LoRA dropout must be in [0, 1), not {self.dropout!r}")
 
@@ -92,7 +105,7 @@ class LoRAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict; `of` reads it back."""
-        lists = {name: list(getattr(self, name)) for name in ("targets", "layers", "exclude")}
+        lists = {name: list(getattr(self, name)) for name in LISTS}
         return {**dataclasses.asdict(self), **lists}
 
     def within(self, family: Family) -> "LoRAConfig":
@@ -147,6 +160,47 @@ class LoRAConfig:
         rank = self.rank_pattern.get(name, self.rank_pattern.get(target, self.rank))
         alpha = self.alpha_pattern.get(name, self.alpha_pattern.get(target, self.alpha))
         return LoRAUpdate(rank, alpha / (rank**0.5 if self.use_rslora else rank), self.dropout)
+
+    @property
+    def tunes_base(self) -> bool:
+        """Whether some of the base's own weights are tuned with the updates."""
+        return self.bias != "none" or bool(self.modules_to_save)
+
+    def own_names(self, config: FamilyConfig) -> list[str]:
+        """The names in files of those of the base's weights, and of a language model's head.
+
+        Raises:
+            UserError: the family has no such module, or no biases.
+        """
+        family = family_of(config)
+        modules = {**family.whole_modules, HEAD_MODULE: (f"{HEAD_MODULE}.weight",)}
+        for module in self.modules_to_save:
+            if module not in modules:
+                raise UserError(
+                    f"LoRA modules_to_save: {family.name} has no {module!r}: choose among "
+                    f"{', '.join(modules)}"
+                )
+        names = [stored.name for stored in family.weights(config.decoder)]
+        biases = [name for name in names if name.endswith(".bias")]
+        if self.bias == "lora_only":
+            adapted = self.names_in(config)
+            biases = [name for name in biases if name.removesuffix(".bias") in adapted]
+        if self.bias != "none" and not biases:
+            raise UserError(f"LoRA bias {self.bias!r}: these layers of {family.name} have no bias")
+        whole = [name for module in self.modules_to_save for name in modules[module]]
+        if self.bias == "all" and (both := set(biases) & set(whole)):
+            raise UserError(f"LoRA bias 'all' and modules_to_save both tune {both.pop()}")
+        return (biases if self.bias != "none" else []) + whole
+
+    def names_in(self, config: FamilyConfig) -> set[str]:
+        """The names of the adapted layers in files."""
+        family = family_of(config)
+        return {
+            f"{family.block_prefix}{block}.{family.in_block(target)}"
+            for block in range(config.decoder.layers)
+            for target in self.within(family).targets
+            if self.within(family).update_of(target, block)
+        }
 
     def values(self, field: str, blocks: int) -> dict[Layer, Any]:
         """The `rank` or `alpha` of every layer that is adapted in a model of so many blocks."""

@@ -98,4 +98,24 @@ CASES: dict[str, Case] = {
             "use_rslora": True,
         },
     ),
+    "gpt2-all-biases": case("gpt2", {"bias": "all"}, {"bias": "all"}),
+    "gpt2-own-biases": case(
+        "gpt2",
+        {"bias": "lora_only", "layers_to_transform": [0, 2]},
+        {"bias": "lora_only", "layers": (0, 2)},
+    ),
+    "llama-all-biases": case("llama", {"bias": "all"}, {"bias": "all"}),
+    "llama-own-biases": case("llama", {"bias": "lora_only"}, {"bias": "lora_only"}),
+    "gpt2-embedding": case("gpt2", {"modules_to_save": ["wte"]}, {"modules_to_save": ("wte",)}),
+    "gpt2-head": case("gpt2", {"modules_to_save": ["lm_head"]}, {"modules_to_save": ("lm_head",)}),
+    "gpt2-whole": case(
+        "gpt2",
+        {"modules_to_save": ["wpe", "ln_f", "lm_head", "wte"], "bias": "lora_only"},
+        {"modules_to_save": ("wte", "wpe", "ln_f", "lm_head"), "bias": "lora_only"},
+    ),
+    "llama-whole": case(
+        "llama",
+        {"modules_to_save": ["embed_tokens", "model.norm", "lm_head"]},
+        {"modules_to_save": ("embed_tokens", "norm", "lm_head")},
+    ),
 }

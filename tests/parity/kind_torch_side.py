@@ -85,6 +85,7 @@ def read(directory):
         base = loaded(directory / "base" / place.name)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # PEFT only warns of keys missing or unexpected
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
             model = PeftModel.from_pretrained(base, place)
         results[place.name] = logits(model, directory).detach().numpy()
         merged = loaded(directory / "merged" / place.name)

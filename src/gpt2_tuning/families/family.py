@@ -90,6 +90,16 @@ class Family:
     constants: tuple[str, ...] = ()
     """Ends of names in old files that are no weights: what they hold is computed here."""
 
+    @functools.cached_property
+    def whole_modules(self) -> dict[str, tuple[str, ...]]:
+        """What is in no block, by PEFT's names: embeddings and last norm; each with its weights."""
+        found: dict[str, tuple[str, ...]] = {}
+        for stored in self.weights(next(iter(self.sizes.values())).decoder):
+            module = stored.name.rpartition(".")[0]
+            if not stored.name.startswith(self.block_prefix):
+                found[module] = (*found.get(module, ()), stored.name)
+        return found
+
     def in_block(self, target: str) -> str:
         """A LoRA target's whole name in a block."""
         return self.parts.get(target, target)
@@ -105,6 +115,12 @@ class Family:
             r"\.lora_(?P<factor>[AB])\.weight",
             name,
         )
+
+    def adapter_name(self, name: str) -> bool:
+        """Whether a weight of such a name may be in an adapter: of an update, or of the base."""
+        bias = rf"{re.escape(self.block_prefix)}[0-9]{{1,4}}\.[a-z0-9_.]+\.bias"
+        whole = any(name in names for names in self.whole_modules.values())
+        return bool(self.lora_name(name) or whole or re.fullmatch(bias, name))
 
     def place_of(self, target: str) -> str:
         """The place in a block of a LoRA target. Raises UserError where the family has none."""

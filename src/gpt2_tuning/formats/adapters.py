@@ -26,7 +26,12 @@ from gpt2_tuning.formats import peft_config
 from gpt2_tuning.formats.classifier_head import HEAD, agreed_labels
 from gpt2_tuning.formats.directory import are_names, how_to_convert, refuse_wrapped
 from gpt2_tuning.formats.holder import Adapted
-from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
+from gpt2_tuning.formats.huggingface import (
+    LM_HEAD,
+    as_float32,
+    base_arrays,
+    sha256_of_weights,
+)
 from gpt2_tuning.layer_names import layer_name
 from gpt2_tuning.small_files import parse_json, read_json
 
@@ -38,6 +43,10 @@ METADATA_KEY = "gpt2_tuning"
 """The only key of the metadata, since safetensors writes several in random order: a JSON object
 with `base_sha256` and, for a classifier, `label_names`."""
 
+BASE_LAYER = ".base_layer"
+"""In the name of an adapted layer's bias, which PEFT wraps."""
+HEADS = (HEAD, LM_HEAD)
+"""What stands beside the base, not in it."""
 FLOATS = ("F32", "F16", "BF16")
 
 
@@ -76,8 +85,8 @@ def save_adapter(model: Adapted, directory: Path) -> None:
     inner = model.family.base_prefix if model.used_heads() else ""
     weights = {}
     for name, variable in adapter_variables(model).items():
-        stored = PEFT_PREFIX + (name if name == HEAD else inner + name)
-        weights[stored] = np.ascontiguousarray(as_float32(variable).T)
+        stored = PEFT_PREFIX + (name if name in HEADS else inner + name)
+        weights[stored] = np.ascontiguousarray(as_stored(name, as_float32(variable)))
     recorded: dict[str, Any] = {"base_sha256": base_fingerprint(model)}
     if HEAD in model.head_weights():
         recorded["label_names"] = list(model.label_names)
@@ -89,8 +98,20 @@ def save_adapter(model: Adapted, directory: Path) -> None:
 
 
 def adapter_variables(model: Adapted) -> dict[str, keras.Variable]:
-    """The variables of an adapter by their names in the file; all are transposed there."""
-    return {**model.lora_weights(), **model.head_weights()}
+    """The variables of an adapter by their names in the file."""
+    own: dict[str, keras.Variable] = {}
+    if weights := model.own_weights():
+        assert model.lora is not None
+        adapted = model.lora.names_in(model.config)
+        for name, variable in weights.items():
+            layer, _, kind = name.rpartition(".")
+            own[f"{layer}{BASE_LAYER}.{kind}" if layer in adapted else name] = variable
+    return {**model.lora_weights(), **model.head_weights(), **own}
+
+
+def as_stored(name: str, array: np.ndarray) -> np.ndarray:
+    """A weight as the file has it, or as it lies here: factors and the score are transposed."""
+    return array.T if ".lora_" in name or name == HEAD else array
 
 
 def base_fingerprint(model: Adapted) -> str:
@@ -168,13 +189,15 @@ def read_header(directory: Path) -> Header:
     family, prefix = family_of_names(stored_shapes)
     shapes: dict[str, tuple[int, ...]] = {}
     for stored, shape in stored_shapes.items():
-        name = HEAD if stored == PEFT_PREFIX + HEAD else stored.removeprefix(prefix)
-        refuse_wrapped(stored.removeprefix(PEFT_PREFIX), path)
-        if name == stored or not (name == HEAD or family.lora_name(name)):
+        outside = stored.removeprefix(PEFT_PREFIX)
+        name = outside if outside in HEADS else stored.removeprefix(prefix)
+        refuse_wrapped(outside, path)
+        if name == stored or not (name in HEADS or family.adapter_name(name)):
             raise UserError(f"{path}: {stored!r} is unexpected in an adapter of {family.name}")
         if dtypes[stored] not in FLOATS:
             raise UserError(f"{path}: {name} is of type {dtypes[stored]}, not {', '.join(FLOATS)}")
-        if len(shape) != 2 or 0 in shape:
+        matrix = name == HEAD or ".lora_" in name
+        if 0 in shape or (len(shape) != 2 if matrix else len(shape) not in (1, 2)):
             raise UserError(f"{path}: {name} has shape {shape}, which is no matrix")
         shapes[name] = shape
     if not isinstance(recorded, dict):
@@ -221,7 +244,7 @@ def load_adapter(model: Adapted, directory: Path) -> None:
         raise UserError(f"{directory}: {error}") from error
     weights = read_weights(header)
     for name, variable in variables.items():
-        variable.assign(weights[name].T)
+        variable.assign(as_stored(name, weights[name]))
     if label_names:
         model.label_names = label_names
     model.pretrained_name = model.pretrained_name or extra.base_name
@@ -235,6 +258,10 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
+    for name in ("bias", "modules_to_save"):
+        theirs, ours = getattr(lora, name), getattr(mine, name)
+        if theirs != ours and set(theirs) != set(ours):
+            raise UserError(f"the adapter's {name} is {shown(theirs)}, the model's {shown(ours)}")
     if set(lora.targets) != set(mine.targets):
         raise UserError(
             f"the adapter's targets are {', '.join(sorted(lora.targets))}; "
@@ -274,7 +301,7 @@ def check_shapes(
     for name, variable in variables.items():
         if name not in shapes:
             raise UserError(f"{name} is missing")
-        expected = tuple(variable.shape)[::-1]
+        expected = as_stored(name, np.empty(variable.shape, np.bool_)).shape
         if shapes[name] != expected:
             size = "number of classes" if name == HEAD else "base size"
             raise UserError(f"{name} has shape {shapes[name]}, not {expected}: another {size}")
@@ -291,7 +318,7 @@ def read_weights(header: Header) -> dict[str, np.ndarray]:
     """
     weights = {}
     for name in header.shapes:
-        prefix = PEFT_PREFIX if name == HEAD else header.prefix
+        prefix = PEFT_PREFIX if name in HEADS else header.prefix
         weights[name] = arrays.read_array(header.path, prefix + name).astype(np.float32)
         arrays.check_finite(weights[name], f"{header.path}: {name}")
     return weights

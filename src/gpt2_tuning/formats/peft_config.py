@@ -10,9 +10,9 @@ from typing import Any
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import are_texts, is_text, is_whole, shown
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import BIASES, HEAD_MODULE, LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.family import Family
+from gpt2_tuning.families.family import Family, FamilyConfig
 from gpt2_tuning.formats import peft_patterns
 from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.layer_names import Layer, pattern_of, places_of, split
@@ -134,16 +134,18 @@ def to_fields(model: Adapted) -> dict[str, Any]:
     """What adapter_config.json says of a model's adapter, in fields that old PEFTs know too."""
     lora = model.lora
     assert lora is not None
-    heads = sorted(name.removesuffix(".weight") for name in model.head_weights())
+    heads = {name.removesuffix(".weight") for name in model.head_weights()}
+    inner = model.family.base_prefix if model.used_heads() else ""
+    saved = sorted(heads | {saved_name(name, inner) for name in lora.modules_to_save})
     return {
         **model.kept_adapter_fields,
         "base_model_name_or_path": model.pretrained_name,
-        "bias": "none",
+        "bias": lora.bias,
         "fan_in_fan_out": model.family.fan_in_fan_out,
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_dropout": lora.dropout,
-        "modules_to_save": heads or None,
+        "modules_to_save": saved or None,
         "peft_type": "LORA",
         "task_type": model.task_type,
         "use_rslora": lora.use_rslora,
@@ -235,6 +237,8 @@ def from_fields(
         alpha=alpha,
         dropout=fields.get("lora_dropout", 0.0),
         use_rslora=bool(fields.get("use_rslora")),
+        bias=fields.get("bias", "none"),
+        modules_to_save=tuple(saved_modules(fields, prefix, family)),
         rank_pattern=pattern_of(dict(zip(layers, values, strict=True)), rank),
         alpha_pattern=pattern_of(dict(zip(layers, alphas, strict=True)), alpha),
         **places_of(layers, blocks if is_open else None),
@@ -252,20 +256,51 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         raise UserError("layers_to_transform does not go with a pattern as target_modules")
     if fields.get("peft_type") != "LORA":
         raise UserError(f"peft_type is {shown(fields.get('peft_type'))}; only 'LORA' works")
-    if fields.get("bias", "none") != "none":
-        raise UserError(f"bias={shown(fields['bias'])} is not supported; only 'none' is")
+    if fields.get("bias", "none") not in BIASES:
+        raise UserError(f"bias={shown(fields['bias'])} is not supported; {', '.join(BIASES)} are")
     if fields.get("init_lora_weights", True) not in PLAIN_STARTS:
         raise UserError(
             f"init_lora_weights={shown(fields['init_lora_weights'])} changes the base, "
             "which is not supported: convert the adapter to plain LoRA with PEFT"
         )
+    if fields.get("ensure_weight_tying") and fields.get("modules_to_save"):
+        raise UserError("ensure_weight_tying=True is not supported beside modules_to_save")
+
+
+def saved_name(module: str, inner: str) -> str:
+    """A module as `modules_to_save` names it: PEFT takes whatever ends so, such as every norm."""
+    return module if module == HEAD_MODULE else inner + module
+
+
+def saved_modules(fields: Mapping[str, Any], prefix: str, family: Family) -> list[str]:
+    """The modules that are tuned whole, but for a classifier's head, by PEFT's rule.
+
+    Raises:
+        UserError: one is inside a block, or none.
+    """
+    weights = family.weights(config_of(family).decoder)
+    modules = {stored.name.rpartition(".")[0] for stored in weights}
+    places = {**{prefix + name: name for name in modules}, HEAD_MODULE: HEAD_MODULE}
+    found: list[str] = []
     for name in fields.get("modules_to_save") or []:
-        if name not in HEADS:
+        hits = [module for place, module in places.items() if place.endswith(name)]
+        if name in HEADS and not hits:
+            continue
+        wrong = [hit for hit in hits if hit not in (*family.whole_modules, HEAD_MODULE)]
+        if wrong or not hits:
+            what = f", which is {wrong[0]} too" if wrong else ""
+            known = ", ".join((*family.whole_modules, HEAD_MODULE))
             raise UserError(
-                f"modules_to_save names {shown(name)}: of whole layers that were tuned beside the "
-                "updates only a classifier's score is read; merge the adapter into its base with "
-                "PEFT (merge_and_unload) and give that with --pretrained"
+                f"modules_to_save names {shown(name)}{what}: only {known} and a classifier's score "
+                "are read"
             )
+        found += [hit for hit in hits if hit not in found]
+    return found
+
+
+def config_of(family: Family) -> FamilyConfig:
+    """Some config of a family, whose blocks have the names of all."""
+    return next(iter(family.sizes.values()))
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

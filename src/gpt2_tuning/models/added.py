@@ -47,6 +47,11 @@ def new_adapter(
     Raises:
         UserError: the base has no such layer, or a rank is above a layer's size.
     """
+    if lora.tunes_base:
+        raise UserError(
+            "an adapter that tunes weights of the base (bias, modules_to_save) cannot be added: "
+            "make a model with it (lora=)"
+        )
     updates = lora.updates_in(model.config)
     layers = {}
     for number, of_block in enumerate(updates):
@@ -129,6 +134,10 @@ class NamedAdapter:
     def lora_weights(self) -> dict[str, keras.Variable]:
         """Its own factors."""
         return self._adapter.lora_weights()
+
+    def own_weights(self) -> dict[str, keras.Variable]:
+        """None: such an adapter is not added by name."""
+        return {}
 
     def used_heads(self) -> set[str]:
         """As the model's."""

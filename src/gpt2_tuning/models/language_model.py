@@ -6,11 +6,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import HEAD_MODULE, LoRAConfig
 from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.families.family import FamilyConfig
-from gpt2_tuning.formats.huggingface import LM_HEAD
+from gpt2_tuning.formats.huggingface import LM_HEAD, as_float32
 from gpt2_tuning.models.decoder import embedding
+from gpt2_tuning.models.gate import OWN
 from gpt2_tuning.models.inputs import gathered
 from gpt2_tuning.models.products import project
 from gpt2_tuning.models.tunable import TunableModel
@@ -37,12 +38,16 @@ class LanguageModel(TunableModel):
         decoder = self.transformer.config
         self.lm_head: keras.layers.Embedding | None = None
         """The table of a head that is not tied, [vocabulary, width]; it is frozen with the base."""
-        if not decoder.tied_head:
+        saved = set(self.lora.modules_to_save) if self.lora else set()
+        embeddings = self.family.embedding.rpartition(".")[0]
+        self.untied = decoder.tied_head and bool(saved & {embeddings, HEAD_MODULE})
+        """Whether an adapter tunes one of two that are tied, and so, as in PEFT, not the other."""
+        if not decoder.tied_head or self.untied:
             self.lm_head = embedding(decoder.vocabulary, decoder, self.dtype_policy, "lm_head")
 
-    def build(self, input_shape=None):
-        """Creates every weight; no data or shape is needed."""
-        super().build(input_shape)
+    def build_parts(self) -> None:
+        """Creates the weights of the parts, the head's too."""
+        super().build_parts()
         if self.lm_head:
             self.lm_head.build((None, None))
 
@@ -77,8 +82,18 @@ class LanguageModel(TunableModel):
 
     def base_weights(self) -> dict[str, keras.Variable]:
         """As PretrainedModel's, and a head that is not tied, which belongs to the base."""
-        head = {LM_HEAD: self.lm_head.embeddings} if self.lm_head else {}
+        head = {LM_HEAD: self.lm_head.embeddings} if self.lm_head and not self.untied else {}
         return {**super().base_weights(), **head}
+
+    def untied_weights(self) -> dict[str, keras.Variable]:
+        """A head that an adapter has apart from the token embedding, which is the base's head."""
+        return {LM_HEAD: self.lm_head.embeddings} if self.lm_head and self.untied else {}
+
+    def start_adapter(self) -> None:
+        """As PretrainedModel's; a head that an adapter has apart begins as the embedding."""
+        for variable in self.untied_weights().values():
+            variable.assign(self.transformer.tokens.embeddings)
+        super().start_adapter()
 
     def used_heads(self) -> set[str]:
         """`lm_head.weight`."""
@@ -86,6 +101,18 @@ class LanguageModel(TunableModel):
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as a language model."""
+        return self._hf_config(self.transformer.config.tied_head)
+
+    def _hf_config(self, tied: bool) -> dict[str, Any]:
         architecture = self.family.architectures.language_model
-        tied = self.transformer.config.tied_head
         return {"architectures": [architecture], "tie_word_embeddings": tied}
+
+    def chosen_head_weights(self) -> Mapping[str, Any]:
+        """As PretrainedModel's: a head that the chosen adapter has apart."""
+        untied = self.untied_weights() if self.gate and OWN in self.gate.chosen else {}
+        return {name: as_float32(variable).T for name, variable in untied.items()}
+
+    def chosen_hf_config(self) -> dict[str, Any]:
+        """As PretrainedModel's."""
+        tied = self.transformer.config.tied_head and not self.chosen_head_weights()
+        return self._hf_config(tied)

@@ -85,6 +85,10 @@ def merge_and_export(model: PretrainedModel, directory: Path) -> None:
         UserError: the directory holds other files.
     """
     kernels, heads = merged_kernels(model), model.chosen_head_weights()
+    assert model.gate is not None
+    if OWN in model.gate.chosen:
+        own = {name: as_float32(variable) for name, variable in model.own_weights().items()}
+        kernels |= {name: value for name, value in own.items() if name in model.base_weights()}
     save_directory(model, directory, kernels, heads, model.chosen_hf_config())
 
 

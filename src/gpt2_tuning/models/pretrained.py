@@ -17,14 +17,18 @@ from gpt2_tuning.families.family import Family, FamilyConfig, follow
 from gpt2_tuning.formats import hub, huggingface, tf_gpt2
 from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
+from gpt2_tuning.models import starting
 from gpt2_tuning.models.cache import Cache
 from gpt2_tuning.models.decoder import Decoder
 from gpt2_tuning.models.gate import Gate
-from gpt2_tuning.models.initial import random_values_left_out
+from gpt2_tuning.models.initial import left_out, random_values_left_out
 from gpt2_tuning.models.keras_state import SavedByName
 from gpt2_tuning.models.lora import LoRADense
 from gpt2_tuning.models.mixture import Mixture
 from gpt2_tuning.models.with_tokenizer import WithTokenizer
+
+ROUNDING = ("bfloat16", "float16")
+"""Types in which an update of a tuned weight would often be too small to change it."""
 
 
 class PretrainedModel(WithTokenizer, SavedByName):
@@ -60,6 +64,11 @@ class PretrainedModel(WithTokenizer, SavedByName):
             )
         given = LoRAConfig.of(lora)
         self.lora = given.within(self.family) if given else None
+        if self.lora and self.lora.tunes_base and self.dtype_policy.variable_dtype in ROUNDING:
+            raise UserError(
+                "bias and modules_to_save tune weights of the base, which must be held in float32: "
+                f"dtype='mixed_{self.dtype_policy.compute_dtype}'"
+            )
         self.gate: Gate | None = Gate() if self.lora else None
         self.transformer = Decoder(
             self.config.decoder,
@@ -77,7 +86,20 @@ class PretrainedModel(WithTokenizer, SavedByName):
 
     def build(self, input_shape=None):
         """Creates every weight; no data or shape is needed."""
+        self.build_parts()
+        if not left_out():
+            self.start_adapter()
+
+    def build_parts(self) -> None:
+        """Creates the weights of the parts."""
         self.transformer.build((None, None))
+
+    def start_adapter(self) -> None:
+        """Has the model's own adapter begin from the base as it is now, where it goes by that.
+
+        It is called where a base is loaded; call it where you assign the base's weights yourself.
+        """
+        starting.start(self)
 
     @property
     def rematerialize(self) -> bool:
@@ -108,6 +130,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         if self.gate is None:
             raise UserError('a gate needs a model with LoRA: pass lora={"rank": 8, "alpha": 16}')
         self._require_unmerged("a gate")
+        self._require_no_own_weights("a gate")
         gate = tf.cast(gate, tf.float32)
         shape = gate.shape.as_list()
         if self.gate.added and len(shape) == 2 and shape[1] == len(self.gate.names):
@@ -158,6 +181,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         with random_values_left_out():
             model.built_now()
         huggingface.load(model, checkpoint)
+        model.start_adapter()
         model.pretrained_name = hub.public_name(str(pretrained))
         model.tokenizer_dir = checkpoint.directory
         return model
@@ -172,6 +196,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         """
         self._require_unmerged("loading weights")
         huggingface.load(self.built_now(), read_checkpoint(Path(directory)))
+        self.start_adapter()
         self.pretrained_name = str(directory)
         self.say_loading_notes()
 
@@ -188,6 +213,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         """
         self._require_unmerged("loading weights")
         tf_gpt2.load_tf_gpt2(self.built_now(), tf_model)
+        self.start_adapter()
         self.pretrained_name = getattr(tf_model, "name_or_path", "") or None
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -238,6 +264,16 @@ class PretrainedModel(WithTokenizer, SavedByName):
         table = self.family.weights(self.transformer.config)
         return {stored.name: follow(self.transformer, stored.path) for stored in table}
 
+    def own_weights(self) -> dict[str, keras.Variable]:
+        """The base's variables that its own adapter tunes, by their names in files."""
+        if self.lora is None or not self.lora.tunes_base:
+            return {}
+        there = {**self.base_weights(), **self.untied_weights()}
+        names = self.lora.own_names(self.config)
+        if missing := [name for name in names if name not in there]:
+            raise UserError(f"modules_to_save: this model has no {missing[0].rpartition('.')[0]}")
+        return {name: there[name] for name in names}
+
     def lora_layers(self) -> dict[str, LoRADense]:
         """The adapted layers by their name in the base, such as "h.0.attn.c_attn"."""
         adapted = {}
@@ -263,8 +299,15 @@ class PretrainedModel(WithTokenizer, SavedByName):
         return self.transformer.variable_dtype not in ("float32", "float64")
 
     def _require_unmerged(self, what: str) -> None:
-        if self.kept_kernels:
+        if self.gate and self.gate.merged:
             raise UserError(f"{what} on a merged model: call unmerge() first")
+
+    def _require_no_own_weights(self, what: str) -> None:
+        if self.gate and self.gate.own_weights:
+            raise UserError(
+                f"{what} cannot choose by row or by half an adapter that tunes weights of the base "
+                "(bias, modules_to_save): set_adapter chooses it for all rows"
+            )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
