@@ -42,6 +42,9 @@ class LoRAConfig:
     exclude: tuple[str, ...] = ()
     """Layers of them that are not, by block and target, such as `3.attn.c_attn`."""
 
+    use_dora: bool = False
+    """DoRA: what an update gives each output's weights is a direction, and their length is tuned by
+    itself (Liu et al. 2024, https://arxiv.org/abs/2402.09353)."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Biases that are tuned with the updates: every one, or those of the adapted layers."""
     modules_to_save: tuple[str, ...] = ()
@@ -64,6 +67,8 @@ class LoRAConfig:
         for alpha in (self.alpha, *self.alpha_pattern.values()):
             if not is_number(alpha) or not 0 < alpha < math.inf:
                 raise UserError(f"LoRA alpha must be a number above 0, not {alpha!r}")
+        if not isinstance(self.use_dora, bool):
+            raise UserError(f"LoRA use_dora must be true or false, not {self.use_dora!r}")
         if self.bias not in BIASES:
             raise UserError(f"LoRA bias must be {', '.join(BIASES)}, not {self.bias!r}")
         if not is_number(self.dropout) or not 0 <= self.dropout < 1:
@@ -159,7 +164,8 @@ class LoRAConfig:
             return None
         rank = self.rank_pattern.get(name, self.rank_pattern.get(target, self.rank))
         alpha = self.alpha_pattern.get(name, self.alpha_pattern.get(target, self.alpha))
-        return LoRAUpdate(rank, alpha / (rank**0.5 if self.use_rslora else rank), self.dropout)
+        scaling = alpha / (rank**0.5 if self.use_rslora else rank)
+        return LoRAUpdate(rank, scaling, self.dropout, self.use_dora)
 
     @property
     def tunes_base(self) -> bool:
@@ -220,3 +226,4 @@ class LoRAUpdate:
     rank: int
     scaling: float
     dropout: float
+    dora: bool = False

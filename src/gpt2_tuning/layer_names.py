@@ -22,6 +22,20 @@ ALL = "all"
 """What a text says that names no blocks."""
 
 
+NONE = "none"
+"""What a text says that names no modules."""
+
+
+def modules_of(text: str) -> tuple[str, ...]:
+    """The modules that a text such as `wte,ln_f` names; none for `none`."""
+    return () if text == NONE else tuple(text.split(","))
+
+
+def text_of_modules(modules: Iterable[str]) -> str:
+    """The text that names these modules."""
+    return ",".join(modules) or NONE
+
+
 def blocks_of(text: str) -> tuple[int, ...] | None:
     """The blocks that a text such as `0,10-11` names; none for `all`, None for what names none."""
     if text == ALL:

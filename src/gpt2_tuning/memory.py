@@ -8,6 +8,7 @@ import dataclasses
 import math
 
 from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.families import known
 from gpt2_tuning.families.family import FamilyConfig
 from gpt2_tuning.models.chunked_loss import CHUNK
 from gpt2_tuning.models.products import product_type
@@ -75,7 +76,7 @@ def memory_of(setting: Setting) -> Memory:
     config, size = setting.config.decoder, BYTES[setting.precision]
     trained = trained_parameters(setting)
     base = config.parameters
-    if setting.lora:
+    if setting.lora and not setting.lora.tunes_base:
         weights = base * size + trained * 4.0
     else:
         # Of tuned weights that are held in float32 the matrix products take rounded copies.
@@ -106,7 +107,22 @@ def trained_parameters(setting: Setting) -> int:
     if setting.lora is None:
         return setting.config.decoder.parameters
     adapted = adapted_layers(setting.config, setting.lora)
-    return sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
+    lengths = sum(outputs for _, _, outputs in adapted) if setting.lora.use_dora else 0
+    updates = lengths + sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
+    return updates + own_parameters(setting.config, setting.lora)
+
+
+def own_parameters(config: FamilyConfig, lora: LoRAConfig) -> int:
+    """Those of the base that are tuned with the updates, a head that is apart among them."""
+    if not lora.tunes_base:
+        return 0
+    decoder = config.decoder
+    paths = {stored.name: stored.path for stored in known.family_of(config).weights(decoder)}
+    head = (decoder.vocabulary, decoder.width)
+    shapes = [
+        decoder.shape_of(paths[name]) if name in paths else head for name in lora.own_names(config)
+    ]
+    return sum(map(math.prod, shapes))
 
 
 def adapted_layers(config: FamilyConfig, lora: LoRAConfig) -> list[tuple[int, int, int]]:

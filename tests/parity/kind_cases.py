@@ -118,4 +118,11 @@ CASES: dict[str, Case] = {
         {"modules_to_save": ["embed_tokens", "model.norm", "lm_head"]},
         {"modules_to_save": ("embed_tokens", "norm", "lm_head")},
     ),
+    "gpt2-dora": case("gpt2", {"use_dora": True}, {"use_dora": True}),
+    "gpt2-dora-and-all": case(
+        "gpt2",
+        {"use_dora": True, "bias": "all", "layers_to_transform": [1, 2], "use_rslora": True},
+        {"use_dora": True, "bias": "lora_only", "layers": (0, 3), "use_rslora": True},
+    ),
+    "llama-dora": case("llama", {"use_dora": True}, {"use_dora": True, "layers": (2,)}),
 }

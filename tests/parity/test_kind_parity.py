@@ -12,7 +12,8 @@ from parity.kind_cases import CASES, SHAPES
 from parity.torch_runs import NEEDS_TORCH, run_torch_side
 
 from gpt2_tuning.families import known
-from gpt2_tuning.formats.adapters import PEFT_PREFIX, adapter_variables, read_adapter_config
+from gpt2_tuning.formats.adapter_files import PEFT_PREFIX
+from gpt2_tuning.formats.adapters import adapter_variables, read_adapter_config
 from gpt2_tuning.models.language_model import LanguageModel
 
 SIDE = "kind_torch_side.py"

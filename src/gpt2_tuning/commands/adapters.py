@@ -19,7 +19,8 @@ from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options.ranges import SEEDS, require
 
 if TYPE_CHECKING:  # they import TensorFlow
-    from gpt2_tuning.formats.adapters import AdapterExtra, Header
+    from gpt2_tuning.formats.adapter_files import Header
+    from gpt2_tuning.formats.adapters import AdapterExtra
     from gpt2_tuning.runs.adapter_places import AdapterPlace
 
 NEAR = 0.6
@@ -146,6 +147,12 @@ def described(place: "AdapterPlace", lora: Any, extra: "AdapterExtra") -> list[t
         ("base sum", extra.base_sha256 or "not recorded"),
     ]
     lines += layers
+    if lora.use_dora:
+        lines.append(("DoRA", "a length of its own for each output"))
+    if lora.bias != "none":
+        lines.append(("biases", lora.bias))
+    if lora.modules_to_save:
+        lines.append(("tuned whole", ", ".join(lora.modules_to_save)))
     if extra.num_classes:
         names = ", ".join(extra.label_names or []) or "without names"
         lines.append(("classes", f"{extra.num_classes}: {names}"))
@@ -173,7 +180,7 @@ def places(lora: Any, header: "Header") -> list[tuple[str, str]]:
 
 def merge(options: MergeOptions) -> None:
     """Writes base + update as a model of the kind that the adapter is for."""
-    from gpt2_tuning.formats import adapters
+    from gpt2_tuning.formats import adapter_files, adapters
     from gpt2_tuning.models.backbone import Backbone
     from gpt2_tuning.models.classifier import Classifier
     from gpt2_tuning.models.language_model import LanguageModel
@@ -192,7 +199,7 @@ def merge(options: MergeOptions) -> None:
         kind = Classifier
         named = {"label_names": extra.label_names, "num_classes": extra.num_classes}
         arguments |= {name: value for name, value in named.items() if value}
-    elif adapters.read_header(place.directory).prefix != adapters.PEFT_PREFIX:
+    elif adapter_files.read_header(place.directory).prefix != adapter_files.PEFT_PREFIX:
         kind = LanguageModel
     model = kind.from_pretrained_silently(base, **arguments)
     model.load_adapter(place.directory)

@@ -105,14 +105,14 @@ class Family:
         return self.parts.get(target, target)
 
     def lora_name(self, name: str) -> re.Match[str] | None:
-        """The `block`, the `target` and the `factor` of a name as adapters have it.
+        """The `block`, the `target` and the `factor`, if it is one, of a name as adapters have it.
 
         "h.3.attn.c_attn.lora_A.weight" gives "3", "attn.c_attn" and "A"; other names None.
         """
         targets = "|".join(re.escape(self.in_block(target)) for target in self.lora_targets)
         return re.fullmatch(
             rf"{re.escape(self.block_prefix)}(?P<block>[0-9]{{1,4}})\.(?P<target>{targets})"
-            r"\.lora_(?P<factor>[AB])\.weight",
+            r"\.lora_(?:(?P<factor>[AB])\.weight|magnitude_vector)",
             name,
         )
 

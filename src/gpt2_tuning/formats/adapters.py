@@ -7,7 +7,7 @@ the classes' names) is in the metadata of `adapter_model.safetensors`, which PEF
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,35 +19,29 @@ from gpt2_tuning import arrays
 from gpt2_tuning.checks import shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.family import Family
-from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
+from gpt2_tuning.formats.adapter_files import (
+    BASE_LAYER,
+    CONFIG_FILE,
+    HEADS,
+    METADATA_KEY,
+    PEFT_PREFIX,
+    WEIGHTS_FILE,
+    as_stored,
+    read_header,
+    read_weights,
+)
 from gpt2_tuning.formats.classifier_head import HEAD, agreed_labels
-from gpt2_tuning.formats.directory import are_names, how_to_convert, refuse_wrapped
+from gpt2_tuning.formats.directory import are_names
 from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.formats.huggingface import (
-    LM_HEAD,
     as_float32,
     base_arrays,
     sha256_of_weights,
 )
 from gpt2_tuning.layer_names import layer_name
-from gpt2_tuning.small_files import parse_json, read_json
-
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-PEFT_PREFIX = "base_model.model."
-
-METADATA_KEY = "gpt2_tuning"
-"""The only key of the metadata, since safetensors writes several in random order: a JSON object
-with `base_sha256` and, for a classifier, `label_names`."""
-
-BASE_LAYER = ".base_layer"
-"""In the name of an adapted layer's bias, which PEFT wraps."""
-HEADS = (HEAD, LM_HEAD)
-"""What stands beside the base, not in it."""
-FLOATS = ("F32", "F16", "BF16")
+from gpt2_tuning.small_files import read_json
 
 
 class AdapterExtra(NamedTuple):
@@ -61,16 +55,6 @@ class AdapterExtra(NamedTuple):
     """See `base_fingerprint`; adapters written by PEFT have none."""
     unknown_fields: Mapping[str, Any]
     """Fields of adapter_config.json that mean nothing here; they are kept."""
-
-
-class Header(NamedTuple):
-    """What the weights' file holds, before any weight is read."""
-
-    path: Path
-    family: Family
-    prefix: str  # before every name: PEFT_PREFIX, and the family's where the base has a head
-    shapes: dict[str, tuple[int, ...]]  # by name without prefix; as in the file, (out, in)
-    recorded: dict[str, Any]  # the metadata under METADATA_KEY
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -107,11 +91,6 @@ def adapter_variables(model: Adapted) -> dict[str, keras.Variable]:
             layer, _, kind = name.rpartition(".")
             own[f"{layer}{BASE_LAYER}.{kind}" if layer in adapted else name] = variable
     return {**model.lora_weights(), **model.head_weights(), **own}
-
-
-def as_stored(name: str, array: np.ndarray) -> np.ndarray:
-    """A weight as the file has it, or as it lies here: factors and the score are transposed."""
-    return array.T if ".lora_" in name or name == HEAD else array
 
 
 def base_fingerprint(model: Adapted) -> str:
@@ -165,59 +144,6 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
     )
 
 
-def read_header(directory: Path) -> Header:
-    """The names, types and shapes in an adapter's weights.
-
-    Raises:
-        UserError: there is no such file, it is damaged, or it holds something else.
-    """
-    path = directory / WEIGHTS_FILE
-    if not path.is_file():
-        raise UserError(
-            f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)"
-            f"{how_to_convert(directory, 'AutoPeftModelForCausalLM')}"
-        )
-    with arrays.opened(path) as file:
-        metadata = file.metadata() or {}
-        slices = {stored: file.get_slice(stored) for stored in file.keys()}  # noqa: SIM118
-        stored_shapes = {stored: tuple(part.get_shape()) for stored, part in slices.items()}
-        dtypes = {stored: part.get_dtype() for stored, part in slices.items()}
-    try:
-        recorded = parse_json(metadata.get(METADATA_KEY, "{}"))
-    except ValueError as error:
-        raise UserError(f"{path}: its metadata {METADATA_KEY} is not JSON") from error
-    family, prefix = family_of_names(stored_shapes)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for stored, shape in stored_shapes.items():
-        outside = stored.removeprefix(PEFT_PREFIX)
-        name = outside if outside in HEADS else stored.removeprefix(prefix)
-        refuse_wrapped(outside, path)
-        if name == stored or not (name in HEADS or family.adapter_name(name)):
-            raise UserError(f"{path}: {stored!r} is unexpected in an adapter of {family.name}")
-        if dtypes[stored] not in FLOATS:
-            raise UserError(f"{path}: {name} is of type {dtypes[stored]}, not {', '.join(FLOATS)}")
-        matrix = name == HEAD or ".lora_" in name
-        if 0 in shape or (len(shape) != 2 if matrix else len(shape) not in (1, 2)):
-            raise UserError(f"{path}: {name} has shape {shape}, which is no matrix")
-        shapes[name] = shape
-    if not isinstance(recorded, dict):
-        raise UserError(f"{path}: its metadata {METADATA_KEY} is no JSON object")
-    return Header(path, family, prefix, shapes, recorded)
-
-
-def family_of_names(stored: Iterable[str]) -> tuple[Family, str]:
-    """The family whose names most of these are, and what stands before them."""
-    best: tuple[int, Family, str] | None = None
-    for family in FAMILIES.values():
-        inner = PEFT_PREFIX + family.base_prefix
-        prefix = inner if any(name.startswith(inner) for name in stored) else PEFT_PREFIX
-        known = sum(bool(family.lora_name(name.removeprefix(prefix))) for name in stored)
-        if best is None or known > best[0]:
-            best = known, family, prefix
-    assert best is not None
-    return best[1:]
-
-
 # --- loading ---------------------------------------------------------------------------------
 
 
@@ -258,9 +184,9 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
-    for name in ("bias", "modules_to_save"):
+    for name in ("bias", "use_dora", "modules_to_save"):
         theirs, ours = getattr(lora, name), getattr(mine, name)
-        if theirs != ours and set(theirs) != set(ours):
+        if set(theirs) != set(ours) if name == "modules_to_save" else theirs != ours:
             raise UserError(f"the adapter's {name} is {shown(theirs)}, the model's {shown(ours)}")
     if set(lora.targets) != set(mine.targets):
         raise UserError(
@@ -308,17 +234,3 @@ def check_shapes(
     for name in shapes:
         if name not in variables:
             raise UserError(f"{name} is unexpected: the model has no such weight")
-
-
-def read_weights(header: Header) -> dict[str, np.ndarray]:
-    """Every weight as float32, by its name without prefix.
-
-    Raises:
-        UserError: one is not finite.
-    """
-    weights = {}
-    for name in header.shapes:
-        prefix = PEFT_PREFIX if name in HEADS else header.prefix
-        weights[name] = arrays.read_array(header.path, prefix + name).astype(np.float32)
-        arrays.check_finite(weights[name], f"{header.path}: {name}")
-    return weights

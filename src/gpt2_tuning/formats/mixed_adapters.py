@@ -12,15 +12,15 @@ from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.files import atomic_directory, files_named
-from gpt2_tuning.formats import adapters, peft_config
-from gpt2_tuning.formats.adapters import (
+from gpt2_tuning.formats import adapter_files, adapters, peft_config
+from gpt2_tuning.formats.adapter_files import (
     CONFIG_FILE,
     METADATA_KEY,
     PEFT_PREFIX,
     WEIGHTS_FILE,
-    AdapterExtra,
     Header,
 )
+from gpt2_tuning.formats.adapters import AdapterExtra
 from gpt2_tuning.formats.classifier_head import HEAD, listed
 from gpt2_tuning.formats.mixing import Method, mixed
 from gpt2_tuning.small_files import read_json
@@ -49,10 +49,12 @@ def mix(
             holds other files.
     """
     read = [adapters.read_adapter_config(directory) for directory in directories]
-    headers = [adapters.read_header(directory) for directory in directories]
+    headers = [adapter_files.read_header(directory) for directory in directories]
     for directory, header, (_, extra) in zip(directories, headers, read, strict=True):
         check_same(str(directories[0]), headers[0], read[0][1], str(directory), header, extra)
-    weights = [adapters.read_weights(header) for header in headers]
+    weights = [adapter_files.read_weights(header) for header in headers]
+    for directory, found in zip(directories, weights, strict=True):
+        check_factors(found, directory)
     heads = [found.pop(HEAD) for found in weights if HEAD in found]
     configs = [lora for lora, _ in read]
     for found, directory in zip(weights, directories, strict=True):
@@ -96,6 +98,16 @@ def check_same(
             f"{first} has the classes {classes[0]}, {other} {classes[1]}: their heads cannot be "
             "mixed"
         )
+
+
+def check_factors(weights: Iterable[str], where: Path) -> None:
+    """Raises UserError for an adapter of more than factors and a head, by what it has."""
+    for name in weights:
+        if name != HEAD and not name.endswith((".lora_A.weight", ".lora_B.weight")):
+            raise UserError(
+                f"{where} has {name}: only adapters of low-rank updates alone can be mixed (not "
+                "with DoRA, bias or modules_to_save)"
+            )
 
 
 def check_shapes(first: dict[str, np.ndarray], other: dict[str, np.ndarray], where: Path) -> None:

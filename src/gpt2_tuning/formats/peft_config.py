@@ -10,11 +10,12 @@ from typing import Any
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import are_texts, is_text, is_whole, shown
-from gpt2_tuning.config import BIASES, HEAD_MODULE, LoRAConfig
+from gpt2_tuning.config import BIASES, LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.family import Family, FamilyConfig
+from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats import peft_patterns
 from gpt2_tuning.formats.holder import Adapted
+from gpt2_tuning.formats.peft_modules import check_saved, saved_modules, saved_name
 from gpt2_tuning.layer_names import Layer, pattern_of, places_of, split
 from gpt2_tuning.schema import Rule, Schema, or_null
 
@@ -29,7 +30,6 @@ OFF_FIELDS = (
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
-    "use_dora",
     "use_qalora",
     "velora_config",
 )
@@ -54,6 +54,7 @@ READ_FIELDS = (
     "rank_pattern",
     "target_modules",
     "task_type",
+    "use_dora",
     "use_rslora",
 )
 IDLE_FIELDS = (
@@ -72,9 +73,6 @@ IDLE_FIELDS = (
     "runtime_config",
 )
 """Fields that change nothing once the weights are there and every field of OFF_FIELDS is off."""
-HEADS = ("score", "classifier")
-"""What `modules_to_save` may name: PEFT's words for a classifier's head, of which a GPT-2 has the
-first."""
 MOST_PATTERNS = 2000
 """Names or patterns of one field: a field may have one for each of a base's layers."""
 
@@ -115,6 +113,7 @@ FIELDS: Schema = {
     "init_lora_weights": Rule(
         lambda value: isinstance(value, (bool, str)), "true, false or a text"
     ),
+    "use_dora": FLAG,
     "use_rslora": FLAG,
     "modules_to_save": or_null(Rule(are_texts, "a list of names")),
     "r": schema.whole(1, 2**31),
@@ -149,6 +148,7 @@ def to_fields(model: Adapted) -> dict[str, Any]:
         "peft_type": "LORA",
         "task_type": model.task_type,
         "use_rslora": lora.use_rslora,
+        **({"use_dora": True} if lora.use_dora else {}),
         **layer_fields(lora, model.family, model.config.decoder.layers),
     }
 
@@ -237,6 +237,7 @@ def from_fields(
         alpha=alpha,
         dropout=fields.get("lora_dropout", 0.0),
         use_rslora=bool(fields.get("use_rslora")),
+        use_dora=bool(fields.get("use_dora")),
         bias=fields.get("bias", "none"),
         modules_to_save=tuple(saved_modules(fields, prefix, family)),
         rank_pattern=pattern_of(dict(zip(layers, values, strict=True)), rank),
@@ -263,44 +264,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             f"init_lora_weights={shown(fields['init_lora_weights'])} changes the base, "
             "which is not supported: convert the adapter to plain LoRA with PEFT"
         )
-    if fields.get("ensure_weight_tying") and fields.get("modules_to_save"):
-        raise UserError("ensure_weight_tying=True is not supported beside modules_to_save")
-
-
-def saved_name(module: str, inner: str) -> str:
-    """A module as `modules_to_save` names it: PEFT takes whatever ends so, such as every norm."""
-    return module if module == HEAD_MODULE else inner + module
-
-
-def saved_modules(fields: Mapping[str, Any], prefix: str, family: Family) -> list[str]:
-    """The modules that are tuned whole, but for a classifier's head, by PEFT's rule.
-
-    Raises:
-        UserError: one is inside a block, or none.
-    """
-    weights = family.weights(config_of(family).decoder)
-    modules = {stored.name.rpartition(".")[0] for stored in weights}
-    places = {**{prefix + name: name for name in modules}, HEAD_MODULE: HEAD_MODULE}
-    found: list[str] = []
-    for name in fields.get("modules_to_save") or []:
-        hits = [module for place, module in places.items() if place.endswith(name)]
-        if name in HEADS and not hits:
-            continue
-        wrong = [hit for hit in hits if hit not in (*family.whole_modules, HEAD_MODULE)]
-        if wrong or not hits:
-            what = f", which is {wrong[0]} too" if wrong else ""
-            known = ", ".join((*family.whole_modules, HEAD_MODULE))
-            raise UserError(
-                f"modules_to_save names {shown(name)}{what}: only {known} and a classifier's score "
-                "are read"
-            )
-        found += [hit for hit in hits if hit not in found]
-    return found
-
-
-def config_of(family: Family) -> FamilyConfig:
-    """Some config of a family, whose blocks have the names of all."""
-    return next(iter(family.sizes.values()))
+    check_saved(fields)
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

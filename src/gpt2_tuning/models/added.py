@@ -12,6 +12,8 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import follow
 from gpt2_tuning.formats import adapters
 from gpt2_tuning.formats.classifier_head import unnamed
+from gpt2_tuning.formats.huggingface import as_float32
+from gpt2_tuning.models import dora
 from gpt2_tuning.models.gate import OWN, Adapter
 from gpt2_tuning.models.lora import LoRADense, trained_policy
 from gpt2_tuning.models.mixture import Factors
@@ -80,11 +82,16 @@ def new_factors(layer: LoRADense, update: LoRAUpdate) -> Factors:
     dtype = trained_policy(layer.dtype_policy).variable_dtype
     spread = keras.initializers.RandomUniform(-bound, bound)
     shape = (inputs, update.rank)
+    magnitude = None
+    if update.dora:
+        start = dora.length(as_float32(layer.kernel))
+        magnitude = keras.Variable(start, dtype=dtype, name="lora_magnitude")
     return Factors(
         keras.Variable(spread, shape=shape, dtype=dtype, name="lora_A"),
         keras.Variable("zeros", shape=(update.rank, units), dtype=dtype, name="lora_B"),
         update.scaling,
         update.dropout,
+        magnitude,
     )
 
 

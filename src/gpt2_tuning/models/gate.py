@@ -50,10 +50,9 @@ class Adapter:
 
     def lora_weights(self) -> dict[str, keras.Variable]:
         """The factors by their names in adapters, which hold them transposed."""
-        variables = {}
+        variables: dict[str, keras.Variable] = {}
         for name, (_, _, factors) in self.layers.items():
-            variables[f"{name}.lora_A.weight"] = factors.a
-            variables[f"{name}.lora_B.weight"] = factors.b
+            variables |= {f"{name}.{part}": one for part, one in factors.variables().items()}
         return variables
 
     def head_weights(self) -> dict[str, keras.Variable]:

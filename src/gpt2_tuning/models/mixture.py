@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.models import kernels
+from gpt2_tuning.models import dora, kernels
 from gpt2_tuning.models.products import project
 
 
@@ -24,14 +24,30 @@ class Factors(NamedTuple):
     b: keras.Variable  # [rank, units]
     scaling: float
     dropout: float
+    magnitude: keras.Variable | None = None  # [units], with DoRA
 
-    def delta(self) -> np.ndarray:
-        """What the update adds to the kernel: float32 [inputs, units].
+    def product(self) -> np.ndarray:
+        """scaling * A B, float32 [inputs, units].
 
         Computed with numpy, since a GPU would round the factors to TensorFloat-32.
         """
         a, b = (factor.numpy().astype(np.float32) for factor in (self.a, self.b))
         return np.float32(self.scaling) * (a @ b)
+
+    def delta(self, kernel: np.ndarray | keras.Variable) -> np.ndarray:
+        """What the update adds to the base's kernel: float32 [inputs, units]."""
+        update = self.product()
+        if self.magnitude is None:
+            return update
+        base = np.asarray(getattr(kernel, "value", kernel), np.float32)
+        return dora.delta(base, self.magnitude.numpy(), update)
+
+    def variables(self) -> dict[str, keras.Variable]:
+        """Its weights, by what stands after the layer's name in adapters."""
+        found = {"lora_A.weight": self.a, "lora_B.weight": self.b}
+        if self.magnitude is not None:
+            found["lora_magnitude_vector"] = self.magnitude
+        return found
 
 
 Updates = Sequence[tuple[int, Factors]]
@@ -65,13 +81,14 @@ class BlockMixture:
     shares: tf.Tensor
     places: Mapping[str, Updates]
 
-    def added(self, outputs, place: str, inputs, seed=None):
+    def added(self, outputs, place: str, inputs, kernel, bias=None, seed=None):
         """A dense layer's outputs with the updates of its place.
 
         Args:
             outputs: [B, T, units], of the base.
             place: the layer's.
             inputs: [B, T, inputs].
+            kernel, bias: the base's, of which DoRA computes.
             seed: int32 [2], of the updates' dropout, which is that of each adapter; None in
                 inference.
         """
@@ -79,11 +96,19 @@ class BlockMixture:
         def rate(update: tuple[int, Factors]) -> float:
             return update[1].dropout if seed is not None else 0.0
 
+        base = outputs
         for dropped, group in itertools.groupby(sorted(self.places.get(place, ()), key=rate), rate):
             x = inputs
             if dropped:
                 x = kernels.dropout(inputs, seed, rate=dropped, compiled=True)
-            outputs += side_by_side(x, list(group), self.shares)
+            updates = list(group)
+            if plain := [update for update in updates if update[1].magnitude is None]:
+                outputs += side_by_side(x, plain, self.shares)
+            for number, factors in updates:
+                if factors.magnitude is not None:
+                    product = project(x, kernel) if dropped else without(base, bias)
+                    share = self.shares[..., number : number + 1]
+                    outputs += with_lengths(product, x, kernel, factors, share)
         return outputs
 
 
@@ -107,6 +132,35 @@ def side_by_side(inputs, updates: Updates, shares):
     damaged = tf.reduce_any((gate != 0) & ~sound, axis=-1, keepdims=True)
     update = project(project(inputs, a) * tf.cast(gate, dtype), b)
     return update + tf.where(damaged, tf.constant(np.nan, dtype), tf.zeros([], dtype))
+
+
+def without(outputs, bias):
+    """A dense layer's outputs before its bias, which may be None, was added."""
+    return outputs if bias is None else outputs - bias
+
+
+def with_lengths(product, inputs, kernel, factors: Factors, share):
+    """What DoRA adds [B, T, units] to outputs, times its share, [1] or [B, 1, 1].
+
+    As in `side_by_side` a share of 0 leaves it out, whatever its weights hold.
+
+    Args:
+        product: [B, T, units], inputs times kernel.
+        inputs: [B, T, inputs].
+        kernel: [inputs, units].
+        factors: of the update.
+        share: float32.
+    """
+    dtype = inputs.dtype
+    weights = [tf.convert_to_tensor(one) for one in (factors.a, factors.b, factors.magnitude)]
+    sound = tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in weights])
+    a, b, magnitude = (tf.where(sound, one, tf.zeros_like(one)) for one in weights)
+    ratio = dora.ratio(magnitude, kernel, a, b, factors.scaling)
+    low_rank = project(project(inputs, tf.cast(a, dtype)), tf.cast(factors.scaling * b, dtype))
+    update = tf.cast(share, dtype) * dora.difference(product, low_rank, ratio)
+    nothing = tf.zeros([], dtype)
+    damaged = tf.where(sound, nothing, tf.constant(np.nan, dtype))
+    return tf.where(share != 0, update, nothing) + tf.where(share != 0, damaged, nothing)
 
 
 def cast(variable: keras.Variable, dtype):

@@ -11,7 +11,7 @@ import tyro
 from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
-from gpt2_tuning.layer_names import ALL, blocks_of
+from gpt2_tuning.layer_names import ALL, NONE, blocks_of, modules_of
 from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import (
@@ -63,6 +63,13 @@ class TrainOptions:
     attn.c_proj, or q_proj and v_proj."""
     lora_layers: str = ALL
     """Blocks that LoRA adapts, by number from 0, such as 0,10-11."""
+    use_dora: bool = False
+    """DoRA: the lengths of an adapted layer's weights are tuned by themselves."""
+    lora_bias: Literal["none", "all", "lora_only"] = "none"
+    """Biases that are tuned with the updates: every one, or those of the adapted layers."""
+    modules_to_save: str = NONE
+    """What is tuned whole with the updates, such as wte,ln_f or lm_head; of llama and its kin
+    embed_tokens, norm and lm_head."""
     lora_plus: bool = False
     """LoRA+: B learns at a higher rate than A."""
     lora_plus_ratio: float = 16.0
@@ -194,6 +201,9 @@ class TrainOptions:
             words = "all, or blocks by number from 0, such as 0,10-11"
             require(blocks_of(self.lora_layers) is not None, "lora_layers", words, self)
             # Of other weights than the flags name the family is known when they are read.
+            modules = modules_of(self.modules_to_save)
+            once = len(set(modules)) == len(modules) and all(modules)
+            require(once, "modules_to_save", "none, or names with commas, such as wte,ln_f", self)
             if self.lora_targets and (self.family or self.pretrained in (None, "none")):
                 check_targets(family, self.lora_targets)
 
