@@ -14,6 +14,7 @@ from gpt2_tuning.layer_names import Layer, layer_name, split
 LISTS = ("targets", "layers", "exclude", "modules_to_save")
 """The fields that are tuples."""
 BIASES = ("none", "all", "lora_only")
+INITS = ("default", "pissa", "olora")
 HEAD_MODULE = "lm_head"
 """PEFT's name for a language model's head."""
 
@@ -45,6 +46,8 @@ class LoRAConfig:
     use_dora: bool = False
     """DoRA: what an update gives each output's weights is a direction, and their length is tuned by
     itself (Liu et al. 2024, https://arxiv.org/abs/2402.09353)."""
+    init: Literal["default", "pissa", "olora"] = "default"
+    """What the updates begin as: nothing, or a part of the kernel (see models/principal.py)."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Biases that are tuned with the updates: every one, or those of the adapted layers."""
     modules_to_save: tuple[str, ...] = ()
@@ -69,6 +72,10 @@ class LoRAConfig:
                 raise UserError(f"LoRA alpha must be a number above 0, not {alpha!r}")
         if not isinstance(self.use_dora, bool):
             raise UserError(f"LoRA use_dora must be true or false, not {self.use_dora!r}")
+        if self.init not in INITS:
+            raise UserError(f"LoRA init must be {', '.join(INITS)}, not {self.init!r}")
+        if self.init != "default" and self.use_dora:
+            raise UserError(f"LoRA init {self.init!r} does not go with use_dora")
         if self.bias not in BIASES:
             raise UserError(f"LoRA bias must be {', '.join(BIASES)}, not {self.bias!r}")
         if not is_number(self.dropout) or not 0 <= self.dropout < 1:
@@ -145,7 +152,13 @@ class LoRAConfig:
             updates = {target: lora.update_of(target, block) for target in lora.targets}
             for target, update in updates.items():
                 inputs, outputs = config.decoder.dense[family.place_of(target)]
-                if update is not None and update.rank > min(inputs, outputs):
+                halves = 1 if lora.init == "default" else 2
+                if update is not None and halves * update.rank > min(inputs, outputs):
+                    if halves == 2:
+                        raise UserError(
+                            f"LoRA rank {update.rank} with init {lora.init!r} is above half the "
+                            f"size of {target}, {inputs} x {outputs}: it is written as twice that"
+                        )
                     raise UserError(
                         f"LoRA rank {update.rank} is above the size of {target}, "
                         f"{inputs} x {outputs}"
@@ -165,7 +178,22 @@ class LoRAConfig:
         rank = self.rank_pattern.get(name, self.rank_pattern.get(target, self.rank))
         alpha = self.alpha_pattern.get(name, self.alpha_pattern.get(target, self.alpha))
         scaling = alpha / (rank**0.5 if self.use_rslora else rank)
-        return LoRAUpdate(rank, scaling, self.dropout, self.use_dora)
+        return LoRAUpdate(rank, scaling, self.dropout, self.use_dora, self.init)
+
+    @property
+    def written(self) -> "LoRAConfig":
+        """The same as its file has it: with an `init`, of twice the rank and the same scaling."""
+        if self.init == "default":
+            return self
+        more = 2**0.5 if self.use_rslora else 2
+        return dataclasses.replace(
+            self,
+            init="default",
+            rank=2 * self.rank,
+            alpha=more * self.alpha,
+            rank_pattern={name: 2 * rank for name, rank in self.rank_pattern.items()},
+            alpha_pattern={name: more * alpha for name, alpha in self.alpha_pattern.items()},
+        )
 
     @property
     def tunes_base(self) -> bool:
@@ -227,3 +255,4 @@ class LoRAUpdate:
     scaling: float
     dropout: float
     dora: bool = False
+    init: str = "default"

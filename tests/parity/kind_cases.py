@@ -37,8 +37,8 @@ class Case(NamedTuple):
     """A way of adapting a family."""
 
     family: str
-    peft: dict[str, Any]
-    """LoraConfig's fields."""
+    peft: dict[str, Any] | None
+    """LoraConfig's fields; None where PEFT does not write it."""
     lora: dict[str, Any]
     """LoRAConfig's fields."""
 
@@ -125,4 +125,17 @@ CASES: dict[str, Case] = {
         {"use_dora": True, "bias": "lora_only", "layers": (0, 3), "use_rslora": True},
     ),
     "llama-dora": case("llama", {"use_dora": True}, {"use_dora": True, "layers": (2,)}),
+    "gpt2-pissa": case("gpt2", {"init_lora_weights": "pissa"}, {"init": "pissa"}),
+    "llama-pissa": case(
+        "llama",
+        {"init_lora_weights": "pissa", "use_rslora": True, "layers_to_transform": [1, 2]},
+        {"init": "pissa", "use_rslora": True, "rank_pattern": {"q_proj": 6, "1.down_proj": 2}},
+    ),
+    "llama-olora": case("llama", {"init_lora_weights": "olora"}, {"init": "olora"}),
+    # PEFT decomposes GPT-2's kernels, which lie (in, out), as if they lay (out, in).
+    "gpt2-olora": case("gpt2", {}, {"init": "olora"})._replace(peft=None),
 }
+FROM_PEFT = [name for name, case in CASES.items() if case.peft is not None]
+CONVERTED = ("gpt2-pissa", "llama-pissa", "llama-olora")
+"""Those that PEFT also writes as plain LoRA, under their names with this at the end."""
+ENDING = "-converted"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from kind_cases import CASES, SHAPES
+from kind_cases import CASES, CONVERTED, ENDING, FROM_PEFT, SHAPES
 from peft import LoraConfig, PeftModel, get_peft_model
 
 
@@ -69,12 +69,18 @@ def write(directory):
         disturb(bases[family])
         bases[family].save_pretrained(directory / "base" / family)
         results[family] = logits(bases[family], directory).detach().numpy()
-    for name, case in CASES.items():
+    for name in FROM_PEFT:
+        case = CASES[name]
         settings = LoraConfig(task_type="CAUSAL_LM", **case.peft)
         model = get_peft_model(copy.deepcopy(bases[case.family]), settings)
+        before = directory / "before" / name
+        model.save_pretrained(before)
         disturb(model, trained_only=True)
         model.save_pretrained(directory / "adapters" / name)
         results |= learnt(model, directory, name)
+        if name in CONVERTED:
+            place = directory / "adapters" / (name + ENDING)
+            model.save_pretrained(place, path_initial_model_for_weight_conversion=str(before))
     np.savez(directory / "outputs.npz", **results)
 
 

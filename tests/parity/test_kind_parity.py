@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from parity.kind_cases import CASES, SHAPES
+from parity.kind_cases import CASES, CONVERTED, ENDING, FROM_PEFT, SHAPES
 from parity.torch_runs import NEEDS_TORCH, run_torch_side
 
 from gpt2_tuning.families import known
@@ -57,7 +57,7 @@ def read(theirs, name, base=None):
     return model
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FROM_PEFT)
 def test_an_adapter_from_peft_computes_the_same_here_merged_and_not(theirs, name):
     _, found, inputs = theirs
     model, base = read(theirs, name), found[CASES[name].family]
@@ -71,7 +71,15 @@ def test_an_adapter_from_peft_computes_the_same_here_merged_and_not(theirs, name
     assert apart(logits(model, inputs), found[name], inputs) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CONVERTED)
+def test_what_peft_converted_computes_the_same_on_the_plain_base(theirs, name):
+    _, found, inputs = theirs
+    model = read(theirs, name + ENDING, CASES[name].family)
+    assert model.lora.init == "default"
+    assert apart(logits(model, inputs), found[name], inputs) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", FROM_PEFT)
 def test_an_adapter_learns_here_what_it_learns_in_peft(theirs, name):
     _, found, inputs = theirs
     model = read(theirs, name)

@@ -147,6 +147,8 @@ def described(place: "AdapterPlace", lora: Any, extra: "AdapterExtra") -> list[t
         ("base sum", extra.base_sha256 or "not recorded"),
     ]
     lines += layers
+    if lora.init != "default":
+        lines.append(("begins as", f"a part of the base's kernels ({lora.init})"))
     if lora.use_dora:
         lines.append(("DoRA", "a length of its own for each output"))
     if lora.bias != "none":

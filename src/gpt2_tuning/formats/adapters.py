@@ -68,9 +68,9 @@ def save_adapter(model: Adapted, directory: Path) -> None:
     """
     inner = model.family.base_prefix if model.used_heads() else ""
     weights = {}
-    for name, variable in adapter_variables(model).items():
+    for name, array in written_arrays(model).items():
         stored = PEFT_PREFIX + (name if name in HEADS else inner + name)
-        weights[stored] = np.ascontiguousarray(as_stored(name, as_float32(variable)))
+        weights[stored] = np.ascontiguousarray(array)
     recorded: dict[str, Any] = {"base_sha256": base_fingerprint(model)}
     if HEAD in model.head_weights():
         recorded["label_names"] = list(model.label_names)
@@ -79,6 +79,25 @@ def save_adapter(model: Adapted, directory: Path) -> None:
         (partial / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8", newline="\n")
         metadata = {METADATA_KEY: json.dumps(recorded)}
         arrays.save_arrays(partial / WEIGHTS_FILE, weights, metadata)
+
+
+def written_arrays(model: Adapted) -> dict[str, np.ndarray]:
+    """The weights of an adapter as the file has them.
+
+    Factors that began as a part of the base's kernel are written with what they began as, as PEFT
+    converts them: side by side their products are the difference, on the base as it is.
+    """
+    arrays = {
+        name: as_stored(name, as_float32(variable))
+        for name, variable in adapter_variables(model).items()
+    }
+    for name, variable in model.start_weights().items():
+        layer, _, factor = name.rpartition(".lora_start_")
+        axis, sign = (0, 1) if factor == "A" else (1, -1)
+        own = f"{layer}.lora_{factor}.weight"
+        before = np.float32(sign) * as_float32(variable).T
+        arrays[own] = np.concatenate([arrays[own], before], axis=axis)
+    return arrays
 
 
 def adapter_variables(model: Adapted) -> dict[str, keras.Variable]:
@@ -184,6 +203,11 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
+    if (lora.init, mine.init) != (mine.init, lora.init):
+        raise UserError(
+            f"the adapter's init is {lora.init!r}, the model's {mine.init!r}: make the model with "
+            "what read_adapter_config says of the adapter"
+        )
     for name in ("bias", "use_dora", "modules_to_save"):
         theirs, ours = getattr(lora, name), getattr(mine, name)
         if set(theirs) != set(ours) if name == "modules_to_save" else theirs != ours:

@@ -6,11 +6,11 @@ otherwise in single blocks. What is not computed here is refused, never approxim
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gpt2_tuning import schema
 from gpt2_tuning.checks import are_texts, is_text, is_whole, shown
-from gpt2_tuning.config import BIASES, LoRAConfig
+from gpt2_tuning.config import BIASES, INITS, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats import peft_patterns
@@ -36,7 +36,8 @@ OFF_FIELDS = (
 """Fields that make PEFT compute something else than LoRADense does, unless they are off."""
 
 PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
-"""Values of `init_lora_weights` that leave the base as it was; others (PiSSA, ...) change it."""
+"""Values of `init_lora_weights` that leave the base as it was; others change it, of which INITS
+are made again from the base alone."""
 
 READ_FIELDS = (
     "alpha_pattern",
@@ -131,8 +132,8 @@ FIELDS: Schema = {
 
 def to_fields(model: Adapted) -> dict[str, Any]:
     """What adapter_config.json says of a model's adapter, in fields that old PEFTs know too."""
-    lora = model.lora
-    assert lora is not None
+    assert model.lora is not None
+    lora = model.lora.written
     heads = {name.removesuffix(".weight") for name in model.head_weights()}
     inner = model.family.base_prefix if model.used_heads() else ""
     saved = sorted(heads | {saved_name(name, inner) for name in lora.modules_to_save})
@@ -151,6 +152,12 @@ def to_fields(model: Adapted) -> dict[str, Any]:
         **({"use_dora": True} if lora.use_dora else {}),
         **layer_fields(lora, model.family, model.config.decoder.layers),
     }
+
+
+def begins_as(fields: Mapping[str, Any]) -> Literal["default", "pissa", "olora"]:
+    """What `init_lora_weights` says, as a LoRAConfig has it."""
+    init = fields.get("init_lora_weights", True)
+    return init if init in ("pissa", "olora") else "default"
 
 
 def layer_fields(lora: LoRAConfig, family: Family, blocks: int) -> dict[str, Any]:
@@ -207,6 +214,13 @@ def from_fields(
     Raises:
         UserError: it does not agree with the weights, or says what LoRADense does not compute.
     """
+    init = begins_as(fields)
+    if init == "olora" and family.fan_in_fan_out:
+        # PEFT decomposes what lies (in, out) as if it lay (out, in), and so computes another thing.
+        raise UserError(
+            "init_lora_weights='olora' of a base whose kernels lie (in, out) is not supported: "
+            "convert the adapter to plain LoRA with PEFT (path_initial_model_for_weight_conversion)"
+        )
     numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in ranks)
     blocks = 1 + max(map(int, numbers), default=-1)
     layers: dict[Layer, str] = {}
@@ -238,6 +252,7 @@ def from_fields(
         dropout=fields.get("lora_dropout", 0.0),
         use_rslora=bool(fields.get("use_rslora")),
         use_dora=bool(fields.get("use_dora")),
+        init=init,
         bias=fields.get("bias", "none"),
         modules_to_save=tuple(saved_modules(fields, prefix, family)),
         rank_pattern=pattern_of(dict(zip(layers, values, strict=True)), rank),
@@ -259,10 +274,11 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         raise UserError(f"peft_type is {shown(fields.get('peft_type'))}; only 'LORA' works")
     if fields.get("bias", "none") not in BIASES:
         raise UserError(f"bias={shown(fields['bias'])} is not supported; {', '.join(BIASES)} are")
-    if fields.get("init_lora_weights", True) not in PLAIN_STARTS:
+    if fields.get("init_lora_weights", True) not in (*PLAIN_STARTS, *INITS[1:]):
         raise UserError(
             f"init_lora_weights={shown(fields['init_lora_weights'])} changes the base, "
-            "which is not supported: convert the adapter to plain LoRA with PEFT"
+            "which is not supported: convert the adapter to plain LoRA with PEFT "
+            "(path_initial_model_for_weight_conversion)"
         )
     check_saved(fields)
 

@@ -84,15 +84,26 @@ def new_factors(layer: LoRADense, update: LoRAUpdate) -> Factors:
     shape = (inputs, update.rank)
     magnitude = None
     if update.dora:
-        start = dora.length(as_float32(layer.kernel))
-        magnitude = keras.Variable(start, dtype=dtype, name="lora_magnitude")
-    return Factors(
+        length = dora.length(as_float32(layer.kernel))
+        magnitude = keras.Variable(length, dtype=dtype, name="lora_magnitude")
+    start = None
+    if update.init != "default":
+        frozen = {"dtype": dtype, "trainable": False}
+        start = (
+            keras.Variable("zeros", shape=shape, name="start_A", **frozen),
+            keras.Variable("zeros", shape=(update.rank, units), name="start_B", **frozen),
+        )
+    factors = Factors(
         keras.Variable(spread, shape=shape, dtype=dtype, name="lora_A"),
         keras.Variable("zeros", shape=(update.rank, units), dtype=dtype, name="lora_B"),
         update.scaling,
         update.dropout,
         magnitude,
+        start,
     )
+    if start is not None:
+        factors.begin(as_float32(layer.kernel), update.init)
+    return factors
 
 
 def own_layers(model: PretrainedModel) -> dict[str, tuple[int, str, Factors]]:
@@ -141,6 +152,10 @@ class NamedAdapter:
     def lora_weights(self) -> dict[str, keras.Variable]:
         """Its own factors."""
         return self._adapter.lora_weights()
+
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """Its own."""
+        return self._adapter.start_weights()
 
     def own_weights(self) -> dict[str, keras.Variable]:
         """None: such an adapter is not added by name."""

@@ -183,6 +183,14 @@ class DecoderModel(WithTokenizer, SavedByName):
             variables |= {f"{name}.{part}": variable for part, variable in parts.items()}
         return variables
 
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """What its own adapter began as, where that is a part of the base's kernels."""
+        return {
+            f"{name}.{part}": variable
+            for name, layer in self.lora_layers().items()
+            for part, variable in layer.factors().start_weights().items()
+        }
+
     @property
     def holds_rounded(self) -> bool:
         """Whether the base is held in a type that rounds float32 weights."""

@@ -55,13 +55,21 @@ class Adapter:
             variables |= {f"{name}.{part}": one for part, one in factors.variables().items()}
         return variables
 
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """What the factors began as, where they began as a part of the base's kernel."""
+        return {
+            f"{name}.{part}": variable
+            for name, (_, _, factors) in self.layers.items()
+            for part, variable in factors.start_weights().items()
+        }
+
     def head_weights(self) -> dict[str, keras.Variable]:
         """The head by its name in files; none of what is no classifier."""
         return {} if self.head is None else {HEAD: self.head}
 
     def weights(self) -> dict[str, keras.Variable]:
-        """The factors and the head."""
-        return {**self.lora_weights(), **self.head_weights()}
+        """The factors, what they began as, and the head."""
+        return {**self.lora_weights(), **self.start_weights(), **self.head_weights()}
 
 
 class Gate:

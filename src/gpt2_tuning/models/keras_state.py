@@ -35,7 +35,8 @@ KNOWN = ("pretrained_name", "exact_base_sha256")
 def named_weights(model: "SavedByName") -> dict[str, keras.Variable]:
     """All weights by their names in files, the head's and LoRA's among them; none is transposed."""
     own = {**model.base_weights(), **model.lora_weights(), **model.head_weights()}
-    return {**own, **model.untied_weights(), **model.added_weights()}
+    beside = {**model.start_weights(), **model.untied_weights()}
+    return {**own, **beside, **model.added_weights()}
 
 
 def seed_states(model: "SavedByName") -> dict[str, keras.Variable]:
@@ -174,6 +175,10 @@ class SavedByName(Model):
     def head_weights(self) -> dict[str, keras.Variable]:
         """The head's weights by their Hugging Face names; those are (out, in), ours (in, out)."""
         return {}
+
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """What its own adapter began as, where that is a part of the base's kernels."""
+        raise NotImplementedError
 
     def untied_weights(self) -> dict[str, keras.Variable]:
         """A head that an adapter has apart from the token embedding; usually none."""

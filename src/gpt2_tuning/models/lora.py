@@ -77,6 +77,10 @@ class LoRADense(Layer):
             initializer="zeros",
             dtype=trained_policy(self.dtype_policy).variable_dtype,
         )
+        if self.update.init != "default":
+            frozen = {"initializer": "zeros", "trainable": False, "dtype": self.lora_A.dtype}
+            self.start_A = self.add_weight(name="start_A", shape=(inputs, rank), **frozen)
+            self.start_B = self.add_weight(name="start_B", shape=(rank, self.units), **frozen)
         if self.update.dora:
             self.lora_magnitude = self.add_weight(
                 name="lora_magnitude",
@@ -112,9 +116,14 @@ class LoRADense(Layer):
             return outputs + self._with_lengths(outputs, inputs, kernel, bias, seed, gate)
         factor = tf.cast(scaling if by_row else gate * scaling, b.dtype)
         a, b = tf.where(on, a, tf.zeros_like(a)), tf.where(on, factor * b, tf.zeros_like(b))
+        before = inputs
         if seed is not None and self.update.dropout:
             inputs = kernels.dropout(inputs, seed, rate=self.update.dropout, compiled=True)
         update = project(project(inputs, a), b)
+        if self.update.init != "default":
+            # What the base goes without is no part of what dropout is on.
+            a, b = self._computed(self.start_A), self._computed(self.start_B)
+            update -= project(project(before, a), tf.where(on, factor * b, tf.zeros_like(b)))
         if by_row:
             update = tf.where(gate != 0, tf.cast(gate, update.dtype) * update, 0)
         return outputs + update
@@ -149,7 +158,8 @@ class LoRADense(Layer):
         assert self.update is not None
         magnitude = self.lora_magnitude if self.update.dora else None
         update = self.update
-        return Factors(self.lora_A, self.lora_B, update.scaling, update.dropout, magnitude)
+        start = None if update.init == "default" else (self.start_A, self.start_B)
+        return Factors(self.lora_A, self.lora_B, update.scaling, update.dropout, magnitude, start)
 
     def lora_delta(self) -> np.ndarray:
         """What the update adds to the kernel when it is on: float32 [inputs, units]."""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.models import dora, kernels
+from gpt2_tuning.models import dora, kernels, principal
 from gpt2_tuning.models.products import project
 
 
@@ -25,14 +25,25 @@ class Factors(NamedTuple):
     scaling: float
     dropout: float
     magnitude: keras.Variable | None = None  # [units], with DoRA
+    start: tuple[keras.Variable, keras.Variable] | None = None  # A0 and B0: see principal.py
+
+    def parts(self) -> "list[Factors]":
+        """Products that add up to the update: its own, less the one that it began as."""
+        if self.start is None:
+            return [self]
+        return [self._replace(start=None), Factors(*self.start, -self.scaling, 0.0)]
 
     def product(self) -> np.ndarray:
-        """scaling * A B, float32 [inputs, units].
+        """scaling * A B, less scaling * A0 B0; float32 [inputs, units].
 
         Computed with numpy, since a GPU would round the factors to TensorFloat-32.
         """
         a, b = (factor.numpy().astype(np.float32) for factor in (self.a, self.b))
-        return np.float32(self.scaling) * (a @ b)
+        update = np.float32(self.scaling) * (a @ b)
+        if self.start is not None:
+            a, b = (factor.numpy().astype(np.float32) for factor in self.start)
+            update -= np.float32(self.scaling) * (a @ b)
+        return update
 
     def delta(self, kernel: np.ndarray | keras.Variable) -> np.ndarray:
         """What the update adds to the base's kernel: float32 [inputs, units]."""
@@ -41,6 +52,19 @@ class Factors(NamedTuple):
             return update
         base = np.asarray(getattr(kernel, "value", kernel), np.float32)
         return dora.delta(base, self.magnitude.numpy(), update)
+
+    def begin(self, kernel: np.ndarray, init: str) -> None:
+        """Takes a part of the base's kernel for A and B, and for A0 and B0."""
+        assert self.start is not None
+        rank = self.a.shape[1]
+        values = principal.beginning(kernel, rank, self.scaling, init)
+        for pair in ((self.a, self.b), self.start):
+            for variable, value in zip(pair, values, strict=True):
+                variable.assign(value)
+
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """A0 and B0, by what stands after the layer's name in Keras's files; often none."""
+        return dict(zip(("lora_start_A", "lora_start_B"), self.start or (), strict=False))
 
     def variables(self) -> dict[str, keras.Variable]:
         """Its weights, by what stands after the layer's name in adapters."""
@@ -97,7 +121,8 @@ class BlockMixture:
             return update[1].dropout if seed is not None else 0.0
 
         base = outputs
-        for dropped, group in itertools.groupby(sorted(self.places.get(place, ()), key=rate), rate):
+        there = [(at, part) for at, one in self.places.get(place, ()) for part in one.parts()]
+        for dropped, group in itertools.groupby(sorted(there, key=rate), rate):
             x = inputs
             if dropped:
                 x = kernels.dropout(inputs, seed, rate=dropped, compiled=True)

@@ -28,6 +28,8 @@ def start(model: Startable) -> None:
     if model.gate is None:
         return
     for layer in model.lora_layers().values():
+        if layer.update is not None and layer.update.init != "default":
+            layer.factors().begin(as_float32(layer.kernel), layer.update.init)
         if layer.update is not None and layer.update.dora:
             update = layer.factors().product()
             layer.lora_magnitude.assign(dora.length(as_float32(layer.kernel), update))

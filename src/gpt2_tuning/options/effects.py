@@ -91,6 +91,7 @@ TRAIN: Needs = {
     "lora_dropout": [ANEW, LORA],
     "lora_targets": [ANEW, LORA],
     "lora_layers": [ANEW, LORA],
+    "lora_init": [ANEW, LORA],
     "use_dora": [ANEW, LORA],
     "lora_bias": [ANEW, LORA],
     "modules_to_save": [ANEW, LORA],

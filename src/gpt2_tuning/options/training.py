@@ -63,6 +63,10 @@ class TrainOptions:
     attn.c_proj, or q_proj and v_proj."""
     lora_layers: str = ALL
     """Blocks that LoRA adapts, by number from 0, such as 0,10-11."""
+    lora_init: Literal["default", "pissa", "olora"] = "default"
+    """What the updates begin as: nothing, or the kernels' largest singular values (pissa) or first
+    directions (olora), which the base then goes without. The adapter is saved for the plain base,
+    with twice the rank."""
     use_dora: bool = False
     """DoRA: the lengths of an adapted layer's weights are tuned by themselves."""
     lora_bias: Literal["none", "all", "lora_only"] = "none"
@@ -201,6 +205,8 @@ class TrainOptions:
             words = "all, or blocks by number from 0, such as 0,10-11"
             require(blocks_of(self.lora_layers) is not None, "lora_layers", words, self)
             # Of other weights than the flags name the family is known when they are read.
+            if self.use_dora and self.lora_init != "default":
+                raise UserError(f"--use_dora does not go with --lora_init {self.lora_init}")
             modules = modules_of(self.modules_to_save)
             once = len(set(modules)) == len(modules) and all(modules)
             require(once, "modules_to_save", "none, or names with commas, such as wte,ln_f", self)

@@ -88,6 +88,7 @@ def lora_of(options: TrainOptions) -> LoRAConfig | None:
         options.lora_dropout,
         options.lora_targets or known.family_named(options.family or known.DEFAULT).usual_targets,
         layers=blocks_of(options.lora_layers) or (),
+        init=options.lora_init,
         use_dora=options.use_dora,
         bias=options.lora_bias,
         modules_to_save=modules_of(options.modules_to_save),

@@ -42,6 +42,7 @@ def with_start(options: OptionsT) -> OptionsT:
         "lora_dropout": float(lora.dropout),
         "lora_targets": lora.targets,
         "lora_layers": text_of_blocks(lora.layers),
+        "lora_init": lora.init,
         "use_dora": lora.use_dora,
         "lora_bias": lora.bias,
         "modules_to_save": text_of_modules(lora.modules_to_save),
