@@ -27,6 +27,7 @@ def small_model(model_class, config, lora=None, seed=0, **arguments):
     model = model_class(config, lora=lora, **arguments).built_now()
     adapted = [(layer.lora_A, layer.lora_B) for layer in model.lora_layers().values()]
     lora_ids = {id(variable) for variable in model.lora_weights().values()}
+    lora_ids |= {id(variable) for variable in model.start_weights().values()}
     random = np.random.default_rng(seed)
     for variable in model.weights:
         if id(variable) not in lora_ids:
