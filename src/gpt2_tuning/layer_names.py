@@ -59,9 +59,9 @@ def pattern_of(values: Mapping[Layer, Any], usual: Any) -> dict[str, Any]:
     pattern: dict[str, Any] = {}
     for target in dict.fromkeys(target for _, target in values):
         found = {block: value for (block, at), value in values.items() if at == target}
-        if len(set(found.values())) == 1:
+        value = next(iter(found.values()))
+        if all(other == value for other in found.values()):
             found = {}
-            value = next(value for (_, at), value in values.items() if at == target)
             pattern |= {target: value} if value != usual else {}
         for block, value in found.items():
             pattern |= {layer_name(block, target): value} if value != usual else {}

@@ -5,7 +5,7 @@ otherwise in single blocks. What is not computed here is refused, never approxim
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from gpt2_tuning import schema
@@ -190,6 +190,9 @@ def pattern_field(lora: LoRAConfig, field: str, family: Family, blocks: int) -> 
     PEFT takes the first pattern that hits, and a file may have them in any order; so none hits
     what another means.
     """
+    pattern = getattr(lora, f"{field}_pattern")
+    if all(split(name)[0] is None for name in pattern):
+        return dict(pattern)
     pattern = pattern_of(lora.values(field, blocks), getattr(lora, field))
     return {stored_name(family, name): value for name, value in pattern.items()}
 
@@ -221,21 +224,7 @@ def from_fields(
             "init_lora_weights='olora' of a base whose kernels lie (in, out) is not supported: "
             "convert the adapter to plain LoRA with PEFT (path_initial_model_for_weight_conversion)"
         )
-    numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in ranks)
-    blocks = 1 + max(map(int, numbers), default=-1)
-    layers: dict[Layer, str] = {}
-    is_open = False
-    for target in family.lora_targets:
-        part = family.in_block(target)
-        # One block more than there is: where PEFT would adapt that too, no block is left out.
-        names = [f"{family.block_prefix}{block}.{part}" for block in range(blocks + 1)]
-        *wanted, further = peft_patterns.targeted(fields, [prefix + name for name in names])
-        is_open |= further
-        for block, (name, hit) in enumerate(zip(names, wanted, strict=False)):
-            if hit != (name in ranks):
-                raise UserError(f"target_modules and the weights disagree about {name}")
-            if hit:
-                layers[block, target] = name
+    layers, blocks = adapted_layers(fields, ranks, prefix, family)
     stored = [prefix + name for name in layers.values()]
     values = peft_patterns.values_of(fields, "rank_pattern", "r", stored)
     for name, value in zip(layers.values(), values, strict=True):
@@ -257,8 +246,38 @@ def from_fields(
         modules_to_save=tuple(saved_modules(fields, prefix, family)),
         rank_pattern=pattern_of(dict(zip(layers, values, strict=True)), rank),
         alpha_pattern=pattern_of(dict(zip(layers, alphas, strict=True)), alpha),
-        **places_of(layers, blocks if is_open else None),
+        **places_of(layers, blocks),
     )
+
+
+def adapted_layers(
+    fields: Mapping[str, Any], there: Collection[str], prefix: str, family: Family
+) -> tuple[dict[Layer, str], int | None]:
+    """The layers that PEFT means, with their names, which must be those in the weights' file.
+
+    Returns:
+        The layers, and how many blocks there are where all are adapted that are not excluded; None
+        where single ones are named, of a base that may have more.
+
+    Raises:
+        UserError: the weights have others.
+    """
+    numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in there)
+    blocks = 1 + max(map(int, numbers), default=-1)
+    layers: dict[Layer, str] = {}
+    is_open = False
+    for target in family.lora_targets:
+        part = family.in_block(target)
+        # One block more than there is: where PEFT would adapt that too, no block is left out.
+        names = [f"{family.block_prefix}{block}.{part}" for block in range(blocks + 1)]
+        *wanted, further = peft_patterns.targeted(fields, [prefix + name for name in names])
+        is_open |= further
+        for block, (name, hit) in enumerate(zip(names, wanted, strict=False)):
+            if hit != (name in there):
+                raise UserError(f"target_modules and the weights disagree about {name}")
+            if hit:
+                layers[block, target] = name
+    return layers, blocks if is_open else None
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:
