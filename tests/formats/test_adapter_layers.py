@@ -1,5 +1,6 @@
 """Adapters of some blocks and layers only: as PEFT says it, and as it is written."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -163,3 +164,15 @@ def test_blocks_in_words(text, blocks):
     assert blocks_of(text) == blocks
     if blocks:
         assert blocks_of(text_of_blocks(blocks)) == blocks
+
+
+def test_the_last_blocks_may_be_those_that_are_left_out(tmp_path):
+    """The weights' file does not say how many blocks the base has."""
+    config = dataclasses.replace(SMALL, n_layer=3)
+    model = small_model(GPT2LanguageModel, config, {**COMMON, "layers": [0, 1]})
+    model.save_adapter(tmp_path / "adapter")
+    lora, _ = read_adapter_config(tmp_path / "adapter")
+    assert lora == model.lora
+    again = small_model(GPT2LanguageModel, config, lora)
+    again.load_adapter(tmp_path / "adapter")
+    assert list(again.lora_layers()) == list(model.lora_layers())
