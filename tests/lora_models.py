@@ -26,7 +26,8 @@ def small_model(model_class, config, lora=None, seed=0, **arguments):
         arguments.setdefault("num_classes", 3)
     model = model_class(config, lora=lora, **arguments).built_now()
     adapted = [(layer.lora_A, layer.lora_B) for layer in model.lora_layers().values()]
-    lora_ids = {id(variable) for pair in adapted for variable in pair}
+    lora_ids = {id(variable) for variable in model.lora_weights().values()}
+    lora_ids |= {id(variable) for variable in model.start_weights().values()}
     random = np.random.default_rng(seed)
     for variable in model.weights:
         if id(variable) not in lora_ids:
@@ -34,6 +35,7 @@ def small_model(model_class, config, lora=None, seed=0, **arguments):
     for pair in adapted:
         for variable in pair:
             variable.assign(random.normal(0, 0.3, variable.shape))
+    model.start_adapter()
     return model
 
 

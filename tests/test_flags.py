@@ -114,6 +114,14 @@ text_tuning/train --family llama
     --model_size: unknown model size '124M': choose one of tiny, mini, 1B, 3B, 8B
 text_tuning/train --family bert
     --family: unknown family 'bert': choose one of gpt2, gpt_neo,
+entailment_tuning/train --modules_to_save wte,
+    --modules_to_save must be none, or names with commas, such as wte,ln_f, not wte,
+entailment_tuning/train --use_dora --lora_init pissa
+    --use_dora does not go with --lora_init pissa
+entailment_tuning/train --lora_bias some
+    --lora_bias must be one of none, all, lora_only, not some
+entailment_tuning/train --lora_layers 3-1
+    --lora_layers must be all, or blocks by number from 0, such as 0,10-11, not 3-1
 entailment_tuning/train --lora_alpha nan
     --lora_alpha must be a number above 0, not nan
 entailment_tuning/train --lora_targets a --lora_targets b
@@ -137,6 +145,18 @@ classification_tuning/train --lora_dropout 0
     --lora_dropout {LORA}
 text_tuning/train --lora_targets mlp.c_fc
     --lora_targets {LORA}
+text_tuning/train --use_dora
+    --use_dora {LORA}
+text_tuning/train --lora_init olora
+    --lora_init {LORA}
+text_tuning/train --lora_bias all
+    --lora_bias {LORA}
+text_tuning/train --modules_to_save wte
+    --modules_to_save {LORA}
+text_tuning/train --adapter DIR --use_dora
+    --use_dora needs --adapter and --continue to be left out
+text_tuning/train --lora_layers 0
+    --lora_layers {LORA}
 gpt2_tuning.commands.plan --lora_rank 0 --lora_targets x
     --lora_targets {LORA}
 gpt2_tuning.commands.plan --card T4 --device gpu

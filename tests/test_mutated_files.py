@@ -55,7 +55,8 @@ def read_config(place):
 
 def read_adapter(place):
     lora, extra = adapters.read_adapter_config(place)
-    assert all(update.scaling > 0 for update in lora.updates_in(SMALL).values())
+    updates = lora.updates_in(SMALL)
+    assert all(update.scaling > 0 for block in updates for update in block.values())
     assert extra.base_name is None or extra.base_name.strip() is not None
 
 

@@ -3,12 +3,18 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gpt2_tuning.checks import is_number, is_whole
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family, FamilyConfig
 from gpt2_tuning.families.known import ALL_LINEAR, LORA_TARGETS, family_of
+from gpt2_tuning.layer_names import Layer, layer_name, split
+
+LISTS = ("targets", "layers", "exclude", "modules_to_save")
+"""The fields that are tuples."""
+BIASES = ("none", "all", "lora_only")
+INITS = ("default", "pissa", "olora")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,30 +32,71 @@ class LoRAConfig:
     """Dense layers of a family by suffix; `all-linear` is all of them."""
     use_rslora: bool = False
     rank_pattern: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """A rank for single targets, by suffix, instead of `rank`."""
+    """A rank for single targets, by suffix, instead of `rank`; or for the layer of one block, such
+    as `3.attn.c_attn`, which comes before its target's."""
     alpha_pattern: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """An alpha for single targets, by suffix, instead of `alpha`."""
+    """An alpha for single targets, or layers, as in `rank_pattern`."""
+    layers: tuple[int, ...] = ()
+    """The blocks that are adapted, by number from 0; none is all of them."""
+    exclude: tuple[str, ...] = ()
+    """Layers of them that are not, by block and target, such as `3.attn.c_attn`."""
+
+    use_dora: bool = False
+    """DoRA: what an update gives each output's weights is a direction, and their length is tuned by
+    itself (Liu et al. 2024, https://arxiv.org/abs/2402.09353)."""
+    init: Literal["default", "pissa", "olora"] = "default"
+    """What the updates begin as: nothing, or a part of the kernel (see models/principal.py)."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Biases that are tuned with the updates: every one, or those of the adapted layers."""
+    modules_to_save: tuple[str, ...] = ()
+    """What is tuned whole with the updates, such as wte, ln_f or lm_head, by the family's names."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", tuple(self.targets))
+        for name in LISTS:
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.targets:
             raise UserError(f"LoRA needs a target: choose among {', '.join(LORA_TARGETS)}")
-        for target in (*self.targets, *self.rank_pattern, *self.alpha_pattern):
-            if target not in (*LORA_TARGETS, ALL_LINEAR):
-                raise UserError(
-                    f"unknown LoRA target {target!r}: choose among {', '.join(LORA_TARGETS)}"
-                )
-        for target in (*self.rank_pattern, *self.alpha_pattern):
-            if target not in self.targets and ALL_LINEAR not in self.targets:
-                raise UserError(f"a LoRA pattern names {target}, which is not among the targets")
+        self._check_names()
+        for block in self.layers:
+            if not is_whole(block, least=0):
+                raise UserError(f"LoRA layers are blocks by number from 0, not {block!r}")
+        if len(set(self.layers)) < len(self.layers):
+            raise UserError("LoRA layers name a block twice")
         for rank in (self.rank, *self.rank_pattern.values()):
             if not is_whole(rank, least=1):
                 raise UserError(f"LoRA rank must be a whole number of at least 1, not {rank!r}")
         for alpha in (self.alpha, *self.alpha_pattern.values()):
             if not is_number(alpha) or not 0 < alpha < math.inf:
                 raise UserError(f"LoRA alpha must be a number above 0, not {alpha!r}")
+        if not isinstance(self.use_dora, bool):
+            raise UserError(f"LoRA use_dora must be true or false, not {self.use_dora!r}")
+        if self.init not in INITS:
+            raise UserError(f"LoRA init must be {', '.join(INITS)}, not {self.init!r}")
+        if self.init != "default" and self.use_dora:
+            raise UserError(f"LoRA init {self.init!r} does not go with use_dora")
+        if self.bias not in BIASES:
+            raise UserError(f"LoRA bias must be {', '.join(BIASES)}, not {self.bias!r}")
         if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise UserError(f"LoRA dropout must be in [0, 1), not {self.dropout!r}")
+
+    def _check_names(self) -> None:
+        """Raises UserError where a target, or a target of a layer's name, is none."""
+        patterns = (*self.rank_pattern, *self.alpha_pattern)
+        for name in (*self.targets, *patterns, *self.exclude):
+            target = name if name in self.targets else split(name)[1]
+            if target not in (*LORA_TARGETS, ALL_LINEAR):
+                raise UserError(
+                    f"unknown LoRA target {target!r}: choose among {', '.join(LORA_TARGETS)}"
+                )
+        for name in (*patterns, *self.exclude):
+            if split(name)[1] not in self.targets and ALL_LINEAR not in self.targets:
+                raise UserError(f"a LoRA pattern names {name}, which is not among the targets")
+        for name in self.exclude:
+            if split(name)[0] is None:
+                raise UserError(
+                    f"LoRA excludes single layers, such as 3.{name}, not {name!r}: leave it out of "
+                    "the targets"
+                )
 
     @classmethod
     def of(cls, lora: "LoRAConfig | Mapping[str, Any] | None") -> "LoRAConfig | None":
@@ -68,7 +115,8 @@ class LoRAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict; `of` reads it back."""
-        return {**dataclasses.asdict(self), "targets": list(self.targets)}
+        lists = {name: list(getattr(self, name)) for name in LISTS}
+        return {**dataclasses.asdict(self), **lists}
 
     def within(self, family: Family) -> "LoRAConfig":
         """The same with the family's own targets in place of `all-linear`.
@@ -82,32 +130,119 @@ class LoRAConfig:
             family.place_of(target)
         return self
 
-    def updates_in(self, config: FamilyConfig) -> "dict[str, LoRAUpdate]":
-        """The updates of a block's dense layers, by their place in it.
+    def updates_in(self, config: FamilyConfig) -> "list[dict[str, LoRAUpdate]]":
+        """For each block the updates of its dense layers, by their place in it.
 
         Raises:
-            UserError: the config's family has no such target, or a rank is above a layer's size.
+            UserError: the config's family has no such target, the config has no such block, or a
+                rank is above a layer's size.
         """
-        family, updates = family_of(config), {}
+        family, blocks = family_of(config), config.decoder.layers
         lora = self.within(family)
-        for target in lora.targets:
-            place, update = family.place_of(target), lora.update_of(target)
-            assert update is not None
-            inputs, outputs = config.decoder.dense[place]
-            if update.rank > min(inputs, outputs):
-                raise UserError(
-                    f"LoRA rank {update.rank} is above the size of {target}, {inputs} x {outputs}"
-                )
-            updates[place] = update
-        return updates
+        named = [*lora.rank_pattern, *lora.alpha_pattern, *lora.exclude]
+        numbers = [*lora.layers, *(number for number, _ in map(split, named) if number is not None)]
+        if numbers and max(numbers) >= blocks:
+            raise UserError(
+                f"LoRA is to adapt block {max(numbers)}; the model has {blocks}, from 0 on"
+            )
+        found: list[dict[str, LoRAUpdate]] = []
+        for block in range(blocks):
+            updates = {target: lora.update_of(target, block) for target in lora.targets}
+            for target, update in updates.items():
+                inputs, outputs = config.decoder.dense[family.place_of(target)]
+                halves = 1 if lora.init == "default" else 2
+                if update is not None and halves * update.rank > min(inputs, outputs):
+                    if halves == 2:
+                        raise UserError(
+                            f"LoRA rank {update.rank} with init {lora.init!r} is above half the "
+                            f"size of {target}, {inputs} x {outputs}: it is written as twice that"
+                        )
+                    raise UserError(
+                        f"LoRA rank {update.rank} is above the size of {target}, "
+                        f"{inputs} x {outputs}"
+                    )
+            found.append({family.place_of(at): one for at, one in updates.items() if one})
+        if not any(found):
+            raise UserError("LoRA is to adapt no layer: all that it names are excluded")
+        return found
 
-    def update_of(self, target: str) -> "LoRAUpdate | None":
-        """The update of one layer, by its suffix; None where the layer is not a target."""
-        if target not in self.targets:
+    def update_of(self, target: str, block: int) -> "LoRAUpdate | None":
+        """The update of one layer, by its suffix and its block; None where it is not adapted."""
+        name = layer_name(block, target)
+        if target not in self.targets or name in self.exclude:
             return None
-        rank = self.rank_pattern.get(target, self.rank)
-        alpha = self.alpha_pattern.get(target, self.alpha)
-        return LoRAUpdate(rank, alpha / (rank**0.5 if self.use_rslora else rank), self.dropout)
+        if self.layers and block not in self.layers:
+            return None
+        rank = self.rank_pattern.get(name, self.rank_pattern.get(target, self.rank))
+        alpha = self.alpha_pattern.get(name, self.alpha_pattern.get(target, self.alpha))
+        scaling = alpha / (rank**0.5 if self.use_rslora else rank)
+        return LoRAUpdate(rank, scaling, self.dropout, self.use_dora, self.init)
+
+    @property
+    def written(self) -> "LoRAConfig":
+        """The same as its file has it: with an `init`, of twice the rank and the same scaling."""
+        if self.init == "default":
+            return self
+        more = 2**0.5 if self.use_rslora else 2
+        return dataclasses.replace(
+            self,
+            init="default",
+            rank=2 * self.rank,
+            alpha=more * self.alpha,
+            rank_pattern={name: 2 * rank for name, rank in self.rank_pattern.items()},
+            alpha_pattern={name: more * alpha for name, alpha in self.alpha_pattern.items()},
+        )
+
+    @property
+    def tunes_base(self) -> bool:
+        """Whether some of the base's own weights are tuned with the updates."""
+        return self.bias != "none" or bool(self.modules_to_save)
+
+    def own_names(self, config: FamilyConfig) -> list[str]:
+        """The names in files of those of the base's weights, and of a language model's head.
+
+        Raises:
+            UserError: the family has no such module, or no biases.
+        """
+        family = family_of(config)
+        modules = {**family.whole_modules, family.head_module: (family.head,)}
+        for module in self.modules_to_save:
+            if module not in modules:
+                raise UserError(
+                    f"LoRA modules_to_save: {family.name} has no {module!r}: choose among "
+                    f"{', '.join(modules)}"
+                )
+        names = [stored.name for stored in family.weights(config.decoder)]
+        biases = [name for name in names if name.endswith(".bias")]
+        if self.bias == "lora_only":
+            adapted = self.names_in(config)
+            biases = [name for name in biases if name.removesuffix(".bias") in adapted]
+        if self.bias != "none" and not biases:
+            raise UserError(f"LoRA bias {self.bias!r}: these layers of {family.name} have no bias")
+        whole = [name for module in self.modules_to_save for name in modules[module]]
+        if self.bias == "all" and (both := set(biases) & set(whole)):
+            raise UserError(f"LoRA bias 'all' and modules_to_save both tune {both.pop()}")
+        return (biases if self.bias != "none" else []) + whole
+
+    def names_in(self, config: FamilyConfig) -> set[str]:
+        """The names of the adapted layers in files."""
+        family = family_of(config)
+        return {
+            f"{family.block_prefix}{block}.{family.in_block(target)}"
+            for block in range(config.decoder.layers)
+            for target in self.within(family).targets
+            if self.within(family).update_of(target, block)
+        }
+
+    def values(self, field: str, blocks: int) -> dict[Layer, Any]:
+        """The `rank` or `alpha` of every layer that is adapted in a model of so many blocks."""
+        pattern, usual = getattr(self, f"{field}_pattern"), getattr(self, field)
+        return {
+            (block, target): pattern.get(layer_name(block, target), pattern.get(target, usual))
+            for target in self.targets
+            for block in range(blocks)
+            if self.update_of(target, block)
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,3 +252,5 @@ class LoRAUpdate:
     rank: int
     scaling: float
     dropout: float
+    dora: bool = False
+    init: str = "default"

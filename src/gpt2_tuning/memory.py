@@ -8,6 +8,7 @@ import dataclasses
 import math
 
 from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.families import known
 from gpt2_tuning.families.decoder_config import GATED
 from gpt2_tuning.families.family import FamilyConfig
 from gpt2_tuning.models.chunked_loss import CHUNK
@@ -76,7 +77,7 @@ def memory_of(setting: Setting) -> Memory:
     config, size = setting.config.decoder, BYTES[setting.precision]
     trained = trained_parameters(setting)
     base = config.parameters
-    if setting.lora:
+    if setting.lora and not setting.lora.tunes_base:
         weights = base * size + trained * 4.0
     else:
         # Of tuned weights that are held in float32 the matrix products take rounded copies.
@@ -108,24 +109,39 @@ def trained_parameters(setting: Setting) -> int:
     if setting.lora is None:
         return setting.config.decoder.parameters
     adapted = adapted_layers(setting.config, setting.lora)
-    ranks = sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
-    return setting.config.decoder.layers * ranks
+    lengths = sum(outputs for _, _, outputs in adapted) if setting.lora.use_dora else 0
+    updates = lengths + sum(rank * (inputs + outputs) for rank, inputs, outputs in adapted)
+    return updates + own_parameters(setting.config, setting.lora)
+
+
+def own_parameters(config: FamilyConfig, lora: LoRAConfig) -> int:
+    """Those of the base that are tuned with the updates, a head that is apart among them."""
+    if not lora.tunes_base:
+        return 0
+    decoder = config.decoder
+    paths = {stored.name: stored.path for stored in known.family_of(config).weights(decoder)}
+    head = (decoder.vocabulary, decoder.width)
+    shapes = [
+        decoder.shape_of(paths[name]) if name in paths else head for name in lora.own_names(config)
+    ]
+    return sum(map(math.prod, shapes))
 
 
 def adapted_layers(config: FamilyConfig, lora: LoRAConfig) -> list[tuple[int, int, int]]:
-    """Rank, inputs and outputs of each layer of a block that LoRA adapts."""
+    """Rank, inputs and outputs of each layer that LoRA adapts."""
     shapes = config.decoder.dense
-    updates = lora.updates_in(config).items()
-    return [(update.rank, *shapes[place]) for place, update in updates]
+    blocks = lora.updates_in(config)
+    return [(one.rank, *shapes[place]) for updates in blocks for place, one in updates.items()]
 
 
 def kept_numbers(setting: Setting) -> float:
     """How many numbers the forward pass keeps for the gradients."""
     config, tokens = setting.config.decoder, setting.rows * setting.length
     width, shared = config.width, config.kv_heads * config.head_size
-    # Two inputs of norms; query, key and value; what is activated, and what that multiplies.
+    # What norms read; query, key and value; what is activated, and what that multiplies.
+    read = width if config.parallel else 2 * width
     into_mlp = (2 if config.mlp in GATED else 1) * config.mlp_width
-    block: float = tokens * (2 * width + config.attention_width + 2 * shared + into_mlp)
+    block: float = tokens * (read + config.attention_width + 2 * shared + into_mlp)
     if config.head_norms:
         block += tokens * (config.attention_width + shared)
     if setting.lora is None:
@@ -134,7 +150,7 @@ def kept_numbers(setting: Setting) -> float:
         block += tokens * (2 * width + config.attention_width + config.mlp_width)
     else:
         adapted = adapted_layers(setting.config, setting.lora)
-        block += tokens * sum(inputs for _, inputs, _ in adapted)
+        block += tokens * sum(inputs for _, inputs, _ in adapted) / config.layers
     if setting.gpu:
         attention = setting.rows * config.heads * setting.length**2
         block += KEPT_BY_XLA[0] * attention + KEPT_BY_XLA[1] * tokens * width

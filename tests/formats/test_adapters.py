@@ -287,10 +287,20 @@ def refused(model, directory, message):
     [
         ({"peft_type": "PREFIX_TUNING"}, "peft_type is 'PREFIX_TUNING'; only 'LORA' works"),
         ({"peft_type": None}, "peft_type is None"),
-        ({"use_dora": True}, "use_dora=True is not supported"),
-        ({"layers_to_transform": [0]}, "layers_to_transform=[0] is not supported"),
-        ({"bias": "all"}, "bias='all' is not supported"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' changes the base"),
+        ({"use_dora": True}, "the adapter's use_dora is True, the model's False"),
+        ({"layers_to_transform": [0]}, "disagree about h.1.attn.c_attn"),
+        ({"layers_to_transform": [-1]}, "layers_to_transform must be null or a block's number or"),
+        ({"layers_to_transform": 0.5}, "layers_to_transform must be null or a block's number or"),
+        ({"layers_pattern": {}}, "layers_pattern must be null or a list of names or a pattern"),
+        (
+            {"target_modules": ".*", "layers_to_transform": [0]},
+            "layers_to_transform does not go with a pattern as target_modules",
+        ),
+        ({"bias": "all"}, "the adapter's bias is 'all', the model's 'none'"),
+        ({"init_lora_weights": "corda"}, "init_lora_weights='corda' changes the base"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4' changes the b"),
+        ({"init_lora_weights": "pissa"}, "the adapter's init is 'pissa', the model's 'default'"),
+        ({"init_lora_weights": "olora"}, "kernels lie (in, out) is not supported: convert"),
         ({"r": 3}, "h.0.attn.c_attn has rank 4 in the weights, 3 by adapter_config.json"),
         ({"r": "4"}, "r must be a whole number from 1 to 2147483648, not '4'"),
         ({"lora_alpha": 0}, "alpha must be a number above 0, not 0"),
@@ -302,7 +312,7 @@ def refused(model, directory, message):
         ({"target_modules": ["c_attn", "c_proj"]}, "disagree about h.0.attn.c_proj"),
         ({"target_modules": "("}, "target_modules: '(' is no regular expression"),
         ({"target_modules": 7}, "target_modules must be null or a list of names"),
-        ({"rank_pattern": {"h.0.attn.c_attn": 2}}, "rank_pattern differs between blocks"),
+        ({"rank_pattern": {"h.0.attn.c_attn": 2}}, "h.0.attn.c_attn has rank 4 in the wei"),
         ({"rank_pattern": [1]}, "rank_pattern must be null or an object of"),
         (
             {"target_modules": r"(.*\.)?(?=h)attn"},
@@ -319,9 +329,12 @@ def test_a_config_that_does_not_fit_is_refused(adapter, victim, fields, message)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"use_dora": True}, "use_dora=True is not supported"),
-        ({"bias": "lora_only"}, "bias='lora_only' is not supported; only 'none' is"),
-        ({"modules_to_save": ["wte"]}, "modules_to_save names 'wte': of whole layers"),
+        ({"use_qalora": True}, "use_qalora=True is not supported"),
+        ({"bias": "some"}, "bias='some' is not supported; none, all, lora_only are"),
+        (
+            {"modules_to_save": ["attn"]},
+            "modules_to_save names 'attn': only wte, wpe, ln_f",
+        ),
         ({"r": [8]}, "r must be a whole number from 1 to 2147483648, not [8]"),
     ],
 )
@@ -374,7 +387,7 @@ def cast(part, change):
         (renamed("h.1.", "h.7."), "disagree about h.1.attn.c_attn"),
         (renamed("base_model.model.", ""), "is unexpected in an adapter of gpt2"),
         (renamed("lora_A.weight", "lora_A.default.weight"), "is unexpected in an adapter of gpt2"),
-        (renamed("score", "transformer.wte"), "transformer.wte.weight' is unexpected"),
+        (renamed("score", "transformer.ln_1"), "transformer.ln_1.weight' is unexpected"),
         (cast("lora_A", lambda v: v.astype("float64")), "is of type F64, not F32, F16, BF16"),
         (cast("lora_A", lambda v: v.astype("int64")), "is of type I64"),
         (cast("score", lambda v: v.ravel()), "score.weight has shape (96,), which is no matrix"),

@@ -19,6 +19,7 @@ from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options.ranges import SEEDS, require
 
 if TYPE_CHECKING:  # they import TensorFlow
+    from gpt2_tuning.formats.adapter_files import Header
     from gpt2_tuning.formats.adapters import AdapterExtra
     from gpt2_tuning.runs.adapter_places import AdapterPlace
 
@@ -138,15 +139,22 @@ def described(place: "AdapterPlace", lora: Any, extra: "AdapterExtra") -> list[t
     from gpt2_tuning.formats.adapters import WEIGHTS_FILE, read_header
 
     header = read_header(place.directory)
-    updates = {target: lora.update_of(target) for target in lora.targets}
+    layers = places(lora, header)
     lines = [
         ("adapter", str(place.directory)),
         ("family", header.family.name),
         ("base", place.base or extra.base_name or "not named"),
         ("base sum", extra.base_sha256 or "not recorded"),
     ]
-    for target, update in updates.items():
-        lines.append((target, f"rank {update.rank}, scaled by {update.scaling:g}"))
+    lines += layers
+    if lora.init != "default":
+        lines.append(("begins as", f"a part of the base's kernels ({lora.init})"))
+    if lora.use_dora:
+        lines.append(("DoRA", "a length of its own for each output"))
+    if lora.bias != "none":
+        lines.append(("biases", lora.bias))
+    if lora.modules_to_save:
+        lines.append(("tuned whole", ", ".join(lora.modules_to_save)))
     if extra.num_classes:
         names = ", ".join(extra.label_names or []) or "without names"
         lines.append(("classes", f"{extra.num_classes}: {names}"))
@@ -156,9 +164,25 @@ def described(place: "AdapterPlace", lora: Any, extra: "AdapterExtra") -> list[t
     return lines
 
 
+def places(lora: Any, header: "Header") -> list[tuple[str, str]]:
+    """A line for each target; one for each layer of a target whose blocks differ."""
+    matches = [match for match in map(header.family.lora_name, header.shapes) if match]
+    blocks = 1 + max(int(match["block"]) for match in matches)
+    lines = []
+    for target in lora.targets:
+        found = [(block, lora.update_of(target, block)) for block in range(blocks)]
+        updates = {block: one for block, one in found if one}
+        alike = len(set(updates.values())) == 1
+        for block, one in list(updates.items())[: 1 if alike else None]:
+            where = f" in blocks {', '.join(map(str, updates))}" if len(updates) < blocks else ""
+            size = f"rank {one.rank}, scaled by {one.scaling:g}"
+            lines.append((target, size + where) if alike else (f"{block}.{target}", size))
+    return lines
+
+
 def merge(options: MergeOptions) -> None:
     """Writes base + update as a model of the kind that the adapter is for."""
-    from gpt2_tuning.formats import adapters
+    from gpt2_tuning.formats import adapter_files, adapters
     from gpt2_tuning.models.backbone import Backbone
     from gpt2_tuning.models.classifier import Classifier
     from gpt2_tuning.models.language_model import LanguageModel
@@ -177,7 +201,7 @@ def merge(options: MergeOptions) -> None:
         kind = Classifier
         named = {"label_names": extra.label_names, "num_classes": extra.num_classes}
         arguments |= {name: value for name, value in named.items() if value}
-    elif adapters.read_header(place.directory).prefix != adapters.PEFT_PREFIX:
+    elif adapter_files.read_header(place.directory).prefix != adapter_files.PEFT_PREFIX:
         kind = LanguageModel
     model = kind.from_pretrained_silently(base, **arguments)
     model.load_adapter(place.directory)

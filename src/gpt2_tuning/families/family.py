@@ -91,21 +91,42 @@ class Family:
     """The name in files of a language model's head: its token embedding, or a table of the same
     shape."""
 
+    @property
+    def head_module(self) -> str:
+        """PEFT's name of that head."""
+        return self.head.rpartition(".")[0]
+
+    @functools.cached_property
+    def whole_modules(self) -> dict[str, tuple[str, ...]]:
+        """What is in no block, by PEFT's names: embeddings and last norm; each with its weights."""
+        found: dict[str, tuple[str, ...]] = {}
+        for stored in self.weights(next(iter(self.sizes.values())).decoder):
+            module = stored.name.rpartition(".")[0]
+            if not stored.name.startswith(self.block_prefix):
+                found[module] = (*found.get(module, ()), stored.name)
+        return found
+
     def in_block(self, target: str) -> str:
         """A LoRA target's whole name in a block."""
         return self.parts.get(target, target)
 
     def lora_name(self, name: str) -> re.Match[str] | None:
-        """The `block`, the `target` and the `factor` of a name as adapters have it.
+        """The `block`, the `target` and the `factor`, if it is one, of a name as adapters have it.
 
         "h.3.attn.c_attn.lora_A.weight" gives "3", "attn.c_attn" and "A"; other names None.
         """
         targets = "|".join(re.escape(self.in_block(target)) for target in self.lora_targets)
         return re.fullmatch(
             rf"{re.escape(self.block_prefix)}(?P<block>[0-9]{{1,4}})\.(?P<target>{targets})"
-            r"\.lora_(?P<factor>[AB])\.weight",
+            r"\.lora_(?:(?P<factor>[AB])\.weight|magnitude_vector)",
             name,
         )
+
+    def adapter_name(self, name: str) -> bool:
+        """Whether a weight of such a name may be in an adapter: of an update, or of the base."""
+        bias = rf"{re.escape(self.block_prefix)}[0-9]{{1,4}}\.[a-z0-9_.]+\.bias"
+        whole = any(name in names for names in self.whole_modules.values())
+        return bool(self.lora_name(name) or whole or re.fullmatch(bias, name))
 
     def place_of(self, target: str) -> str:
         """The place in a block of a LoRA target. Raises UserError where the family has none."""

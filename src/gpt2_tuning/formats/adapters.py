@@ -7,7 +7,7 @@ the classes' names) is in the metadata of `adapter_model.safetensors`, which PEF
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,25 +19,28 @@ from gpt2_tuning import arrays
 from gpt2_tuning.checks import shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.family import Family
-from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.files import atomic_directory, files_named
 from gpt2_tuning.formats import peft_config
+from gpt2_tuning.formats.adapter_files import (
+    BASE_LAYER,
+    CONFIG_FILE,
+    METADATA_KEY,
+    PEFT_PREFIX,
+    WEIGHTS_FILE,
+    as_stored,
+    read_header,
+    read_weights,
+)
 from gpt2_tuning.formats.classifier_head import HEAD, agreed_labels
-from gpt2_tuning.formats.directory import are_names, how_to_convert, refuse_wrapped
+from gpt2_tuning.formats.directory import are_names
 from gpt2_tuning.formats.holder import Adapted
-from gpt2_tuning.formats.huggingface import as_float32, base_arrays, sha256_of_weights
-from gpt2_tuning.small_files import parse_json, read_json
-
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-PEFT_PREFIX = "base_model.model."
-
-METADATA_KEY = "gpt2_tuning"
-"""The only key of the metadata, since safetensors writes several in random order: a JSON object
-with `base_sha256` and, for a classifier, `label_names`."""
-
-FLOATS = ("F32", "F16", "BF16")
+from gpt2_tuning.formats.huggingface import (
+    as_float32,
+    base_arrays,
+    sha256_of_weights,
+)
+from gpt2_tuning.layer_names import layer_name
+from gpt2_tuning.small_files import read_json
 
 
 class AdapterExtra(NamedTuple):
@@ -53,16 +56,6 @@ class AdapterExtra(NamedTuple):
     """Fields of adapter_config.json that mean nothing here; they are kept."""
 
 
-class Header(NamedTuple):
-    """What the weights' file holds, before any weight is read."""
-
-    path: Path
-    family: Family
-    prefix: str  # before every name: PEFT_PREFIX, and the family's where the base has a head
-    shapes: dict[str, tuple[int, ...]]  # by name without prefix; as in the file, (out, in)
-    recorded: dict[str, Any]  # the metadata under METADATA_KEY
-
-
 # --- writing ---------------------------------------------------------------------------------
 
 
@@ -74,9 +67,9 @@ def save_adapter(model: Adapted, directory: Path) -> None:
     """
     inner = model.family.base_prefix if model.used_heads() else ""
     weights = {}
-    for name, variable in adapter_variables(model).items():
-        stored = PEFT_PREFIX + (name if name == HEAD else inner + name)
-        weights[stored] = np.ascontiguousarray(as_float32(variable).T)
+    for name, array in written_arrays(model).items():
+        stored = PEFT_PREFIX + (name if name in (HEAD, model.family.head) else inner + name)
+        weights[stored] = np.ascontiguousarray(array)
     recorded: dict[str, Any] = {"base_sha256": base_fingerprint(model)}
     if HEAD in model.head_weights():
         recorded["label_names"] = list(model.label_names)
@@ -87,9 +80,35 @@ def save_adapter(model: Adapted, directory: Path) -> None:
         arrays.save_arrays(partial / WEIGHTS_FILE, weights, metadata)
 
 
+def written_arrays(model: Adapted) -> dict[str, np.ndarray]:
+    """The weights of an adapter as the file has them.
+
+    Factors that began as a part of the base's kernel are written with what they began as, as PEFT
+    converts them: side by side their products are the difference, on the base as it is.
+    """
+    arrays = {
+        name: as_stored(name, as_float32(variable))
+        for name, variable in adapter_variables(model).items()
+    }
+    for name, variable in model.start_weights().items():
+        layer, _, factor = name.rpartition(".lora_start_")
+        axis, sign = (0, 1) if factor == "A" else (1, -1)
+        own = f"{layer}.lora_{factor}.weight"
+        before = np.float32(sign) * as_float32(variable).T
+        arrays[own] = np.concatenate([arrays[own], before], axis=axis)
+    return arrays
+
+
 def adapter_variables(model: Adapted) -> dict[str, keras.Variable]:
-    """The variables of an adapter by their names in the file; all are transposed there."""
-    return {**model.lora_weights(), **model.head_weights()}
+    """The variables of an adapter by their names in the file."""
+    own: dict[str, keras.Variable] = {}
+    if weights := model.own_weights():
+        assert model.lora is not None
+        adapted = model.lora.names_in(model.config)
+        for name, variable in weights.items():
+            layer, _, kind = name.rpartition(".")
+            own[f"{layer}{BASE_LAYER}.{kind}" if layer in adapted else name] = variable
+    return {**model.lora_weights(), **model.head_weights(), **own}
 
 
 def base_fingerprint(model: Adapted) -> str:
@@ -143,57 +162,6 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
     )
 
 
-def read_header(directory: Path) -> Header:
-    """The names, types and shapes in an adapter's weights.
-
-    Raises:
-        UserError: there is no such file, it is damaged, or it holds something else.
-    """
-    path = directory / WEIGHTS_FILE
-    if not path.is_file():
-        raise UserError(
-            f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)"
-            f"{how_to_convert(directory, 'AutoPeftModelForCausalLM')}"
-        )
-    with arrays.opened(path) as file:
-        metadata = file.metadata() or {}
-        slices = {stored: file.get_slice(stored) for stored in file.keys()}  # noqa: SIM118
-        stored_shapes = {stored: tuple(part.get_shape()) for stored, part in slices.items()}
-        dtypes = {stored: part.get_dtype() for stored, part in slices.items()}
-    try:
-        recorded = parse_json(metadata.get(METADATA_KEY, "{}"))
-    except ValueError as error:
-        raise UserError(f"{path}: its metadata {METADATA_KEY} is not JSON") from error
-    family, prefix = family_of_names(stored_shapes)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for stored, shape in stored_shapes.items():
-        name = HEAD if stored == PEFT_PREFIX + HEAD else stored.removeprefix(prefix)
-        refuse_wrapped(stored.removeprefix(PEFT_PREFIX), path)
-        if name == stored or not (name == HEAD or family.lora_name(name)):
-            raise UserError(f"{path}: {stored!r} is unexpected in an adapter of {family.name}")
-        if dtypes[stored] not in FLOATS:
-            raise UserError(f"{path}: {name} is of type {dtypes[stored]}, not {', '.join(FLOATS)}")
-        if len(shape) != 2 or 0 in shape:
-            raise UserError(f"{path}: {name} has shape {shape}, which is no matrix")
-        shapes[name] = shape
-    if not isinstance(recorded, dict):
-        raise UserError(f"{path}: its metadata {METADATA_KEY} is no JSON object")
-    return Header(path, family, prefix, shapes, recorded)
-
-
-def family_of_names(stored: Iterable[str]) -> tuple[Family, str]:
-    """The family whose names most of these are, and what stands before them."""
-    best: tuple[int, Family, str] | None = None
-    for family in FAMILIES.values():
-        inner = PEFT_PREFIX + family.base_prefix
-        prefix = inner if any(name.startswith(inner) for name in stored) else PEFT_PREFIX
-        known = sum(bool(family.lora_name(name.removeprefix(prefix))) for name in stored)
-        if best is None or known > best[0]:
-            best = known, family, prefix
-    assert best is not None
-    return best[1:]
-
-
 # --- loading ---------------------------------------------------------------------------------
 
 
@@ -220,7 +188,7 @@ def load_adapter(model: Adapted, directory: Path) -> None:
         raise UserError(f"{directory}: {error}") from error
     weights = read_weights(header)
     for name, variable in variables.items():
-        variable.assign(weights[name].T)
+        variable.assign(as_stored(name, weights[name]))
     if label_names:
         model.label_names = label_names
     model.pretrained_name = model.pretrained_name or extra.base_name
@@ -234,24 +202,38 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
+    if (lora.init, mine.init) != (mine.init, lora.init):
+        raise UserError(
+            f"the adapter's init is {lora.init!r}, the model's {mine.init!r}: make the model with "
+            "what read_adapter_config says of the adapter"
+        )
+    for name in ("bias", "use_dora", "modules_to_save"):
+        theirs, ours = getattr(lora, name), getattr(mine, name)
+        if set(theirs) != set(ours) if name == "modules_to_save" else theirs != ours:
+            raise UserError(f"the adapter's {name} is {shown(theirs)}, the model's {shown(ours)}")
     if set(lora.targets) != set(mine.targets):
         raise UserError(
             f"the adapter's targets are {', '.join(sorted(lora.targets))}; "
             f"the model's are {', '.join(sorted(mine.targets))}"
         )
-    for target in lora.targets:
-        theirs, ours = lora.update_of(target), mine.update_of(target)
-        assert theirs is not None
-        assert ours is not None
-        if theirs.rank != ours.rank:
-            raise UserError(
-                f"{target}: the adapter's rank is {theirs.rank}, the model's {ours.rank}"
-            )
-        if not math.isclose(theirs.scaling, ours.scaling, rel_tol=1e-6):
-            raise UserError(
-                f"{target}: the adapter scales its update by {theirs.scaling:g}, the model by "
-                f"{ours.scaling:g}: alpha or use_rslora differs"
-            )
+    lora.updates_in(model.config)  # says where it names blocks that the model has not
+    for block in range(model.config.decoder.layers):
+        for target in lora.targets:
+            name = peft_config.stored_name(model.family, layer_name(block, target))
+            theirs, ours = lora.update_of(target, block), mine.update_of(target, block)
+            if theirs is None or ours is None:
+                if theirs is not ours:
+                    has = "the model" if theirs is None else "the adapter"
+                    raise UserError(f"{name}: only {has} has an update of it")
+            elif theirs.rank != ours.rank:
+                raise UserError(
+                    f"{name}: the adapter's rank is {theirs.rank}, the model's {ours.rank}"
+                )
+            elif not math.isclose(theirs.scaling, ours.scaling, rel_tol=1e-6):
+                raise UserError(
+                    f"{name}: the adapter scales its update by {theirs.scaling:g}, the model by "
+                    f"{ours.scaling:g}: alpha or use_rslora differs"
+                )
 
 
 def check_shapes(
@@ -260,32 +242,18 @@ def check_shapes(
     variables: Mapping[str, keras.Variable],
 ) -> None:
     """Raises UserError for a base of another size, and for any weight missing or unexpected."""
+    lora, mine = model.lora, model.config.decoder.layers
     matches = map(model.family.lora_name, shapes)
-    blocks = len({match["block"] for match in matches if match})
-    mine = model.config.decoder.layers
-    if blocks != mine:
+    blocks = 1 + max((int(match["block"]) for match in matches if match), default=-1)
+    if lora is not None and not lora.layers and blocks != mine:
         raise UserError(f"the adapter is for a base of {blocks} blocks; the model has {mine}")
     for name, variable in variables.items():
         if name not in shapes:
             raise UserError(f"{name} is missing")
-        expected = tuple(variable.shape)[::-1]
+        expected = as_stored(name, np.empty(variable.shape, np.bool_)).shape
         if shapes[name] != expected:
             size = "number of classes" if name == HEAD else "base size"
             raise UserError(f"{name} has shape {shapes[name]}, not {expected}: another {size}")
     for name in shapes:
         if name not in variables:
             raise UserError(f"{name} is unexpected: the model has no such weight")
-
-
-def read_weights(header: Header) -> dict[str, np.ndarray]:
-    """Every weight as float32, by its name without prefix.
-
-    Raises:
-        UserError: one is not finite.
-    """
-    weights = {}
-    for name in header.shapes:
-        prefix = PEFT_PREFIX if name == HEAD else header.prefix
-        weights[name] = arrays.read_array(header.path, prefix + name).astype(np.float32)
-        arrays.check_finite(weights[name], f"{header.path}: {name}")
-    return weights

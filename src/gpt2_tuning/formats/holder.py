@@ -45,6 +45,12 @@ class Adapted(Protocol):
     def lora_weights(self) -> dict[str, keras.Variable]:
         """The low-rank updates'; those in files are transposed."""
 
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """What the updates began as, by the layer's name and `.lora_start_A` or `B`."""
+
+    def own_weights(self) -> dict[str, keras.Variable]:
+        """The base's variables that the adapter tunes, and a head that it has apart."""
+
     def used_heads(self) -> set[str]:
         """The heads, by their names in files, that the model computes with."""
 

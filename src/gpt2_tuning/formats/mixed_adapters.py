@@ -10,16 +10,17 @@ import numpy as np
 from gpt2_tuning import arrays
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.family import Family
 from gpt2_tuning.files import atomic_directory, files_named
-from gpt2_tuning.formats import adapters
-from gpt2_tuning.formats.adapters import (
+from gpt2_tuning.formats import adapter_files, adapters, peft_config
+from gpt2_tuning.formats.adapter_files import (
     CONFIG_FILE,
     METADATA_KEY,
     PEFT_PREFIX,
     WEIGHTS_FILE,
-    AdapterExtra,
     Header,
 )
+from gpt2_tuning.formats.adapters import AdapterExtra
 from gpt2_tuning.formats.classifier_head import HEAD, listed
 from gpt2_tuning.formats.mixing import Method, mixed
 from gpt2_tuning.small_files import read_json
@@ -48,10 +49,12 @@ def mix(
             holds other files.
     """
     read = [adapters.read_adapter_config(directory) for directory in directories]
-    headers = [adapters.read_header(directory) for directory in directories]
+    headers = [adapter_files.read_header(directory) for directory in directories]
     for directory, header, (_, extra) in zip(directories, headers, read, strict=True):
         check_same(str(directories[0]), headers[0], read[0][1], str(directory), header, extra)
-    weights = [adapters.read_weights(header) for header in headers]
+    weights = [adapter_files.read_weights(header) for header in headers]
+    for directory, found in zip(directories, weights, strict=True):
+        check_factors(found, directory)
     heads = [found.pop(HEAD) for found in weights if HEAD in found]
     configs = [lora for lora, _ in read]
     for found, directory in zip(weights, directories, strict=True):
@@ -60,7 +63,10 @@ def mix(
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
-    fields = {**read_json(directories[0] / CONFIG_FILE, "an adapter"), **fields_of(lora)}
+    fields = read_json(directories[0] / CONFIG_FILE, "an adapter")
+    for name in ("layers_pattern", "layers_to_transform"):
+        fields.pop(name, None)
+    fields |= fields_of(lora, headers[0].family, mixture)
     recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
     if heads:
         recorded["label_names"] = read[0][1].label_names
@@ -94,6 +100,16 @@ def check_same(
         )
 
 
+def check_factors(weights: Iterable[str], where: Path) -> None:
+    """Raises UserError for an adapter of more than factors and a head, by what it has."""
+    for name in weights:
+        if name != HEAD and not name.endswith((".lora_A.weight", ".lora_B.weight")):
+            raise UserError(
+                f"{where} has {name}: only adapters of low-rank updates alone can be mixed (not "
+                "with DoRA, bias or modules_to_save)"
+            )
+
+
 def check_shapes(first: dict[str, np.ndarray], other: dict[str, np.ndarray], where: Path) -> None:
     """Raises UserError where a layer is of another size than the first adapter's."""
     for name, array in first.items():
@@ -115,14 +131,8 @@ def first_known(values: Iterable[str | None]) -> str | None:
     return next((value for value in values if value is not None), None)
 
 
-def fields_of(lora: LoRAConfig) -> dict[str, Any]:
-    """What adapter_config.json says of a mixture."""
-    return {
-        "alpha_pattern": dict(lora.alpha_pattern),
-        "exclude_modules": None,
-        "lora_alpha": lora.alpha,
-        "r": lora.rank,
-        "rank_pattern": dict(lora.rank_pattern),
-        "target_modules": list(lora.targets),
-        "use_rslora": False,
-    }
+def fields_of(lora: LoRAConfig, family: Family, names: Iterable[str]) -> dict[str, Any]:
+    """What adapter_config.json says of a mixture, whose factors have these names."""
+    blocks = 1 + max(int(match["block"]) for match in map(family.lora_name, names) if match)
+    of_layers = peft_config.layer_fields(lora, family, blocks)
+    return {"exclude_modules": None, **of_layers, "use_rslora": False}

@@ -6,13 +6,14 @@ that their product is the mixture where all adapters are the same and near it wh
 sum of theirs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from gpt2_tuning.config import LoRAConfig, LoRAUpdate
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.layer_names import Layer, pattern_of
 
 Method = Literal["linear", "cat", "ties", "dare_linear", "dare_ties"]
 Weights = Mapping[str, np.ndarray]
@@ -42,14 +43,13 @@ def mixed(
         UserError: their targets differ, or their ranks where they may not.
     """
     configs = [config for config, _ in adapters]
-    check_alike(configs, method)
     names = sorted({name.rpartition(".lora_")[0] for _, weights in adapters for name in weights})
+    layers = {name: layer_of(name, configs[0].targets) for name in names}
+    check_alike(configs, layers, method)
     random = np.random.default_rng(seed)
     mixture: dict[str, np.ndarray] = {}
-    first = configs[0]
-    for name in names:
-        target = next(target for target in first.targets if name.endswith(f".{target}"))
-        scalings = [update_of(config, target).scaling for config in configs]
+    for name, layer in layers.items():
+        scalings = [update_of(config, layer).scaling for config in configs]
         factors = [share * scaling for share, scaling in zip(shares, scalings, strict=True)]
         a, b = (
             [weights[f"{name}.lora_{factor}.weight"] for _, weights in adapters]
@@ -67,29 +67,41 @@ def mixed(
                 combined(b, roots, method, density, random),
             )
         mixture |= dict(zip((f"{name}.lora_A.weight", f"{name}.lora_B.weight"), both, strict=True))
-    return config_of(first, ranks_of(configs, method)), mixture
+    return config_of(configs[0], ranks_of(configs, layers.values(), method)), mixture
 
 
-def ranks_of(configs: Sequence[LoRAConfig], method: Method) -> dict[str, int]:
-    """The rank that a mixture has in each target."""
+def layer_of(name: str, targets: Sequence[str]) -> Layer:
+    """The block and the target of a layer's name as files have it.
+
+    Raises:
+        UserError: it is no layer of these targets.
+    """
+    target = next((target for target in targets if name.endswith(f".{target}")), None)
+    if target is None:
+        raise UserError(f"{name} is adapted in some only: only adapters of the same layers mix")
+    return next(int(part) for part in name.split(".") if part.isdigit()), target
+
+
+def ranks_of(
+    configs: Sequence[LoRAConfig], layers: Iterable[Layer], method: Method
+) -> dict[Layer, int]:
+    """The rank that a mixture has in each layer."""
     added = configs if method == "cat" else configs[:1]
-    return {
-        target: sum(update_of(config, target).rank for config in added)
-        for target in configs[0].targets
-    }
+    return {layer: sum(update_of(config, layer).rank for config in added) for layer in layers}
 
 
-def update_of(config: LoRAConfig, target: str) -> LoRAUpdate:
+def update_of(config: LoRAConfig, layer: Layer) -> LoRAUpdate:
     """The update of a layer that is adapted."""
-    update = config.update_of(target)
+    block, target = layer
+    update = config.update_of(target, block)
     assert update is not None
     return update
 
 
-def config_of(first: LoRAConfig, ranks: Mapping[str, int]) -> LoRAConfig:
-    """The config of a mixture with these ranks, by target, that scales by 1."""
+def config_of(first: LoRAConfig, ranks: Mapping[Layer, int]) -> LoRAConfig:
+    """The config of a mixture with these ranks that scales by 1."""
     rank = max(ranks.values())
-    others = {target: value for target, value in ranks.items() if value != rank}
+    others = pattern_of(ranks, rank)
     return LoRAConfig(
         rank=rank,
         alpha=rank,
@@ -97,10 +109,12 @@ def config_of(first: LoRAConfig, ranks: Mapping[str, int]) -> LoRAConfig:
         targets=first.targets,
         rank_pattern=others,
         alpha_pattern=dict(others),
+        layers=first.layers,
+        exclude=first.exclude,
     )
 
 
-def check_alike(configs: Sequence[LoRAConfig], method: Method) -> None:
+def check_alike(configs: Sequence[LoRAConfig], layers: Mapping[str, Layer], method: Method) -> None:
     """Raises UserError where adapters cannot be mixed, by what differs."""
     first, *others = configs
     for number, other in enumerate(others, start=2):
@@ -109,11 +123,18 @@ def check_alike(configs: Sequence[LoRAConfig], method: Method) -> None:
                 f"adapter 1 has the targets {', '.join(sorted(first.targets))}, adapter {number} "
                 f"{', '.join(sorted(other.targets))}: only adapters of the same layers are mixed"
             )
-        for target in first.targets if method != "cat" else ():
-            ranks = [update_of(config, target).rank for config in (first, other)]
-            if ranks[0] != ranks[1]:
+        for name, (block, target) in layers.items():
+            found = [config.update_of(target, block) for config in (first, other)]
+            if None in found:
+                has = 1 if found[0] else number
                 raise UserError(
-                    f"{target} has rank {ranks[0]} in adapter 1 and {ranks[1]} in adapter {number}:"
+                    f"only adapter {has} of 1 and {number} adapts {name}: only adapters of the "
+                    "same layers are mixed"
+                )
+            ranks = [update_of(config, (block, target)).rank for config in (first, other)]
+            if ranks[0] != ranks[1] and method != "cat":
+                raise UserError(
+                    f"{name} has rank {ranks[0]} in adapter 1 and {ranks[1]} in adapter {number}:"
                     " --method cat mixes different ranks"
                 )
 

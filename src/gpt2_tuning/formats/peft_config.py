@@ -1,23 +1,22 @@
 """LoRAConfig to and from the fields of PEFT's adapter_config.json.
 
-PEFT names layers by patterns that may hit some layers only; here a target means that dense layer
-of every block. What cannot be said that way is refused, never approximated.
+PEFT names layers by patterns, of which a LoRAConfig has what they come to: targets, and what is
+otherwise in single blocks. What is not computed here is refused, never approximated.
 """
 
 import math
-import re
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 from gpt2_tuning import schema
-from gpt2_tuning.checks import are_texts, is_text, shown
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.checks import are_texts, is_text, is_whole, shown
+from gpt2_tuning.config import BIASES, INITS, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
+from gpt2_tuning.formats import peft_patterns
 from gpt2_tuning.formats.holder import Adapted
+from gpt2_tuning.formats.peft_modules import check_saved, saved_modules, saved_name
+from gpt2_tuning.layer_names import Layer, pattern_of, places_of, split
 from gpt2_tuning.schema import Rule, Schema, or_null
 
 OFF_FIELDS = (
@@ -25,21 +24,20 @@ OFF_FIELDS = (
     "arrow_config",
     "kasa_config",
     "layer_replication",
-    "layers_to_transform",
     "lora_bias",
     "megatron_config",
     "monteclora_config",
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
-    "use_dora",
     "use_qalora",
     "velora_config",
 )
 """Fields that make PEFT compute something else than LoRADense does, unless they are off."""
 
 PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
-"""Values of `init_lora_weights` that leave the base as it was; others (PiSSA, ...) change it."""
+"""Values of `init_lora_weights` that leave the base as it was; others change it, of which INITS
+are made again from the base alone."""
 
 READ_FIELDS = (
     "alpha_pattern",
@@ -47,6 +45,8 @@ READ_FIELDS = (
     "bias",
     "exclude_modules",
     "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
     "lora_alpha",
     "lora_dropout",
     "modules_to_save",
@@ -55,6 +55,7 @@ READ_FIELDS = (
     "rank_pattern",
     "target_modules",
     "task_type",
+    "use_dora",
     "use_rslora",
 )
 IDLE_FIELDS = (
@@ -64,7 +65,6 @@ IDLE_FIELDS = (
     "eva_config",
     "fan_in_fan_out",
     "inference_mode",
-    "layers_pattern",
     "loftq_config",
     "lora_ga_config",
     "megatron_core",
@@ -74,13 +74,13 @@ IDLE_FIELDS = (
     "runtime_config",
 )
 """Fields that change nothing once the weights are there and every field of OFF_FIELDS is off."""
-HEADS = ("score", "classifier")
-"""What `modules_to_save` may name: PEFT's words for a classifier's head, of which a GPT-2 has the
-first."""
 MOST_PATTERNS = 2000
 """Names or patterns of one field: a field may have one for each of a base's layers."""
-MOST_CHARACTERS = 10_000
-"""Of a regular expression."""
+
+
+def is_block(value: Any) -> bool:
+    """Whether it may be a block's number."""
+    return is_whole(value, 0, 9999)
 
 
 NAMES = or_null(
@@ -95,6 +95,16 @@ PATTERNS = or_null(
         f"an object of at most {MOST_PATTERNS} patterns",
     )
 )
+BLOCKS = or_null(
+    Rule(
+        lambda value: (
+            all(map(is_block, value)) and len(value) <= MOST_PATTERNS
+            if isinstance(value, list)
+            else is_block(value)
+        ),
+        "a block's number or a list of them",
+    )
+)
 FLAG = or_null(schema.SWITCH)
 FIELDS: Schema = {
     "peft_type": or_null(schema.TEXT),
@@ -104,12 +114,15 @@ FIELDS: Schema = {
     "init_lora_weights": Rule(
         lambda value: isinstance(value, (bool, str)), "true, false or a text"
     ),
+    "use_dora": FLAG,
     "use_rslora": FLAG,
     "modules_to_save": or_null(Rule(are_texts, "a list of names")),
     "r": schema.whole(1, 2**31),
     "lora_alpha": schema.number(lambda value: 0 < value < math.inf, "above 0"),
     "lora_dropout": schema.number(lambda value: 0 <= value < 1, "in [0, 1)"),
     "target_modules": NAMES,
+    "layers_to_transform": BLOCKS,
+    "layers_pattern": NAMES,
     "exclude_modules": NAMES,
     "rank_pattern": PATTERNS,
     "alpha_pattern": PATTERNS,
@@ -119,27 +132,75 @@ FIELDS: Schema = {
 
 def to_fields(model: Adapted) -> dict[str, Any]:
     """What adapter_config.json says of a model's adapter, in fields that old PEFTs know too."""
-    lora = model.lora
-    assert lora is not None
-    heads = sorted(name.removesuffix(".weight") for name in model.head_weights())
+    assert model.lora is not None
+    lora = model.lora.written
+    heads = {name.removesuffix(".weight") for name in model.head_weights()}
+    inner = model.family.base_prefix if model.used_heads() else ""
+    saved = sorted(heads | {saved_name(name, inner, model.family) for name in lora.modules_to_save})
     return {
         **model.kept_adapter_fields,
-        "alpha_pattern": dict(lora.alpha_pattern),
         "base_model_name_or_path": model.pretrained_name,
-        "bias": "none",
+        "bias": lora.bias,
         "fan_in_fan_out": model.family.fan_in_fan_out,
         "inference_mode": True,
         "init_lora_weights": True,
-        "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
-        "modules_to_save": heads or None,
+        "modules_to_save": saved or None,
         "peft_type": "LORA",
-        "r": lora.rank,
-        "rank_pattern": dict(lora.rank_pattern),
-        "target_modules": list(lora.targets),
         "task_type": model.task_type,
         "use_rslora": lora.use_rslora,
+        **({"use_dora": True} if lora.use_dora else {}),
+        **layer_fields(lora, model.family, model.config.decoder.layers),
     }
+
+
+def begins_as(fields: Mapping[str, Any]) -> Literal["default", "pissa", "olora"]:
+    """What `init_lora_weights` says, as a LoRAConfig has it."""
+    init = fields.get("init_lora_weights", True)
+    return init if init in ("pissa", "olora") else "default"
+
+
+def layer_fields(lora: LoRAConfig, family: Family, blocks: int) -> dict[str, Any]:
+    """What adapter_config.json says of the layers that are adapted, and of their sizes.
+
+    Args:
+        lora: of the adapter.
+        family: of its base.
+        blocks: of its base.
+    """
+    fields: dict[str, Any] = {
+        "alpha_pattern": pattern_field(lora, "alpha", family, blocks),
+        "lora_alpha": lora.alpha,
+        "r": lora.rank,
+        "rank_pattern": pattern_field(lora, "rank", family, blocks),
+        "target_modules": list(lora.targets),
+    }
+    if lora.layers:
+        # Without a pattern PEFT finds no blocks in a model without a head.
+        pattern = family.block_prefix.removesuffix(".")
+        fields |= {"layers_to_transform": sorted(lora.layers), "layers_pattern": pattern}
+    if lora.exclude:
+        fields["exclude_modules"] = [stored_name(family, name) for name in lora.exclude]
+    return fields
+
+
+def pattern_field(lora: LoRAConfig, field: str, family: Family, blocks: int) -> dict[str, Any]:
+    """`rank_pattern` or `alpha_pattern`; of layers that differ in a target each has its own.
+
+    PEFT takes the first pattern that hits, and a file may have them in any order; so none hits
+    what another means.
+    """
+    pattern = getattr(lora, f"{field}_pattern")
+    if all(split(name)[0] is None for name in pattern):
+        return dict(pattern)
+    pattern = pattern_of(lora.values(field, blocks), getattr(lora, field))
+    return {stored_name(family, name): value for name, value in pattern.items()}
+
+
+def stored_name(family: Family, name: str) -> str:
+    """A layer's name by PEFT's suffix: `3.q_proj` is layers.3.self_attn.q_proj; targets stay."""
+    block, target = split(name)
+    return name if block is None else f"{family.block_prefix}{block}.{family.in_block(target)}"
 
 
 def from_fields(
@@ -156,39 +217,67 @@ def from_fields(
     Raises:
         UserError: it does not agree with the weights, or says what LoRADense does not compute.
     """
-    numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in ranks)
-    blocks = 1 + max(map(int, numbers), default=-1)
-    targets, target_ranks, alphas = [], {}, {}
-    for target in family.lora_targets:
-        part = family.in_block(target)
-        names = [f"{family.block_prefix}{block}.{part}" for block in range(blocks)]
-        wanted = targeted(fields, [prefix + name for name in names])
-        for name, hit in zip(names, wanted, strict=True):
-            if hit != (name in ranks):
-                raise UserError(f"target_modules and the weights disagree about {name}")
-        if not any(wanted):
-            continue
-        if not all(wanted):
-            raise UserError(f"{target} is adapted in some blocks only; here it must be in all")
-        targets.append(target)
-        target_ranks[target] = one_value(fields, "rank_pattern", "r", prefix, names)
-        alphas[target] = one_value(fields, "alpha_pattern", "lora_alpha", prefix, names)
-        for name in names:
-            if ranks[name] != target_ranks[target]:
-                raise UserError(
-                    f"{name} has rank {ranks[name]} in the weights, "
-                    f"{shown(target_ranks[target])} by adapter_config.json"
-                )
+    init = begins_as(fields)
+    if init == "olora" and family.fan_in_fan_out:
+        # PEFT decomposes what lies (in, out) as if it lay (out, in), and so computes another thing.
+        raise UserError(
+            "init_lora_weights='olora' of a base whose kernels lie (in, out) is not supported: "
+            "convert the adapter to plain LoRA with PEFT (path_initial_model_for_weight_conversion)"
+        )
+    layers, blocks = adapted_layers(fields, ranks, prefix, family)
+    stored = [prefix + name for name in layers.values()]
+    values = peft_patterns.values_of(fields, "rank_pattern", "r", stored)
+    for name, value in zip(layers.values(), values, strict=True):
+        if ranks[name] != value:
+            raise UserError(
+                f"{name} has rank {ranks[name]} in the weights, {shown(value)} by "
+                "adapter_config.json"
+            )
+    alphas = peft_patterns.values_of(fields, "alpha_pattern", "lora_alpha", stored)
     rank, alpha = fields.get("r", 8), fields.get("lora_alpha", 8)
     return LoRAConfig(
         rank=rank,
         alpha=alpha,
         dropout=fields.get("lora_dropout", 0.0),
-        targets=tuple(targets),
         use_rslora=bool(fields.get("use_rslora")),
-        rank_pattern={key: value for key, value in target_ranks.items() if value != rank},
-        alpha_pattern={key: value for key, value in alphas.items() if value != alpha},
+        use_dora=bool(fields.get("use_dora")),
+        init=init,
+        bias=fields.get("bias", "none"),
+        modules_to_save=tuple(saved_modules(fields, prefix, family)),
+        rank_pattern=pattern_of(dict(zip(layers, values, strict=True)), rank),
+        alpha_pattern=pattern_of(dict(zip(layers, alphas, strict=True)), alpha),
+        **places_of(layers, blocks),
     )
+
+
+def adapted_layers(
+    fields: Mapping[str, Any], there: Collection[str], prefix: str, family: Family
+) -> tuple[dict[Layer, str], int | None]:
+    """The layers that PEFT means, with their names, which must be those in the weights' file.
+
+    Returns:
+        The layers, and how many blocks there are where all are adapted that are not excluded; None
+        where single ones are named, of a base that may have more.
+
+    Raises:
+        UserError: the weights have others.
+    """
+    numbers = (name.removeprefix(family.block_prefix).partition(".")[0] for name in there)
+    blocks = 1 + max(map(int, numbers), default=-1)
+    layers: dict[Layer, str] = {}
+    is_open = False
+    for target in family.lora_targets:
+        part = family.in_block(target)
+        # One block more than there is: where PEFT would adapt that too, no block is left out.
+        names = [f"{family.block_prefix}{block}.{part}" for block in range(blocks + 1)]
+        *wanted, further = peft_patterns.targeted(fields, [prefix + name for name in names])
+        is_open |= further
+        for block, (name, hit) in enumerate(zip(names, wanted, strict=False)):
+            if hit != (name in there):
+                raise UserError(f"target_modules and the weights disagree about {name}")
+            if hit:
+                layers[block, target] = name
+    return layers, blocks if is_open else None
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:
@@ -198,82 +287,19 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             raise UserError(f"{name}={shown(fields[name])} is not supported")
     if wrong := schema.wrong_field(fields, FIELDS):
         raise UserError(wrong)
+    if isinstance(fields.get("target_modules"), str) and fields.get("layers_to_transform"):
+        raise UserError("layers_to_transform does not go with a pattern as target_modules")
     if fields.get("peft_type") != "LORA":
         raise UserError(f"peft_type is {shown(fields.get('peft_type'))}; only 'LORA' works")
-    if fields.get("bias", "none") != "none":
-        raise UserError(f"bias={shown(fields['bias'])} is not supported; only 'none' is")
-    if fields.get("init_lora_weights", True) not in PLAIN_STARTS:
+    if fields.get("bias", "none") not in BIASES:
+        raise UserError(f"bias={shown(fields['bias'])} is not supported; {', '.join(BIASES)} are")
+    if fields.get("init_lora_weights", True) not in (*PLAIN_STARTS, *INITS[1:]):
         raise UserError(
             f"init_lora_weights={shown(fields['init_lora_weights'])} changes the base, "
-            "which is not supported: convert the adapter to plain LoRA with PEFT"
+            "which is not supported: convert the adapter to plain LoRA with PEFT "
+            "(path_initial_model_for_weight_conversion)"
         )
-    for name in fields.get("modules_to_save") or []:
-        if name not in HEADS:
-            raise UserError(
-                f"modules_to_save names {shown(name)}: of whole layers that were tuned beside the "
-                "updates only a classifier's score is read; merge the adapter into its base with "
-                "PEFT (merge_and_unload) and give that with --pretrained"
-            )
-
-
-def targeted(fields: Mapping[str, Any], names: list[str]) -> list[bool]:
-    """PEFT's rule for each layer: `target_modules` hits it and `exclude_modules` does not."""
-    hit, excluded = (
-        matching(field, fields.get(field) or [], names)
-        for field in ("target_modules", "exclude_modules")
-    )
-    return [one and not other for one, other in zip(hit, excluded, strict=True)]
-
-
-def matching(field: str, wanted: str | list[str], names: list[str]) -> list[bool]:
-    """PEFT's rule for a list of names or name suffixes, or one regular expression."""
-    if isinstance(wanted, str):
-        return matches(field, wanted, wanted, names)
-    suffixes = tuple(f".{item}" for item in wanted)
-    return [f".{name}".endswith(suffixes) for name in names]
-
-
-def one_value(
-    fields: Mapping[str, Any], field: str, default: str, prefix: str, names: Iterable[str]
-) -> Any:
-    """The value that a pattern field gives for layers, which must be the same for all of them.
-
-    Raises:
-        UserError: it is not the same.
-    """
-    stored = [prefix + name for name in names]
-    values = [fields.get(default, 8)] * len(stored)
-    # The first pattern that hits counts.
-    for pattern, value in reversed((fields.get(field) or {}).items()):
-        hits = matches(field, pattern, rf"(.*\.)?({pattern})", stored)
-        values = [value if hit else before for hit, before in zip(hits, values, strict=True)]
-    if any(value != values[0] for value in values):
-        raise UserError(f"{field} differs between blocks; here it must be the same for all")
-    return values[0]
-
-
-def matches(field: str, written: str, pattern: str, names: list[str]) -> list[bool]:
-    """Which names a regular expression of PEFT's, as it is written in a field, matches whole.
-
-    It is Python's, whose own matching can take for ever. So it is matched by RE2, which takes a
-    time that grows with the name's length, and has no lookaround and no references back.
-
-    Raises:
-        UserError: it is no regular expression, or one that RE2 has not.
-    """
-    what = f"{field}: {shown(written)}"
-    if len(written) > MOST_CHARACTERS:
-        raise UserError(f"{what} is longer than {MOST_CHARACTERS:,} characters")
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"{what} is no regular expression: {error}") from error
-    try:
-        return pc.match_substring_regex(
-            pa.array(names, pa.string()), rf"^(?:{pattern})$"
-        ).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{what} is not read ({error}): list the layers by their names") from error
+    check_saved(fields)
 
 
 def unknown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

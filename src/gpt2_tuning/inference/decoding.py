@@ -235,7 +235,8 @@ def decoder_of(
         by_row: whether each row has adapters of its own.
     """
     decoders = _DECODERS.setdefault(model, {})
-    ids, merged = min(vocabulary, model.config.decoder.vocabulary), bool(model.kept_kernels)
+    ids = min(vocabulary, model.config.decoder.vocabulary)
+    merged = bool(model.gate and model.gate.merged)
     revision = model.gate.revision if model.gate else 0
     key = (ids, tuple(ends), merged, by_row, revision)
     if key not in decoders:

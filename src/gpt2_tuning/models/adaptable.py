@@ -105,6 +105,7 @@ class AdaptableModel(PretrainedModel):
         Raises:
             UserError: there is no such adapter.
         """
+        self._require_no_own_weights("rows_gate()")
         rows = [self.checked_choice(choice) for choice in adapters]
         names = self.gate.names if self.gate else []
         columns = [[row.get(name, 0.0) for row in rows] for name in names]
@@ -117,7 +118,10 @@ class AdaptableModel(PretrainedModel):
         Raises:
             UserError: there is no such adapter, or a share is no finite number.
         """
-        return shares_of(choice, self.gate.names if self.gate else [])
+        shares = shares_of(choice, self.gate.names if self.gate else [])
+        if OWN in shares and shares != {OWN: 1.0}:
+            self._require_no_own_weights("a mixture or a share")
+        return shares
 
     def save_adapter(self, directory: str | Path, name: str | None = None) -> None:
         """Writes the LoRA weights and the classifier's head of an adapter as PEFT reads them.
@@ -138,7 +142,8 @@ class AdaptableModel(PretrainedModel):
         self.checked_choice(name)
         own = name == OWN
         holder = self.built_now() if own else added.NamedAdapter(self, gate.added[name])
-        adapters.save_adapter(holder, Path(directory))
+        with gate.own_values():
+            adapters.save_adapter(holder, Path(directory))
 
     def load_adapter(self, directory: str | Path, name: str | None = None) -> None:
         """Takes the weights of an adapter in PEFT's format, all or none of them.
@@ -159,9 +164,11 @@ class AdaptableModel(PretrainedModel):
             return
         if self.lora is None and self.gate is not None:
             raise UserError("load_adapter() on a model made without LoRA needs a name for it")
-        self._require_lora("load_adapter()")
+        gate = self._require_lora("load_adapter()")
         self._require_unmerged("load_adapter()")
-        adapters.load_adapter(self.built_now(), Path(directory))
+        self.built_now()
+        with gate.own_values():
+            adapters.load_adapter(self, Path(directory))
 
     def _check_new(self, name: str, what: str) -> None:
         """Raises UserError unless an adapter of this name can be added; builds the model."""
@@ -207,6 +214,11 @@ class AdaptableModel(PretrainedModel):
     def make_train_function(self, force=False):
         """As Keras does for `fit`; refuses a merged model, whose updates would not be trained."""
         self._require_unmerged("training")
+        if self.gate and self.gate.own_weights and self.gate.own_weights.aside:
+            raise UserError(
+                "training now would change the base: the adapter that tunes weights of it is "
+                'switched off, so set_adapter("default") first'
+            )
         stale = self.gate.stale_optimizer if self.gate else None
         if stale is not None and stale is self.optimizer:
             raise UserError(

@@ -12,6 +12,8 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import follow
 from gpt2_tuning.formats import adapters
 from gpt2_tuning.formats.classifier_head import unnamed
+from gpt2_tuning.formats.huggingface import as_float32
+from gpt2_tuning.models import dora
 from gpt2_tuning.models.gate import OWN, Adapter
 from gpt2_tuning.models.lora import LoRADense, trained_policy
 from gpt2_tuning.models.mixture import Factors
@@ -47,13 +49,18 @@ def new_adapter(
     Raises:
         UserError: the base has no such layer, or a rank is above a layer's size.
     """
+    if lora.tunes_base:
+        raise UserError(
+            "an adapter that tunes weights of the base (bias, modules_to_save) cannot be added: "
+            "make a model with it (lora=)"
+        )
     updates = lora.updates_in(model.config)
     layers = {}
-    for number, _ in enumerate(model.transformer.blocks):
+    for number, of_block in enumerate(updates):
         for target, place in model.family.lora_targets.items():
-            if place in updates:
-                name = f"{model.family.block_prefix}{number}.{target}"
-                factors = new_factors(dense_at(model, number, place), updates[place])
+            if place in of_block:
+                name = f"{model.family.block_prefix}{number}.{model.family.in_block(target)}"
+                factors = new_factors(dense_at(model, number, place), of_block[place])
                 layers[name] = (number, place, factors)
     adapter = Adapter(lora, layers)
     if label_names is not None:
@@ -75,12 +82,28 @@ def new_factors(layer: LoRADense, update: LoRAUpdate) -> Factors:
     dtype = trained_policy(layer.dtype_policy).variable_dtype
     spread = keras.initializers.RandomUniform(-bound, bound)
     shape = (inputs, update.rank)
-    return Factors(
+    magnitude = None
+    if update.dora:
+        length = dora.length(as_float32(layer.kernel))
+        magnitude = keras.Variable(length, dtype=dtype, name="lora_magnitude")
+    start = None
+    if update.init != "default":
+        frozen = {"dtype": dtype, "trainable": False}
+        start = (
+            keras.Variable("zeros", shape=shape, name="start_A", **frozen),
+            keras.Variable("zeros", shape=(update.rank, units), name="start_B", **frozen),
+        )
+    factors = Factors(
         keras.Variable(spread, shape=shape, dtype=dtype, name="lora_A"),
         keras.Variable("zeros", shape=(update.rank, units), dtype=dtype, name="lora_B"),
         update.scaling,
         update.dropout,
+        magnitude,
+        start,
     )
+    if start is not None:
+        factors.begin(as_float32(layer.kernel), update.init)
+    return factors
 
 
 def own_layers(model: PretrainedModel) -> dict[str, tuple[int, str, Factors]]:
@@ -90,7 +113,7 @@ def own_layers(model: PretrainedModel) -> dict[str, tuple[int, str, Factors]]:
         for target, place in model.family.lora_targets.items():
             layer = dense_at(model, number, place)
             if layer.update is not None:
-                name = f"{model.family.block_prefix}{number}.{target}"
+                name = f"{model.family.block_prefix}{number}.{model.family.in_block(target)}"
                 layers[name] = (number, place, layer.factors())
     return layers
 
@@ -129,6 +152,14 @@ class NamedAdapter:
     def lora_weights(self) -> dict[str, keras.Variable]:
         """Its own factors."""
         return self._adapter.lora_weights()
+
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """Its own."""
+        return self._adapter.start_weights()
+
+    def own_weights(self) -> dict[str, keras.Variable]:
+        """None: such an adapter is not added by name."""
+        return {}
 
     def used_heads(self) -> set[str]:
         """As the model's."""

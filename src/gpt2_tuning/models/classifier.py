@@ -70,9 +70,9 @@ class Classifier(TunableModel):
             name="score",
         )
 
-    def build(self, input_shape=None):
-        """Creates every weight; no data or shape is needed."""
-        super().build(input_shape)
+    def build_parts(self) -> None:
+        """Creates the weights of the parts, the head's too."""
+        super().build_parts()
         pooled = (None, self.transformer.config.width)
         self.dropout.build(pooled)
         self.score.build(pooled)

@@ -3,6 +3,8 @@
 Which family it is of says its config; no family's name or word is in it.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -28,14 +30,15 @@ class Decoder(Layer):
 
     Args:
         config: what it computes.
-        updates: the low-rank updates of its blocks' dense layers, by their place in a block.
+        updates: for each block the low-rank updates of its dense layers, by their place in it; none
+            for a decoder without.
     """
 
     rematerialize: bool = False
     """Whether training keeps the input of each block alone and computes the block again for its
     gradient (Chen et al. 2016, https://arxiv.org/abs/1604.06174)."""
 
-    def __init__(self, config: DecoderConfig, updates: Updates, **kwargs):
+    def __init__(self, config: DecoderConfig, updates: Sequence[Updates] = (), **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.config = config
         dtype = self.dtype_policy
@@ -44,8 +47,8 @@ class Decoder(Layer):
             self.places = embedding(config.positions, config, dtype, "places")
         self.seeds = keras.random.SeedGenerator()
         self.blocks = [
-            Block(config, updates, dtype=dtype, name=f"block_{number}")
-            for number in range(config.layers)
+            Block(config, own, dtype=dtype, name=f"block_{number}")
+            for number, own in enumerate(updates or [{}] * config.layers)
         ]
         self.norm = NORMS[config.norm](config.norm_epsilon, dtype=dtype, name="norm")
 

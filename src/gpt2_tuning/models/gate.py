@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import keras
@@ -14,6 +15,7 @@ from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.classifier_head import HEAD
 from gpt2_tuning.models.mixture import Factors, Mixture
+from gpt2_tuning.models.own_weights import OwnWeights
 
 OWN = "default"
 """The adapter that a model was made with, in PEFT's word for the only one."""
@@ -48,19 +50,26 @@ class Adapter:
 
     def lora_weights(self) -> dict[str, keras.Variable]:
         """The factors by their names in adapters, which hold them transposed."""
-        variables = {}
+        variables: dict[str, keras.Variable] = {}
         for name, (_, _, factors) in self.layers.items():
-            variables[f"{name}.lora_A.weight"] = factors.a
-            variables[f"{name}.lora_B.weight"] = factors.b
+            variables |= {f"{name}.{part}": one for part, one in factors.variables().items()}
         return variables
+
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """What the factors began as, where they began as a part of the base's kernel."""
+        return {
+            f"{name}.{part}": variable
+            for name, (_, _, factors) in self.layers.items()
+            for part, variable in factors.start_weights().items()
+        }
 
     def head_weights(self) -> dict[str, keras.Variable]:
         """The head by its name in files; none of what is no classifier."""
         return {} if self.head is None else {HEAD: self.head}
 
     def weights(self) -> dict[str, keras.Variable]:
-        """The factors and the head."""
-        return {**self.lora_weights(), **self.head_weights()}
+        """The factors, what they began as, and the head."""
+        return {**self.lora_weights(), **self.start_weights(), **self.head_weights()}
 
 
 class Gate:
@@ -86,6 +95,8 @@ class Gate:
         self.stale_optimizer: keras.optimizers.Optimizer | None = None
         """One that was built before an adapter was added, whose weights it does not know."""
         self.chosen: dict[str, float] = {OWN: 1.0} if own else {}
+        self.own_weights: OwnWeights | None = None
+        """Those of the base that the model's own adapter has values of its own for."""
         self.on = True
         """Whether the updates are computed, where they are not merged."""
 
@@ -106,6 +117,8 @@ class Gate:
 
     def refresh(self) -> None:
         """Assigns what follows from what is chosen, switched off and merged."""
+        if self.own_weights is not None:
+            self.own_weights.show(self.on and OWN in self.chosen)
         shares = self.chosen if self.on and self.merged is None else {}
         self.variable.assign(shares.get(OWN, 0.0))
         heads = sum(self.chosen.values()) if self.on else 0.0
@@ -113,6 +126,10 @@ class Gate:
             adapter.gate.assign(shares.get(name, 0.0))
             share = self.chosen.get(name, 0.0)
             adapter.head_gate.assign(share / heads if heads else 0.0)
+
+    def own_values(self) -> AbstractContextManager[None]:
+        """Inside the block the base's variables hold the values of the model's own adapter."""
+        return self.own_weights.shown() if self.own_weights else nullcontext()
 
     def value(self) -> tf.Tensor | Mixture | None:
         """The gate of a pass: a float32 scalar, or a Mixture where adapters were added.
@@ -162,7 +179,7 @@ class Gate:
             for block, place, factors in of_adapter.values():
                 places = found.setdefault(block, {})
                 places.setdefault(place, []).append((number, factors))
-        return Mixture(shares, heads, [found.get(block, {}) for block in range(max(found) + 1)])
+        return Mixture(shares, heads, found)
 
 
 def switch(value: float) -> keras.Variable:

@@ -19,6 +19,11 @@ class BaseNormal(keras.initializers.RandomNormal):
         return super().__call__(shape, dtype)
 
 
+def left_out() -> bool:
+    """Whether random values are left out now."""
+    return _LEFT_OUT.get()
+
+
 @contextlib.contextmanager
 def random_values_left_out() -> Iterator[None]:
     """Inside the block base weights begin as zeros: for a model that takes a checkpoint at once.

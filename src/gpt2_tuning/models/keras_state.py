@@ -4,6 +4,7 @@ Every weight has its name of Hugging Face's files. Keras would name it by the at
 classes on the way to it, so that a file could not be read after one of them was renamed.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self
@@ -34,7 +35,8 @@ KNOWN = ("pretrained_name", "exact_base_sha256")
 def named_weights(model: "SavedByName") -> dict[str, keras.Variable]:
     """All weights by their names in files, the head's and LoRA's among them; none is transposed."""
     own = {**model.base_weights(), **model.lora_weights(), **model.head_weights()}
-    return {**own, **model.added_weights()}
+    beside = {**model.start_weights(), **model.untied_weights()}
+    return {**own, **beside, **model.added_weights()}
 
 
 def seed_states(model: "SavedByName") -> dict[str, keras.Variable]:
@@ -49,6 +51,12 @@ def save(model: "SavedByName", store: Any) -> None:
 
     `store` is what Keras gives: from names to arrays.
     """
+    with model.gate.own_values() if model.gate else contextlib.nullcontext():
+        write(model, store)
+
+
+def write(model: "SavedByName", store: Any) -> None:
+    """As `save`, of a model whose variables hold its own adapter's values."""
     arrays = {**named_weights(model), **seed_states(model)}
     arrays |= {KEPT + name: kernel for name, kernel in model.kept_kernels.items()}
     if model.gate and model.gate.merged:
@@ -77,8 +85,13 @@ def load(model: "SavedByName", store: Any) -> None:
         )
     kept = {name: store[KEPT + name] for name in weights if KEPT + name in store}
     gate = model.gate
-    if kept and gate and not gate.on and gate.merged is None:
+    merged = DIFFERENCE in store.keys()  # noqa: SIM118
+    if merged and gate and not gate.on and gate.merged is None:
         raise UserError("merged weights are loaded inside disable_lora(): leave that block first")
+    own = gate.own_weights if gate else None
+    if own:
+        own.show(True)
+        own.kept = {name: np.array(kept.pop(name, store[name])) for name in own.variables}
     for name, variable in weights.items():
         variable.assign(store[name])
     for name, state in seed_states(model).items():
@@ -86,8 +99,9 @@ def load(model: "SavedByName", store: Any) -> None:
             state.assign(store[name])
     if gate and (kept or gate.merged):
         gate.merged = MergedKernels(kept, float(store[DIFFERENCE])) if kept else None
-        gate.refresh()
         model.forget_traces()
+    if gate:
+        gate.refresh()
 
 
 def build_config(model: "SavedByName") -> dict[str, Any]:
@@ -162,6 +176,14 @@ class SavedByName(Model):
         """The head's weights by their Hugging Face names; those are (out, in), ours (in, out)."""
         return {}
 
+    def start_weights(self) -> dict[str, keras.Variable]:
+        """What its own adapter began as, where that is a part of the base's kernels."""
+        raise NotImplementedError
+
+    def untied_weights(self) -> dict[str, keras.Variable]:
+        """A head that an adapter has apart from the token embedding; usually none."""
+        return {}
+
     def added_weights(self) -> dict[str, keras.Variable]:
         """Those of adapters that were added, by their names in Keras's files."""
         if self.gate is None:
@@ -194,8 +216,13 @@ class SavedByName(Model):
 
     @property
     def kept_kernels(self) -> dict[str, np.ndarray]:
-        """The base's kernels, by their names in files, while updates are merged into them."""
-        return self.gate.merged.kept if self.gate and self.gate.merged else {}
+        """What the base has, by names in files, of weights that hold something else.
+
+        That are kernels while updates are merged into them, and weights that an adapter tunes.
+        """
+        own = self.gate.own_weights if self.gate else None
+        merged = self.gate.merged.kept if self.gate and self.gate.merged else {}
+        return {**(own.kept if own else {}), **merged}
 
     def forget_traces(self) -> None:
         """Has what Keras traced of this model traced anew when it is next called."""

@@ -9,7 +9,9 @@ import tensorflow as tf
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.families.family import FamilyConfig
+from gpt2_tuning.formats.huggingface import as_float32
 from gpt2_tuning.models.decoder import embedding
+from gpt2_tuning.models.gate import OWN
 from gpt2_tuning.models.inputs import gathered
 from gpt2_tuning.models.products import project
 from gpt2_tuning.models.tunable import TunableModel
@@ -36,12 +38,16 @@ class LanguageModel(TunableModel):
         decoder = self.transformer.config
         self.lm_head: keras.layers.Embedding | None = None
         """The table of a head that is not tied, [vocabulary, width]; it is frozen with the base."""
-        if not decoder.tied_head:
+        saved = set(self.lora.modules_to_save) if self.lora else set()
+        embeddings = self.family.embedding.rpartition(".")[0]
+        self.untied = decoder.tied_head and bool(saved & {embeddings, self.family.head_module})
+        """Whether an adapter tunes one of two that are tied, and so, as in PEFT, not the other."""
+        if not decoder.tied_head or self.untied:
             self.lm_head = embedding(decoder.vocabulary, decoder, self.dtype_policy, "lm_head")
 
-    def build(self, input_shape=None):
-        """Creates every weight; no data or shape is needed."""
-        super().build(input_shape)
+    def build_parts(self) -> None:
+        """Creates the weights of the parts, the head's too."""
+        super().build_parts()
         if self.lm_head:
             self.lm_head.build((None, None))
 
@@ -76,8 +82,22 @@ class LanguageModel(TunableModel):
 
     def base_weights(self) -> dict[str, keras.Variable]:
         """As PretrainedModel's, and a head that is not tied, which belongs to the base."""
-        head = {self.family.head: self.lm_head.embeddings} if self.lm_head else {}
-        return {**super().base_weights(), **head}
+        return {**super().base_weights(), **self._head_weights(untied=False)}
+
+    def untied_weights(self) -> dict[str, keras.Variable]:
+        """A head that an adapter has apart from the token embedding, which is the base's head."""
+        return self._head_weights(untied=True)
+
+    def _head_weights(self, untied: bool) -> dict[str, keras.Variable]:
+        if self.lm_head is None or self.untied != untied:
+            return {}
+        return {self.family.head: self.lm_head.embeddings}
+
+    def start_adapter(self) -> None:
+        """As PretrainedModel's; a head that an adapter has apart begins as the embedding."""
+        for variable in self.untied_weights().values():
+            variable.assign(self.transformer.tokens.embeddings)
+        super().start_adapter()
 
     def used_heads(self) -> set[str]:
         """The family's name of it."""
@@ -85,6 +105,18 @@ class LanguageModel(TunableModel):
 
     def hf_config(self) -> dict[str, Any]:
         """What makes transformers load the directory as a language model."""
+        return self._hf_config(self.transformer.config.tied_head)
+
+    def _hf_config(self, tied: bool) -> dict[str, Any]:
         architecture = self.family.architectures.language_model
-        tied = self.transformer.config.tied_head
         return {"architectures": [architecture], "tie_word_embeddings": tied}
+
+    def chosen_head_weights(self) -> Mapping[str, Any]:
+        """As PretrainedModel's: a head that the chosen adapter has apart."""
+        untied = self.untied_weights() if self.gate and OWN in self.gate.chosen else {}
+        return {name: as_float32(variable).T for name, variable in untied.items()}
+
+    def chosen_hf_config(self) -> dict[str, Any]:
+        """As PretrainedModel's."""
+        tied = self.transformer.config.tied_head and not self.chosen_head_weights()
+        return self._hf_config(tied)

@@ -11,19 +11,20 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.config import LoRAUpdate
-from gpt2_tuning.models import kernels
+from gpt2_tuning.models import dora, kernels
 from gpt2_tuning.models.keras_types import Layer
-from gpt2_tuning.models.mixture import BlockMixture, Factors
+from gpt2_tuning.models.mixture import BlockMixture, Factors, without
 from gpt2_tuning.models.products import project
 
 Updates = Mapping[str, LoRAUpdate]
-"""The low-rank updates of a decoder's dense layers, by their place in a block."""
+"""The low-rank updates of a block's dense layers, by their place in it."""
 
 
 class LoRADense(Layer):
     """x W + b + gate * scaling * dropout(x) A B over the last axis of x.
 
     A is (inputs, rank) and random, B is (rank, units) and zero: training starts at the base model.
+    With DoRA the sum has lengths of its own: see models/dora.py.
     Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685.
 
     Args:
@@ -76,6 +77,17 @@ class LoRADense(Layer):
             initializer="zeros",
             dtype=trained_policy(self.dtype_policy).variable_dtype,
         )
+        if self.update.init != "default":
+            frozen = {"initializer": "zeros", "trainable": False, "dtype": self.lora_A.dtype}
+            self.start_A = self.add_weight(name="start_A", shape=(inputs, rank), **frozen)
+            self.start_B = self.add_weight(name="start_B", shape=(rank, self.units), **frozen)
+        if self.update.dora:
+            self.lora_magnitude = self.add_weight(
+                name="lora_magnitude",
+                shape=(self.units,),
+                initializer="ones",
+                dtype=trained_policy(self.dtype_policy).variable_dtype,
+            )
 
     def call(self, inputs, seed=None, gate=None):
         """[..., inputs] to [..., units].
@@ -92,7 +104,7 @@ class LoRADense(Layer):
         bias = self._computed(self.bias) if self.use_bias else None
         outputs = project(inputs, kernel, bias)
         if isinstance(gate, BlockMixture):
-            return gate.added(outputs, self.place, inputs, seed)
+            return gate.added(outputs, self.place, inputs, kernel, bias, seed)
         if self.update is None or gate is None:
             return outputs
         a, b = self._computed(self.lora_A), self._computed(self.lora_B)
@@ -100,14 +112,42 @@ class LoRADense(Layer):
         by_row = gate.shape.rank > 0
         # Chosen, not multiplied by 0, which would leave NaN and infinity as NaN.
         on = tf.reduce_any(gate != 0)
+        if self.update.dora:
+            return outputs + self._with_lengths(outputs, inputs, kernel, bias, seed, gate)
         factor = tf.cast(scaling if by_row else gate * scaling, b.dtype)
         a, b = tf.where(on, a, tf.zeros_like(a)), tf.where(on, factor * b, tf.zeros_like(b))
+        before = inputs
         if seed is not None and self.update.dropout:
             inputs = kernels.dropout(inputs, seed, rate=self.update.dropout, compiled=True)
         update = project(project(inputs, a), b)
+        if self.update.init != "default":
+            # What the base goes without is no part of what dropout is on.
+            a, b = self._computed(self.start_A), self._computed(self.start_B)
+            update -= project(project(before, a), tf.where(on, factor * b, tf.zeros_like(b)))
         if by_row:
             update = tf.where(gate != 0, tf.cast(gate, update.dtype) * update, 0)
         return outputs + update
+
+    def _with_lengths(self, outputs, inputs, kernel, bias, seed, gate):
+        """What DoRA adds to outputs [..., units] of inputs [..., inputs], times the gate.
+
+        Where dropout is on, the base's product too is of inputs with it, as PEFT has it.
+        """
+        update = self.update
+        assert update is not None
+        on = tf.reduce_any(gate != 0)
+        a, b = (tf.convert_to_tensor(one) for one in (self.lora_A, self.lora_B))
+        ratio = dora.ratio(self.lora_magnitude, kernel, a, b, update.scaling)
+        a, b = tf.where(on, a, tf.zeros_like(a)), tf.where(on, update.scaling * b, tf.zeros_like(b))
+        ratio = tf.where(on, ratio, tf.ones_like(ratio))
+        if seed is not None and update.dropout:
+            inputs = kernels.dropout(inputs, seed, rate=update.dropout, compiled=True)
+            plain = project(inputs, kernel)
+        else:
+            plain = without(outputs, bias)
+        low_rank = project(project(inputs, self._computed(a)), self._computed(b))
+        added = tf.cast(gate, plain.dtype) * dora.difference(plain, low_rank, ratio)
+        return tf.where(gate != 0, added, tf.zeros([], added.dtype))
 
     def _computed(self, value):
         """A tensor or a variable as a tensor of the compute type."""
@@ -116,11 +156,14 @@ class LoRADense(Layer):
     def factors(self) -> Factors:
         """The update."""
         assert self.update is not None
-        return Factors(self.lora_A, self.lora_B, self.update.scaling, self.update.dropout)
+        magnitude = self.lora_magnitude if self.update.dora else None
+        update = self.update
+        start = None if update.init == "default" else (self.start_A, self.start_B)
+        return Factors(self.lora_A, self.lora_B, update.scaling, update.dropout, magnitude, start)
 
     def lora_delta(self) -> np.ndarray:
         """What the update adds to the kernel when it is on: float32 [inputs, units]."""
-        return self.factors().delta()
+        return self.factors().delta(self.kernel)
 
     def compute_output_shape(self, input_shape):
         """The input's shape with `units` as its last axis."""

@@ -85,6 +85,10 @@ def merge_and_export(model: PretrainedModel, directory: Path) -> None:
         UserError: the directory holds other files.
     """
     kernels, heads = merged_kernels(model), model.chosen_head_weights()
+    assert model.gate is not None
+    if OWN in model.gate.chosen:
+        own = {name: as_float32(variable) for name, variable in model.own_weights().items()}
+        kernels |= {name: value for name, value in own.items() if name in model.base_weights()}
     save_directory(model, directory, kernels, heads, model.chosen_hf_config())
 
 
@@ -111,13 +115,16 @@ def merged_kernels(model: PretrainedModel) -> dict[str, np.ndarray]:
 def chosen_deltas(model: PretrainedModel) -> Iterator[tuple[str, np.ndarray]]:
     """What each adapter that is chosen adds to a kernel, by the layer's name in the base."""
     assert model.gate is not None
+    kept, kernels = model.kept_kernels, model.base_weights()
     for name, share in model.gate.chosen.items():
         if name == OWN:
-            deltas = ((at, layer.lora_delta()) for at, layer in model.lora_layers().items())
+            layers = {at: layer.factors() for at, layer in model.lora_layers().items()}
         else:
-            layers = model.gate.added[name].layers.items()
-            deltas = ((at, factors.delta()) for at, (_, _, factors) in layers)
-        for at, delta in deltas:
+            added = model.gate.added[name].layers.items()
+            layers = {at: factors for at, (_, _, factors) in added}
+        for at, factors in layers.items():
+            kernel = f"{at}.weight"
+            delta = factors.delta(kept.get(kernel, kernels[kernel]))
             yield at, delta if share == 1 else np.float32(share) * delta
 
 

@@ -25,6 +25,7 @@ def count_parameters(model: PretrainedModel) -> dict[str, ParameterCount]:
     """
     part_of = {id(variable): "head" for variable in model.head_weights().values()}
     part_of |= {id(variable): "LoRA" for variable in model.lora_weights().values()}
+    part_of |= {id(variable): "LoRA" for variable in model.start_weights().values()}
     kept = set()
     if model.gate is not None:
         for name, adapter in model.gate.added.items():

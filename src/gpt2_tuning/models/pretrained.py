@@ -3,133 +3,17 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-import keras
-import tensorflow as tf
-
-from gpt2_tuning.config import LoRAConfig
-from gpt2_tuning.data.inputs import Inputs
-from gpt2_tuning.errors import UserError
-from gpt2_tuning.families import known
-from gpt2_tuning.families.family import Family, FamilyConfig, follow
 from gpt2_tuning.formats import hub, huggingface, tf_gpt2
 from gpt2_tuning.formats.classifier_head import Match
 from gpt2_tuning.formats.directory import Checkpoint, read_checkpoint
-from gpt2_tuning.models.cache import Cache
-from gpt2_tuning.models.decoder import Decoder
-from gpt2_tuning.models.gate import Gate
+from gpt2_tuning.models.decoder_model import DecoderModel
 from gpt2_tuning.models.initial import random_values_left_out
-from gpt2_tuning.models.keras_state import SavedByName
-from gpt2_tuning.models.lora import LoRADense
-from gpt2_tuning.models.mixture import Mixture
-from gpt2_tuning.models.with_tokenizer import WithTokenizer
 
 
-class PretrainedModel(WithTokenizer, SavedByName):
-    """A Keras model around a decoder, whose weights come from files and go into them.
-
-    Args:
-        config: a config such as GPT2Config, or its fields as a dict.
-        lora: a LoRAConfig, a dict of its fields, or None for a model without LoRA weights.
-        kwargs: `name`, and `dtype` (a Keras dtype policy such as "mixed_bfloat16").
-
-    Raises:
-        UserError: the config is of a family that this class is not for.
-    """
-
-    only_family: ClassVar[str | None] = None
-    """The family that a class is for; None is all of them."""
-    task_type: ClassVar[str] = "FEATURE_EXTRACTION"
-    """PEFT's word for what the model does."""
-
-    def __init__(
-        self,
-        config: FamilyConfig | Mapping[str, Any],
-        lora: LoRAConfig | Mapping[str, Any] | None = None,
-        **kwargs,
-    ):
-        # The layers inside cast by themselves; a cache may be in a type of its own.
-        super().__init__(autocast=False, **kwargs)
-        self.config = known.config_of(config) if isinstance(config, Mapping) else config
-        self.family: Family = known.family_of(self.config)
-        if self.only_family not in (None, self.family.name):
-            raise UserError(
-                f"{type(self).__name__} is for {self.only_family}, not for {self.family.name}"
-            )
-        given = LoRAConfig.of(lora)
-        self.lora = given.within(self.family) if given else None
-        self.gate: Gate | None = Gate() if self.lora else None
-        self.transformer = Decoder(
-            self.config.decoder,
-            self.lora.updates_in(self.config) if self.lora else {},
-            dtype=self.dtype_policy,
-            name="transformer",
-        )
-        self.label_names: list[str] = []
-        """A classifier's classes, in the order of its scores."""
-        self.pretrained_name: str | None = None  # where the base came from, for adapters to record
-        self.exact_base_sha256: str | None = None  # of weights that were rounded when loaded
-        self.kept_adapter_fields: Mapping[str, Any] = MappingProxyType({})
-        self.loading_notes: list[str] = []
-        """What a user should know of how the last checkpoint was taken, a line each."""
-
-    def build(self, input_shape=None):
-        """Creates every weight; no data or shape is needed."""
-        self.transformer.build((None, None))
-
-    @property
-    def rematerialize(self) -> bool:
-        """Whether training computes each block again for its gradient, which saves memory."""
-        return self.transformer.rematerialize
-
-    @rematerialize.setter
-    def rematerialize(self, value: bool) -> None:
-        self.transformer.rematerialize = value
-
-    def gate_of_pass(self, gate: Any = None) -> tf.Tensor | Mixture | None:
-        """What a pass multiplies the updates by: what it is given, or the model's own.
-
-        Args:
-            gate: one number, or [B], a number a row, which may be [B, 1, 1] too: what is chosen
-                is multiplied by it. Or from `rows_gate`: adapters of its own for each row.
-
-        Returns:
-            Float32, [] or [B, 1, 1]; a Mixture where adapters were added, or rows have their own;
-            None for a pass without updates.
-
-        Raises:
-            UserError: a gate is given, and has another shape, or the model has no updates, or they
-                are merged.
-        """
-        if gate is None:
-            return self.gate.value() if self.gate else None
-        if self.gate is None:
-            raise UserError('a gate needs a model with LoRA: pass lora={"rank": 8, "alpha": 16}')
-        self._require_unmerged("a gate")
-        gate = tf.cast(gate, tf.float32)
-        shape = gate.shape.as_list()
-        if self.gate.added and len(shape) == 2 and shape[1] == len(self.gate.names):
-            return self.gate.of_rows(gate)
-        if len(shape) not in (0, 1, 3) or shape[1:] not in ([], [1, 1]):
-            raise UserError(f"a gate is one number, or one a row, [B] or [B, 1, 1], not {shape}")
-        gate = tf.reshape(gate, [-1, 1, 1]) if shape else gate
-        return self.gate.scaled(gate) if self.gate.added else gate
-
-    def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
-        """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.
-
-        Args:
-            inputs: the tokens, with their mask; the cache must have room for them.
-            cache: from `empty_cache`, or what came of an earlier call.
-            gate: see `gate_of_pass`.
-        """
-        return self.transformer.extend(inputs, cache, self.gate_of_pass(gate))
-
-    def empty_cache(self, batch_size: int, slots: int) -> Cache:
-        """A cache with room for `slots` tokens a row."""
-        return self.transformer.empty_cache(batch_size, slots)
+class PretrainedModel(DecoderModel):
+    """A Keras model around a decoder, whose weights come from files and go into them."""
 
     @classmethod
     def from_pretrained(cls, pretrained: str | Path, **kwargs) -> Self:
@@ -158,6 +42,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         with random_values_left_out():
             model.built_now()
         huggingface.load(model, checkpoint)
+        model.start_adapter()
         model.pretrained_name = hub.public_name(str(pretrained))
         model.tokenizer_dir = checkpoint.directory
         return model
@@ -172,6 +57,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         """
         self._require_unmerged("loading weights")
         huggingface.load(self.built_now(), read_checkpoint(Path(directory)))
+        self.start_adapter()
         self.pretrained_name = str(directory)
         self.say_loading_notes()
 
@@ -188,6 +74,7 @@ class PretrainedModel(WithTokenizer, SavedByName):
         """
         self._require_unmerged("loading weights")
         tf_gpt2.load_tf_gpt2(self.built_now(), tf_model)
+        self.start_adapter()
         self.pretrained_name = getattr(tf_model, "name_or_path", "") or None
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -232,45 +119,3 @@ class PretrainedModel(WithTokenizer, SavedByName):
     def chosen_hf_config(self) -> dict[str, Any]:
         """As `hf_config`, for that head."""
         return self.hf_config()
-
-    def base_weights(self) -> dict[str, keras.Variable]:
-        """The base's variables by their names in files, without prefix."""
-        table = self.family.weights(self.transformer.config)
-        return {stored.name: follow(self.transformer, stored.path) for stored in table}
-
-    def lora_layers(self) -> dict[str, LoRADense]:
-        """The adapted layers by their name in the base, such as "h.0.attn.c_attn"."""
-        adapted = {}
-        for number, block in enumerate(self.transformer.blocks):
-            for target, place in self.family.lora_targets.items():
-                layer = follow(block, place)
-                if layer.update is not None:
-                    name = self.family.in_block(target)
-                    adapted[f"{self.family.block_prefix}{number}.{name}"] = layer
-        return adapted
-
-    def lora_weights(self) -> dict[str, keras.Variable]:
-        """The updates' variables by their names in adapters, which hold them transposed."""
-        variables = {}
-        for name, layer in self.lora_layers().items():
-            variables[f"{name}.lora_A.weight"] = layer.lora_A
-            variables[f"{name}.lora_B.weight"] = layer.lora_B
-        return variables
-
-    @property
-    def holds_rounded(self) -> bool:
-        """Whether the base is held in a type that rounds float32 weights."""
-        return self.transformer.variable_dtype not in ("float32", "float64")
-
-    def _require_unmerged(self, what: str) -> None:
-        if self.kept_kernels:
-            raise UserError(f"{what} on a merged model: call unmerge() first")
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            "config": self.config.to_dict(),
-            "lora": self.lora.to_dict() if self.lora else None,
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-        }

@@ -11,6 +11,7 @@ import tyro
 from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
+from gpt2_tuning.layer_names import ALL, NONE, blocks_of, modules_of
 from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.ranges import (
@@ -60,6 +61,19 @@ class TrainOptions:
     """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj, or all-linear for
     all of them; other families than gpt2 have q_proj, v_proj and more. Default: attn.c_attn and
     attn.c_proj, or q_proj and v_proj."""
+    lora_layers: str = ALL
+    """Blocks that LoRA adapts, by number from 0, such as 0,10-11."""
+    lora_init: Literal["default", "pissa", "olora"] = "default"
+    """What the updates begin as: nothing, or the kernels' largest singular values (pissa) or first
+    directions (olora), which the base then goes without. The adapter is saved for the plain base,
+    with twice the rank."""
+    use_dora: bool = False
+    """DoRA: the lengths of an adapted layer's weights are tuned by themselves."""
+    lora_bias: Literal["none", "all", "lora_only"] = "none"
+    """Biases that are tuned with the updates: every one, or those of the adapted layers."""
+    modules_to_save: str = NONE
+    """What is tuned whole with the updates, such as wte,ln_f or lm_head; of llama and its kin
+    embed_tokens, norm and lm_head."""
     lora_plus: bool = False
     """LoRA+: B learns at a higher rate than A."""
     lora_plus_ratio: float = 16.0
@@ -188,7 +202,14 @@ class TrainOptions:
         if self.lora_rank:
             require(0 < self.lora_alpha < math.inf, "lora_alpha", "a number above 0", self)
             require(0 <= self.lora_dropout < 1, "lora_dropout", "at least 0 and below 1", self)
+            words = "all, or blocks by number from 0, such as 0,10-11"
+            require(blocks_of(self.lora_layers) is not None, "lora_layers", words, self)
             # Of other weights than the flags name the family is known when they are read.
+            if self.use_dora and self.lora_init != "default":
+                raise UserError(f"--use_dora does not go with --lora_init {self.lora_init}")
+            modules = modules_of(self.modules_to_save)
+            once = len(set(modules)) == len(modules) and all(modules)
+            require(once, "modules_to_save", "none, or names with commas, such as wte,ln_f", self)
             if self.lora_targets and (self.family or self.pretrained in (None, "none")):
                 check_targets(family, self.lora_targets)
 

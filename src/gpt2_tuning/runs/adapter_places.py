@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from gpt2_tuning import paths
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.formats import adapters
+from gpt2_tuning.formats import adapter_files
 from gpt2_tuning.runs import weights_record
 from gpt2_tuning.runs.run_files import ADAPTER, BASE, MODEL
 from gpt2_tuning.runs.settings import OPTIONS_FILE, base_of_run
@@ -32,13 +32,13 @@ def adapter_place(given: Path, task: str | None = None) -> AdapterPlace:
     """
     if task is not None and not given.exists() and paths.run_dir(task, str(given)).is_dir():
         given = paths.run_dir(task, str(given))
-    if (given / adapters.CONFIG_FILE).is_file():
+    if (given / adapter_files.CONFIG_FILE).is_file():
         return AdapterPlace(given, None)
     if not (given / OPTIONS_FILE).is_file():
         what = "holds no adapter" if given.is_dir() else "is not there"
         raise UserError(
-            f"--adapter {given} {what}: give a directory with {adapters.CONFIG_FILE}, or a run "
-            "that tuned one"
+            f"--adapter {given} {what}: give a directory with {adapter_files.CONFIG_FILE}, or a "
+            "run that tuned one"
         )
     if not (given / ADAPTER).is_dir():
         whole = (given / MODEL).is_dir()

@@ -6,7 +6,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import Metadata, read_content, read_metadata, train_command
 from gpt2_tuning.data.tfrecords import Records, read_records
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.formats import adapters
+from gpt2_tuning.formats import adapter_files
 from gpt2_tuning.formats.directory import CONFIG_FILE
 from gpt2_tuning.runs.settings import OPTIONS_FILE, read_settings
 
@@ -48,7 +48,7 @@ def what_it_is(directory: Path, task: str) -> str:
     if content is not None:
         train = train_command(content, directory)
         return f"holds prepared data, not a run: train on it with {train}"
-    if (directory / adapters.CONFIG_FILE).is_file():
+    if (directory / adapter_files.CONFIG_FILE).is_file():
         return (
             "holds an adapter, not a run: give the run that it came from; of another library's, "
             f"a run on its base, and --adapter {directory} beside it"

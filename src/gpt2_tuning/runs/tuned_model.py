@@ -10,7 +10,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.metadata import METADATA_FILE
 from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.formats import adapters, classifier_head
+from gpt2_tuning.formats import adapter_files, adapters, classifier_head
 from gpt2_tuning.formats.directory import CONFIG_FILE, read_checkpoint
 from gpt2_tuning.models.gate import OWN
 from gpt2_tuning.models.tunable import TunableModel
@@ -65,7 +65,7 @@ def load_tuned(
     weights_record.check(run_dir)
     lora, extra = adapters.read_adapter_config(run_dir / ADAPTER)
     if label_names is not None and extra.label_names is not None:
-        file = f"{ADAPTER}/{adapters.WEIGHTS_FILE}"
+        file = f"{ADAPTER}/{adapter_files.WEIGHTS_FILE}"
         check_labels(run_dir, file, extra.label_names, label_names)
     kept = run_dir / BASE
     base = kept if kept.is_dir() else base_of_run(run_dir)

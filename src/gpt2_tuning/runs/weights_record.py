@@ -10,7 +10,7 @@ from pathlib import Path
 from gpt2_tuning.checks import is_text
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import sha256_of, write_text
-from gpt2_tuning.formats import adapters, directory
+from gpt2_tuning.formats import adapter_files, directory
 from gpt2_tuning.runs.run_files import ADAPTER, BASE, MODEL
 from gpt2_tuning.small_files import read_json
 
@@ -18,8 +18,8 @@ RECORD_FILE = "weights.json"
 SUMMED = {
     directory.CONFIG_FILE,
     directory.WEIGHTS_FILE,
-    adapters.CONFIG_FILE,
-    adapters.WEIGHTS_FILE,
+    adapter_files.CONFIG_FILE,
+    adapter_files.WEIGHTS_FILE,
 }
 """The files that say what is computed; a tokenizer's are for other libraries."""
 WAY_OUT = (

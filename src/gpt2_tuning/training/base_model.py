@@ -12,6 +12,7 @@ from gpt2_tuning.families import known
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats import hub
 from gpt2_tuning.formats.directory import CONFIG_FILE
+from gpt2_tuning.layer_names import blocks_of, modules_of
 from gpt2_tuning.models.tunable import TunableModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import weights_record
@@ -69,7 +70,8 @@ def dtype_policy(precision: str, lora: LoRAConfig | None) -> str:
 
     Frozen weights are held in the type of the computation; those that are tuned stay in float32.
     """
-    return precision if lora or precision == "float32" else f"mixed_{precision}"
+    frozen = lora is not None and not lora.tunes_base
+    return precision if frozen or precision == "float32" else f"mixed_{precision}"
 
 
 def lora_of(options: TrainOptions) -> LoRAConfig | None:
@@ -85,6 +87,11 @@ def lora_of(options: TrainOptions) -> LoRAConfig | None:
         options.lora_alpha,
         options.lora_dropout,
         options.lora_targets or known.family_named(options.family or known.DEFAULT).usual_targets,
+        layers=blocks_of(options.lora_layers) or (),
+        init=options.lora_init,
+        use_dora=options.use_dora,
+        bias=options.lora_bias,
+        modules_to_save=modules_of(options.modules_to_save),
     )
 
 

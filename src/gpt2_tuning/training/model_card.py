@@ -21,6 +21,8 @@ CURVES_FILE = "curves.png"
 TEST_BEGINS = b"<!-- begin of the test scores, which test.py --evaluate replaces -->"
 TEST_ENDS = b"<!-- end of the test scores -->"
 TEST_SCORES = re.compile(re.escape(TEST_BEGINS) + b".*?" + re.escape(TEST_ENDS), re.DOTALL)
+OF_LORA = ("lora_", "use_dora", "modules_to_save")
+"""How the names of flags begin that are LoRA's."""
 USE = b"## Use\n"
 """The heading before which the test scores stand in a card that has none yet."""
 
@@ -124,7 +126,7 @@ class ModelCard:
         return "\n".join(
             f"    {name}: {value}"
             for name, value in self.settings.items()
-            if not (full and name.startswith("lora_") and name != "lora_rank")
+            if not (full and name != "lora_rank" and name.startswith(OF_LORA))
         )
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-UNDECAYED = ("bias", "gamma", "beta")
+UNDECAYED = ("bias", "gamma", "beta", "lora_magnitude")
 
 
 @keras.saving.register_keras_serializable(package="gpt2_tuning")

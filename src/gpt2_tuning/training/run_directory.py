@@ -32,7 +32,16 @@ MAY_CHANGE = (
 """Flags that a resumed run may have otherwise: where its data lies, which is compared by content,
 when it saves and what it keeps, and which devices compute the same sums, and in how much memory."""
 NEWEST = (
-    *("lora_plus", "lora_plus_ratio", "tune", "adapter", "continue"),
+    *(
+        "lora_layers",
+        "lora_bias",
+        "modules_to_save",
+        "lora_plus",
+        "lora_plus_ratio",
+        "tune",
+        "adapter",
+        "continue",
+    ),
     *("class_weights", "label_smoothing"),
 )
 """Those of ADDED that count in no checkpoint where they have their default: some are without."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
+from gpt2_tuning.layer_names import text_of_blocks, text_of_modules
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import weights_record
 from gpt2_tuning.runs.adapter_places import adapter_place
@@ -40,6 +41,11 @@ def with_start(options: OptionsT) -> OptionsT:
         "lora_alpha": float(lora.alpha),
         "lora_dropout": float(lora.dropout),
         "lora_targets": lora.targets,
+        "lora_layers": text_of_blocks(lora.layers),
+        "lora_init": lora.init,
+        "use_dora": lora.use_dora,
+        "lora_bias": lora.bias,
+        "modules_to_save": text_of_modules(lora.modules_to_save),
     }
     names_none = options.pretrained is None and options.model_size == type(options).model_size
     base = place.base or extra.base_name
