@@ -15,7 +15,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
-from gpt2_tuning.models.lora import LoRADense
+from gpt2_tuning.models.mixture import Factors
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -230,9 +230,9 @@ def test_merging_twice_equals_once_and_unmerging_restores_every_bit():
 def test_a_merge_that_changes_the_outputs_is_refused_and_undone(monkeypatch):
     model = small_model(GPT2Model, SMALL, LORA)
     before, expected = values(model), outputs(model, batch(SMALL))
-    exact = LoRADense.lora_delta
-    rounded = lambda layer: exact(layer).astype(ml_dtypes.bfloat16)  # noqa: E731
-    monkeypatch.setattr(LoRADense, "lora_delta", rounded)
+    exact = Factors.delta
+    rounded = lambda *of: exact(*of).astype(ml_dtypes.bfloat16)  # noqa: E731
+    monkeypatch.setattr(Factors, "delta", rounded)
     with pytest.raises(UserError, match="merging changes the outputs by") as caught:
         model.merge()
     assert "\n" not in str(caught.value)

@@ -101,7 +101,7 @@ def test_a_mixture_is_the_sum_of_the_updates_by_their_shares(saved):
     for name, share in (("tone", 0.7), ("facts", -0.3)):
         for at, layer in alone(GPT2LanguageModel, name).lora_layers().items():
             kernel = wanted.base_weights()[f"{at}.weight"]
-            kernel.assign(kernel + np.float32(share) * layer.lora_delta())
+            kernel.assign(kernel + np.float32(share) * layer.factors().delta(layer.kernel))
     np.testing.assert_allclose(
         outputs(model, inputs), outputs(wanted, inputs), rtol=1e-4, atol=1e-4
     )

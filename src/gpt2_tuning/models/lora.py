@@ -7,7 +7,6 @@ only adds `lora_A` and `lora_B` beside them.
 from collections.abc import Mapping
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.config import LoRAUpdate
@@ -160,10 +159,6 @@ class LoRADense(Layer):
         update = self.update
         start = None if update.init == "default" else (self.start_A, self.start_B)
         return Factors(self.lora_A, self.lora_B, update.scaling, update.dropout, magnitude, start)
-
-    def lora_delta(self) -> np.ndarray:
-        """What the update adds to the kernel when it is on: float32 [inputs, units]."""
-        return self.factors().delta(self.kernel)
 
     def compute_output_shape(self, input_shape):
         """The input's shape with `units` as its last axis."""
