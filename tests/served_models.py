@@ -39,7 +39,8 @@ class Heard:
     """A listener that keeps what it is told."""
 
     def __init__(self, then=None):
-        self.pieces, self._ended, self._then = [], queue.Queue(), then
+        self.pieces, self._then = [], then
+        self._ended: queue.Queue = queue.Queue()
 
     def __call__(self, piece):
         self.pieces.append(piece)

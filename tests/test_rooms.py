@@ -28,6 +28,7 @@ ROOMS = (
     "memory",
     "runs",
     "inference",
+    "serving",
     "training",
     FACADE,
     "commands",

@@ -12,7 +12,7 @@ from gpt2_tuning.serving.engine import Busy, Closed
 from gpt2_tuning.serving.rows import Asked
 
 pytestmark = pytest.mark.usefixtures("all_bits")
-WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 LONG = Generation(max_new_tokens=48)
 
 
@@ -57,7 +57,7 @@ def test_rows_that_join_and_leave_say_what_each_says_alone(model, engine):
 
 def test_a_row_joins_in_the_middle_of_anothers_answer(model, engine):
     first, second = Asked((15496,), LONG, "tone", streamed=True), asked_of(5)
-    inner, lengths = Heard(), []
+    inner, lengths = Heard(), list[int]()
 
     def join():
         if len(outer.pieces) == 2:

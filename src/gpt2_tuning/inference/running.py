@@ -1,8 +1,8 @@
 """A batch that never ends: rows join it and leave it while the others go on.
 
-All rows have their newest token in the same slot of the cache, whatever their lengths: so to join is
-to be laid beside the others with the last slots in line. What a row computes is what it would alone,
-since its mask hides the slots before its first token.
+All rows have their newest token in the same slot of the cache, whatever their lengths: so to join
+is to be laid beside the others with the last slots in line. What a row computes is what it would
+alone, since its mask hides the slots before its first token.
 """
 
 from collections.abc import Sequence
@@ -133,9 +133,11 @@ def in_line(state: State, kept, span) -> State:
         edges = [[before, 0] if place == axis else [0, 0] for place in range(part.shape.rank)]
         return tf.pad(tf.gather(part, kept), edges, constant_values=empty)
 
-    one_each = state._replace(cache=(), history=(), prompted=())
-    rest = tf.nest.map_structure(lambda part: tf.gather(part, kept), one_each)
-    return rest._replace(
+    rest = {
+        name: tf.nest.map_structure(lambda part: tf.gather(part, kept), getattr(state, name))
+        for name in ("tokens", "finished", "made", "rows", "values", "gate")
+    }
+    return State(
         cache=Cache(
             tuple(moved(part, 2) for part in cache.keys),
             tuple(moved(part, 2) for part in cache.values),
@@ -144,4 +146,5 @@ def in_line(state: State, kept, span) -> State:
         ),
         history=moved(state.history, 1, NO_TOKEN),
         prompted=tf.gather(state.prompted, kept) - filled + span,
+        **rest,
     )

@@ -1,4 +1,4 @@
-"""One answer on its way through the engine: what was asked for, and what is told of it meanwhile."""
+"""One answer on its way through the engine: what was asked for, and what is told meanwhile."""
 
 import dataclasses
 import math
