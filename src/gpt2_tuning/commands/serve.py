@@ -6,6 +6,7 @@ gpt2-tuning serve runs/tone --adapter facts=runs/facts
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 
@@ -47,21 +48,34 @@ class Options:
         """Raises UserError when a value is out of its range, or the extra is not installed."""
         if not self.model.strip():
             raise UserError("--model is empty")
+        adapters_of(self.adapter)
         require(0 <= self.port < 1 << 16, "port", "from 0 to 65535", self)
         require_whole("slots", 1, MOST_SLOTS, self)
         require_whole("queue", 1, MOST_WAITING, self)
         require_whole("max_tokens", 1, COUNTS, self)
         require_whole("max_body", 1, COUNTS, self)
         require(0 < self.timeout <= 86_400, "timeout", "above 0 and at most 86400", self)
-        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.strip()):
-            raise UserError("--api_key must be of ASCII, and not empty")
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise UserError("--api_key must be of letters, digits and signs of ASCII")
         extras.check_installed("serve", "gpt2-tuning serve")
+
+
+def adapters_of(given: Sequence[str]) -> dict[str, Path]:
+    """What `--adapter NAME=DIR` says. Raises UserError where it is not of this form."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, sign, directory = text.partition("=")
+        if not (name.strip() and sign and directory and name.isprintable()):
+            raise UserError(f"--adapter must be NAME=DIR, not {text!r}")
+        if name in found:
+            raise UserError(f"--adapter {name} is given twice")
+        found[name] = Path(directory)
+    return found
 
 
 def serve(options: Options) -> None:
     """Answers until a signal comes."""
     from gpt2_tuning.serving import server
-    from gpt2_tuning.serving.served import adapters_of
     from gpt2_tuning.serving.wanted import Limits
 
     server.serve(

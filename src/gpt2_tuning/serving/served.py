@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,16 +194,3 @@ def of_adapter(model: TunableModel, own_name: str, name: str, given: Path, first
     if isinstance(model, Classifier):
         labels = model.chosen_label_names(own_name)
     return dataclasses.replace(first, name=name, adapter=own_name, label_names=labels)
-
-
-def adapters_of(given: Sequence[str]) -> dict[str, Path]:
-    """What `--adapter NAME=DIR` says. Raises UserError where it is not of this form."""
-    found: dict[str, Path] = {}
-    for text in given:
-        name, sign, directory = text.partition("=")
-        if not (name.strip() and sign and directory and name.isprintable()):
-            raise UserError(f"--adapter must be NAME=DIR, not {text!r}")
-        if name in found:
-            raise UserError(f"--adapter {name} is given twice")
-        found[name] = Path(directory)
-    return found
