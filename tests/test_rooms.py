@@ -145,6 +145,11 @@ def test_a_tasks_steps_meet_through_files_alone():
             assert other.count(".") == 1, f"{module} imports {other}"
 
 
+def test_a_server_is_a_command_alone_which_nothing_else_carries():
+    into = {module for module, other in arrows() if room_of(other) == "serving"}
+    assert {module for module in into if room_of(module) != "serving"} == {"commands.serve"}
+
+
 @pytest.mark.parametrize("room", ["tasks", "commands", FACADE])
 def test_nothing_depends_on_what_is_for_users_alone(room):
     above = {room, "installed command"}
