@@ -6,10 +6,13 @@ import queue
 import numpy as np
 from lora_models import SMALL, small_model
 
+from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate
+from gpt2_tuning.data.prompts import DOLLY, Template
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.inference.generation import generate
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.serving.engine import Engine
+from gpt2_tuning.serving.served import Named
 
 CONFIG = dataclasses.replace(SMALL, n_embd=16, n_positions=64, vocab_size=50257)
 LORA = {"rank": 2, "alpha": 8, "targets": ["attn.c_attn", "mlp.c_proj"]}
@@ -25,6 +28,17 @@ def with_adapters():
         for variable in model.gate.added[name].weights().values():
             variable.assign(random.normal(0, 0.3, variable.shape))
     return model
+
+
+def names_of():
+    """The models of `with_adapters` as they are served, with templates of both kinds."""
+    models = [
+        Named("run", "default", Template("dolly", DOLLY)),
+        Named("base", None),
+        Named("tone", "tone"),
+        Named("talk", "facts", ChatTemplate("default", DEFAULT, TOKENIZER)),
+    ]
+    return {one.name: one for one in models}
 
 
 def alone(model, asked):

@@ -23,7 +23,7 @@ TOP = Path(__file__).parents[1]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 GIVEN = {"TF_CPP_MIN_LOG_LEVEL": "1"}
 """What the user has said in the environment."""
-OF_EXTRAS = ["sandbox.py", "api.py", "measures.py", "server.py"]
+OF_EXTRAS = ["sandbox.py", "api.py", "connection.py", "measures.py", "server.py"]
 """Modules that only functions import, once they know that the extra is there."""
 NOT_ON_WINDOWS = {
     "os": ["fchmod", "geteuid", "getuid", "killpg", "setsid", "fork"],

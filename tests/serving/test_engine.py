@@ -37,6 +37,7 @@ def asked_of(number, **changes):
         temperature=float(random.choice([0, 0.7, 1.3])),
         top_p=float(random.choice([1, 0.9])),
         repetition_penalty=float(random.choice([1, 1.2])),
+        presence_penalty=float(random.choice([0, 2])),
         seed=number,
         max_new_tokens=int(random.integers(1, 64 - len(ids))),
     )

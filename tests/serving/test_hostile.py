@@ -7,12 +7,10 @@ import string
 
 import pytest
 from http_server import needs_serve, serving
-from served_models import TOKENIZER, with_adapters
+from served_models import names_of, with_adapters
 
-from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate
-from gpt2_tuning.data.prompts import DOLLY, Template
 from gpt2_tuning.serving import body
-from gpt2_tuning.serving.served import Named, Served
+from gpt2_tuning.serving.served import Served
 from gpt2_tuning.serving.wanted import Limits
 
 pytestmark = needs_serve
@@ -29,7 +27,7 @@ FIELDS = (
     *("top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "best_of"),
     *("tools", "response_format", "encoding_format", "pooling", "dimensions", "user", "suffix"),
 )
-VALUES = (
+VALUES: tuple = (
     *(None, True, False, 0, 1, -1, 2, 0.5, 1e308, -1e308, 5e-324, 2**31, 2**63, -(2**63), 10**400),
     *(
         "",
@@ -70,11 +68,7 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def running():
-    names = [
-        Named("run", "default", Template("dolly", DOLLY)),
-        Named("talk", "facts", ChatTemplate("default", DEFAULT, TOKENIZER)),
-    ]
-    served = Served(with_adapters(), {one.name: one for one in names})
+    served = Served(with_adapters(), names_of())
     with serving(served, slots=8, limits=Limits(max_tokens=4, max_body=100_000)) as made:
         yield made
         assert made.engine.counts.failures == 0

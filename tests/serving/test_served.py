@@ -33,9 +33,11 @@ def test_a_run_its_base_and_further_adapters_are_models(home):
     assert isinstance(served.models["tone"].template, Template)
     assert served.models["base"].template is None
     choices = [one.adapter for one in served.models.values()]
+    assert served.language_model
     texts = generate_text(served.language_model, ["hello"] * 3, 12, adapters=choices)
     for text, directory in zip(texts, ("tone", "base", "facts"), strict=True):
         other = load(str(home / directory), {})
+        assert other.language_model
         assert generate_text(other.language_model, ["hello"], 12) == [text]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 from http_server import needs_serve
@@ -33,9 +34,10 @@ class Started:
         self.process = subprocess.Popen(
             SERVE + given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        assert self.process.stdout is not None
         self.models = self.process.stdout.readline()
         found = re.search(r"http://\S+", self.process.stdout.readline())
-        assert found, self.process.stderr.read()
+        assert found, "the server did not start"
         self.url = found.group()
 
     def ask(self, path, **fields):
@@ -102,7 +104,9 @@ def test_a_run_that_is_none_is_one_line_and_frees_the_port(tmp_path, capsys):
 
 @needs_serve
 def test_nobody_else_hears_of_it_unless_told(started):
-    host, port = re.fullmatch(r"http://(.*):(\d+)/v1", started.url).groups()
+    found = re.fullmatch(r"http://(.*):(\d+)/v1", started.url)
+    assert found
+    host, port = found.groups()
     assert host == "127.0.0.1"
     with pytest.raises(OSError):  # noqa: PT011 - whichever says that nobody listens
         socket.create_connection(("127.0.0.2", int(port)), timeout=5)
@@ -146,3 +150,14 @@ def test_many_ask_at_once_and_each_has_its_own_answer(started):
     for thread in threads:
         thread.join(120)
     assert found == {number: ask(number) for number in range(24)}
+
+
+@needs_serve
+def test_the_pages_example_is_answered(started, capsys):
+    text = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
+    for name, other in (("http://127.0.0.1:8000/v1", started.url), ('"second"', '"facts"')):
+        assert name in block
+        block = block.replace(name, other)
+    exec(compile(block, "docs/serving.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("['tone', 'base', 'facts']\n")

@@ -89,11 +89,15 @@ def serve(options: Options) -> None:
     )
 
 
+def with_model(argv: Sequence[str]) -> list[str]:
+    """The flags, where what comes first without a dash is `--model`."""
+    named = bool(argv) and not argv[0].startswith("-")
+    return ["--model", *argv] if named else list(argv)
+
+
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
-    """Runs the command; returns its exit code. What comes first without a dash is `--model`."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    if given and not given[0].startswith("-"):
-        given.insert(0, "--model")
+    """Runs the command; returns its exit code."""
+    given = with_model(sys.argv[1:] if argv is None else argv)
     return cli.run(Options, serve, given, program or "gpt2-tuning serve")
 
 

@@ -8,7 +8,7 @@ import concurrent.futures
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.scoring import TokenScore
 from gpt2_tuning.serving import answers, body, labels, refusal, wanted
+from gpt2_tuning.serving.connection import content_of, unless_gone
 from gpt2_tuning.serving.engine import Busy, Closed, Engine
 from gpt2_tuning.serving.guard import Guard
 from gpt2_tuning.serving.measures import Measures
@@ -27,13 +28,9 @@ from gpt2_tuning.serving.rows import Piece, ServedRow
 from gpt2_tuning.serving.served import Served
 from gpt2_tuning.serving.wanted import Limits, Wanted
 
-BODY_SECONDS = 30.0
-"""In which a body must be here."""
 GONE = 499
 """What is noted of a request whose client went away, as nginx has it."""
 DONE = b"data: [DONE]\n\n"
-DRAINED = 64 << 20
-"""Bytes of a body too large that are read and thrown away, so that its sender hears the answer."""
 
 T = TypeVar("T")
 Read = Callable[[Mapping[str, Any], Served, Limits], T]
@@ -232,42 +229,6 @@ def check_end(piece: Piece) -> None:
 def event(content: Mapping[str, Any]) -> bytes:
     """A server-sent event."""
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
-
-
-async def unless_gone(request: Request, answer: Awaitable[T]) -> T:
-    """An answer. Raises ClientDisconnect as soon as nobody waits for it any more."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    work, watch = asyncio.ensure_future(answer), asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientDisconnect
-        return work.result()
-    finally:
-        work.cancel()
-        watch.cancel()
-
-
-async def content_of(request: Request, most: int) -> bytes:
-    """A request's body. Raises Refusal where it is too large or too slow."""
-    found, size = bytearray(), 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                size += len(part)
-                if size <= most:
-                    found += part
-                elif size > DRAINED:
-                    break
-    except TimeoutError as error:
-        raise Refusal(408, f"the body was not here within {BODY_SECONDS:g} s") from error
-    if size > most:
-        raise Refusal(413, f"the body has more than {most:,} bytes", None, "body_too_large")
-    return bytes(found)
 
 
 def make_app(served: Served, engine: Engine, limits: Limits, api_key: str | None = None) -> FastAPI:

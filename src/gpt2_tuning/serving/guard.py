@@ -1,6 +1,7 @@
 """What every request passes before it is looked at: who may ask, and what is counted of it."""
 
 import hmac
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,6 @@ from gpt2_tuning.serving.refusal import UNKNOWN_KEY, Refusal
 
 if TYPE_CHECKING:
     from gpt2_tuning.serving.measures import Measures
-
-import json
 
 GUARDED = "/v1"
 """Addresses that need the key; whether the server is well anybody may ask."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,7 @@ def run_named(target: str) -> Path | None:
     Raises:
         UserError: it is neither.
     """
-    path = Path(target)
-    if not path.exists() and path.name == target:
-        found = sorted(paths.run_dir("*", "").parent.parent.glob(f"*/{target}/{OPTIONS_FILE}"))
-        if len(found) > 1:
-            places = ", ".join(str(place.parent) for place in found)
-            raise UserError(f"{target} is the name of several runs: give one of {places}")
-        if found:
-            return found[0].parent
+    path = place_of(target)
     if (path / OPTIONS_FILE).is_file():
         return path
     if path.is_file():
@@ -118,6 +112,22 @@ def run_named(target: str) -> Path | None:
         what = finished_run.what_it_is(path, content["task"] if content else "text")
         raise UserError(f"{target} {what}")
     return None
+
+
+def place_of(given: str) -> Path:
+    """A path as it is, or where the run of this name lies, of whatever task.
+
+    Raises:
+        UserError: there are several.
+    """
+    path = Path(given)
+    if path.exists() or path.name != given:
+        return path
+    runs = paths.run_dir("*", "").parent.parent
+    found = [place.parent for place in sorted(runs.glob(f"*/{glob.escape(given)}/{OPTIONS_FILE}"))]
+    if len(found) > 1:
+        raise UserError(f"{given} is the name of several runs: {', '.join(map(str, found))}")
+    return found[0] if found else path
 
 
 def of_run(run_dir: Path) -> tuple[TunableModel, Named]:
@@ -183,6 +193,7 @@ def of_adapter(model: TunableModel, own_name: str, name: str, given: Path, first
     Raises:
         UserError: there is none, or it is not for this base.
     """
+    given = place_of(str(given))
     place = adapter_place(given)
     model.load_adapter(place.directory, name=own_name)
     if (given / OPTIONS_FILE).is_file():
