@@ -167,6 +167,8 @@ def report(tally: Tally, lasted: float, options) -> None:
             f"memory: {warm[0] / 1024:.0f} MB warm, {warm[-1] / 1024:.0f} MB at the end "
             f"({100 * (warm[-1] / warm[0] - 1):+.1f} %), at most {max(warm) / 1024:.0f} MB"
         )
+        course = [size // 1024 for _, size in tally.memory[:: max(len(tally.memory) // 10, 1)]]
+        print(f"memory in tenths of the time, MB: {', '.join(map(str, course))}")
 
 
 def main() -> int:

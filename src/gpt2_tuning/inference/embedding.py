@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.inference.row_adapters import gate_of
+from gpt2_tuning.inference.running import padded_right
 from gpt2_tuning.models.gate import Choice
 from gpt2_tuning.models.inputs import last_real_token
 from gpt2_tuning.models.tunable import TunableModel
@@ -39,12 +40,7 @@ class Embedder:
             adapter: what they are computed under.
             pooling: the state of the last token, or the mean over all tokens.
         """
-        length = max(map(len, rows))
-        ids = np.zeros((len(rows), length), np.int32)
-        mask = np.zeros((len(rows), length), np.int32)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)], mask[number, : len(row)] = row, 1
-        inputs = {"token_ids": tf.constant(ids), "attention_mask": tf.constant(mask)}
+        inputs = padded_right(rows)
         if (gate := gate_of(self._model, [adapter] * len(rows), len(rows))) is not None:
             inputs["gate"] = tf.constant(gate)
         last, mean = self._pooled(inputs)

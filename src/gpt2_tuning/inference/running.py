@@ -20,6 +20,10 @@ from gpt2_tuning.models.cache import Cache
 from gpt2_tuning.models.gate import Choice
 from gpt2_tuning.models.language_model import LanguageModel
 
+MULTIPLE = 16
+"""Prompts are padded to multiples of it: oneDNN keeps what it prepares for each size of a product,
+a thousand of each kind, which would be tens of megabytes in a process that goes on and on."""
+
 
 class RunningBatch:
     """Rows of one model, each with its own adapters, length and way to be continued.
@@ -66,7 +70,7 @@ class RunningBatch:
         """
         gate = gate_of(self._model, adapters, len(prompts)) if self._by_row else None
         values = RowValues.of(generations)
-        return self._decoder.start(self._weights, prompts, numbers, values, None, gate)
+        return self._decoder.start(self._weights, prompts, numbers, values, None, gate, MULTIPLE)
 
     def regroup(
         self, kept: Sequence[int], new: State | None = None, joining: Sequence[int] = ()
@@ -94,6 +98,16 @@ class RunningBatch:
         assert self._state is not None
         tokens, self._state = self._decoder.extend(self._weights, self._state, count)
         return tokens
+
+
+def padded_right(rows: Sequence[Sequence[int]]) -> dict[str, tf.Tensor]:
+    """Rows of token ids as a model's inputs, `token_ids` and their mask, both int32 [B, T]."""
+    length = -(-max(map(len, rows)) // MULTIPLE) * MULTIPLE
+    ids = np.zeros((len(rows), length), np.int32)
+    mask = np.zeros((len(rows), length), np.int32)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], mask[number, : len(row)] = row, 1
+    return {"token_ids": tf.constant(ids), "attention_mask": tf.constant(mask)}
 
 
 def joined(old: State, kept, new: State, joining) -> State:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.inference.row_adapters import gate_of
+from gpt2_tuning.inference.running import padded_right
 from gpt2_tuning.models.gate import Choice
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.models.products import project
@@ -57,13 +58,10 @@ class Scorer:
             adapter: what the row is scored under.
             most: how many of the likeliest tokens are told.
         """
-        inputs = {
-            "token_ids": tf.constant([ids[:-1]], tf.int32),
-            "attention_mask": tf.ones([1, len(ids) - 1], tf.int32),
-        }
+        inputs = padded_right([ids[:-1]])
         if (gate := gate_of(self._model, [adapter], 1)) is not None:
             inputs["gate"] = tf.constant(gate)
-        hidden = self._hidden(inputs)[first - 1 :]
+        hidden = self._hidden(inputs)[first - 1 : len(ids) - 1]
         wanted = tf.constant(ids[first:], tf.int32)
         most = min(most, int(self._head.shape[1]))
         found: list[TokenScore] = []
