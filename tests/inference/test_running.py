@@ -7,6 +7,7 @@ from served_models import TOKENIZER, with_adapters
 from gpt2_tuning.inference.embedding import Embedder
 from gpt2_tuning.inference.generation import generate
 from gpt2_tuning.inference.generation_settings import Generation
+from gpt2_tuning.inference.penalties import NO_TOKEN
 from gpt2_tuning.inference.running import MULTIPLE, RunningBatch
 from gpt2_tuning.inference.scoring import SLAB, Scorer
 
@@ -30,7 +31,7 @@ def wanted(model, prompt, way, adapter):
 
 @pytest.mark.parametrize("prompts", [(SHORT, LONG), (LONG, SHORT)], ids=["longer", "shorter"])
 def test_a_row_that_joins_or_leaves_changes_no_other(model, prompts):
-    batch, said = RunningBatch(model, TOKENIZER), ([], [])
+    batch, said = RunningBatch(model, TOKENIZER), (list[int](), list[int]())
 
     def take(rows):
         for place, row in zip(rows, batch.advance(4).tolist(), strict=True):
@@ -65,6 +66,10 @@ def test_the_cache_is_no_longer_than_its_longest_row(model):
     assert batch._state.cache.mask.shape[1] == len(SHORT)
     np.testing.assert_array_equal(batch._state.cache.mask, 1)
     assert batch._state.history.numpy().tolist() == [SHORT]
+    batch.regroup([0], new, [0])
+    assert batch._state
+    empty = [NO_TOKEN] * (len(LONG) - len(SHORT))
+    assert batch._state.history.numpy().tolist() == [empty + SHORT, LONG]
 
 
 def test_scores_are_the_log_softmax_of_the_models(model):

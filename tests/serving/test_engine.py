@@ -89,7 +89,8 @@ def test_a_stop_string_ends_a_row_and_no_other(model, engine):
 
 def test_scores_are_of_the_answers_tokens_whether_streamed_or_not(model, engine):
     heard = [Heard(), Heard()]
-    rows = [Asked((15496, 11), LONG, "tone", scored=2, streamed=on) for on in (False, True)]
+    prompt = tuple(range(300, 312))
+    rows = [Asked(prompt, LONG, "tone", scored=2, streamed=on) for on in (False, True)]
     engine.submit(list(zip(rows, heard, strict=True)))
     for listener in heard:
         listener.wait()
@@ -99,8 +100,10 @@ def test_scores_are_of_the_answers_tokens_whether_streamed_or_not(model, engine)
     ids = alone(model, rows[0]).token_ids
     assert tuple(score.token for score in at_once) == ids
     assert tuple(score.token for score in piecemeal) == ids
+    wanted = engine.scorer.score([*prompt, *ids], len(prompt), "tone", 2)
     # Greedy: what was chosen is the likeliest.
-    for score, other in zip(at_once, piecemeal, strict=True):
+    for score, other, own in zip(at_once, piecemeal, wanted, strict=True):
+        assert score.log_probability == pytest.approx(own.log_probability, abs=1e-4)
         assert score.likeliest[0] == (score.token, score.log_probability)
         assert len(score.likeliest) == 2
         assert other.log_probability == pytest.approx(score.log_probability, abs=1e-4)
