@@ -47,13 +47,14 @@ def test_a_key_is_asked_for_where_there_is_one(served):
 def test_one_too_many_is_told_when_to_come_again(served):
     with serving(served, slots=1, queue=1) as running:
         row = Asked((1,), Generation(max_new_tokens=60), streamed=True)
-        running.engine.submit([(row, lambda piece: time.sleep(0.3))])
+        rows = running.engine.submit([(row, lambda piece: time.sleep(0.3))])
         while running.engine.waiting:
             time.sleep(0.01)
-        running.engine.submit([(row, lambda piece: None)])
+        rows += running.engine.submit([(row, lambda piece: None)])
         with pytest.raises(openai.RateLimitError) as refused:
             running.client().completions.create(model="base", prompt="one")
         assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
+        running.engine.leave(rows)
     assert refused.value.body["code"] == "queue_full"
 
 

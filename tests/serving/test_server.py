@@ -51,32 +51,14 @@ class Started:
         return self.process.returncode, said
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def started(runs):
+    """It serves every test here; the last one ends it."""
     made = Started(runs[0], "--adapter", f"facts={runs[1]}")
     yield made
     if made.process.poll() is None:
         made.process.kill()
         made.process.communicate()
-
-
-@needs_serve
-def test_a_signal_ends_the_server_once_what_runs_is_finished(started):
-    assert started.models == "models: tone, base, facts\n"
-    listed = json.load(started.ask("/models"))
-    assert [one["id"] for one in listed["data"]] == ["tone", "base", "facts"]
-    fields = {"model": "facts", "prompt": "a", "max_tokens": 120, "stream": True, "n": 8}
-    answer = started.ask("/completions", **fields)
-    first = answer.readline()
-    started.process.send_signal(signal.SIGTERM)
-    lines = [first, *answer]
-    ends = [line for line in lines if b'"finish_reason": "' in line]
-    assert len(ends) == 8
-    assert lines[-2] == b"data: [DONE]\n"
-    code, said = started.ended()
-    assert code == 128 + signal.SIGTERM
-    assert said.splitlines()[-1] == "terminated"
-    assert "Traceback" not in said
 
 
 @needs_serve
@@ -161,3 +143,22 @@ def test_the_pages_example_is_answered(started, capsys):
         block = block.replace(name, other)
     exec(compile(block, "docs/serving.md", "exec"), {})
     assert capsys.readouterr().out.startswith("['tone', 'base', 'facts']\n")
+
+
+@needs_serve
+def test_a_signal_ends_the_server_once_what_runs_is_finished(started):
+    assert started.models == "models: tone, base, facts\n"
+    listed = json.load(started.ask("/models"))
+    assert [one["id"] for one in listed["data"]] == ["tone", "base", "facts"]
+    fields = {"model": "facts", "prompt": "a", "max_tokens": 120, "stream": True, "n": 8}
+    answer = started.ask("/completions", **fields)
+    first = answer.readline()
+    started.process.send_signal(signal.SIGTERM)
+    lines = [first, *answer]
+    ends = [line for line in lines if b'"finish_reason": "' in line]
+    assert len(ends) == 8
+    assert lines[-2] == b"data: [DONE]\n"
+    code, said = started.ended()
+    assert code == 128 + signal.SIGTERM
+    assert said.splitlines()[-1] == "terminated"
+    assert "Traceback" not in said
