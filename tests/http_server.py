@@ -20,6 +20,11 @@ needs_serve = pytest.mark.skipif(
 )
 
 
+def detail(error):
+    """What the body of an error of OpenAI's client says."""
+    return error.body
+
+
 class Running:
     """A server that runs: its address, and what computes for it."""
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from http_server import MISSING, needs_serve, serving
+from http_server import MISSING, detail, needs_serve, serving
 from served_models import TOKENIZER, alone, names_of, with_adapters
 
 from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate
@@ -219,8 +219,8 @@ def test_mistakes_are_said_by_the_field(client):
     ):
         with pytest.raises(error) as refused:
             client.completions.create(**{**ask, **changes})
-        assert refused.value.body["param"] == field
-        assert refused.value.body["message"]
+        assert detail(refused.value)["param"] == field
+        assert detail(refused.value)["message"]
     for name, messages in (
         ("base", [{"role": "user", "content": "a"}]),
         ("run", [{"role": "user", "content": "a"}] * 2),

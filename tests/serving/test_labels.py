@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from http_server import MISSING, needs_serve, serving
+from http_server import MISSING, detail, needs_serve, serving
 from lora_models import small_model
 from served_models import CONFIG, LORA
 
@@ -72,7 +72,7 @@ def test_a_classifier_writes_nothing_but_has_vectors(running):
     client = running.client()
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(model="taste", prompt="a")
-    assert refused.value.body["param"] == "model"
+    assert detail(refused.value)["param"] == "model"
     vectors = [
         client.embeddings.create(model=name, input="a b").data[0].embedding
         for name in ("taste", "base", "about")

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from http_server import MISSING, needs_serve, serving
+from http_server import MISSING, detail, needs_serve, serving
 from served_models import names_of, with_adapters
 
 from gpt2_tuning.inference.generation_settings import Generation
@@ -55,7 +55,7 @@ def test_one_too_many_is_told_when_to_come_again(served):
             running.client().completions.create(model="base", prompt="one")
         assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
         running.engine.leave(rows)
-    assert refused.value.body["code"] == "queue_full"
+    assert detail(refused.value)["code"] == "queue_full"
 
 
 def test_limits_of_bodies_tokens_and_time_are_kept(served):
@@ -64,7 +64,7 @@ def test_limits_of_bodies_tokens_and_time_are_kept(served):
         client = running.client()
         with pytest.raises(openai.BadRequestError) as refused:
             client.completions.create(model="base", prompt="one", max_tokens=6)
-        assert refused.value.body["param"] == "max_tokens"
+        assert detail(refused.value)["param"] == "max_tokens"
         status, body = running.ask("/v1/completions", {"prompt": "x" * 3000})
         assert (status, body["error"]["code"]) == (413, "body_too_large")
         found = client.chat.completions.create(
@@ -129,7 +129,7 @@ def test_a_failure_of_ours_is_said_as_such(running, client):
     try:
         with pytest.raises(openai.InternalServerError) as failed:
             client.completions.create(model="base", prompt="one", max_tokens=3)
-        assert failed.value.body["code"] == "failed"
+        assert detail(failed.value)["code"] == "failed"
         with pytest.raises(openai.APIError):
             list(client.completions.create(model="base", prompt="one", max_tokens=3, stream=True))
     finally:

@@ -32,6 +32,9 @@ GONE = 499
 """What is noted of a request whose client went away, as nginx has it."""
 DONE = b"data: [DONE]\n\n"
 
+BODIES = ("/v1/completions", "/v1/chat/completions", "/v1/classify", "/v1/embeddings")
+"""The addresses that are told what to do in a body."""
+
 T = TypeVar("T")
 Read = Callable[[Mapping[str, Any], Served, Limits], T]
 
@@ -240,20 +243,19 @@ def make_app(served: Served, engine: Engine, limits: Limits, api_key: str | None
     async def metrics() -> Response:
         return Response(measures.text(), media_type=measures.media_type)
 
-    for path, answer in {
+    answered: dict[str, Callable[..., Any]] = {
         "/healthz": api.health,
         "/metrics": metrics,
         "/v1/models": api.models,
         "/v1/models/{name:path}": api.model,
-    }.items():
-        app.add_api_route(path, answer, methods=["GET"], response_model=None)
-    for path, answer in {
         "/v1/completions": api.completions,
         "/v1/chat/completions": api.chat,
         "/v1/classify": api.classify,
         "/v1/embeddings": api.embeddings,
-    }.items():
-        app.add_api_route(path, answer, methods=["POST"], response_model=None)
+    }
+    for path, answer in answered.items():
+        method = "POST" if path in BODIES else "GET"
+        app.add_api_route(path, answer, methods=[method], response_model=None)
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> Response:

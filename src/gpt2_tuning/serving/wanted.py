@@ -125,8 +125,7 @@ def wanted_of(
 
     Args:
         fields: the body's, checked.
-        model: by its name.
-        prompts: token ids.
+        model, prompts: what goes on, and from where.
         length: the most new tokens, the field that says it, and the one that has the prompt.
         scored: as Asked's.
         served: what there is.
@@ -149,12 +148,11 @@ def wanted_of(
     stream = fields.get("stream", False)
     if "stream_options" in fields and not stream:
         raise wrong("stream_options needs stream to be true", "stream_options")
-    stop = fields.get("stop", ())
     generation = Generation(
         **{**USUAL, **{name: fields[name] for name in SAME if name in fields}},
         seed=fields["seed"] if "seed" in fields else secrets.randbits(63),
         max_new_tokens=most,
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop=fields.get("stop", ()),
     )
     each = fields.get("n", 1)
     rows = [
@@ -162,7 +160,7 @@ def wanted_of(
         for place, ids in enumerate(prompts)
         for number in range(each)
     ]
-    usage = bool(fields.get("stream_options", {}).get("include_usage"))
+    usage = fields.get("stream_options", {}).get("include_usage") is True
     return Wanted(model, rows, prompts, False, stream, usage, scored)
 
 
