@@ -16,7 +16,7 @@ RUN := cd src && ../$(BIN)/python
 .DEFAULT_GOAL := help
 
 .PHONY: help install demo test test-slow test-versions test-parity certify chaos fuzz notebooks \
-  notebooks-colab bench test-gpu bench-gpu lint format clean
+  notebooks-colab bench serve-load test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,10 @@ $(PEERS)/.installed: benchmarks/requirements.txt | $(VENV)/.installed
 # make bench BENCH='--cases "step/*" --data DIR'; --help lists the flags.
 bench: install $(PEERS)/.installed  ## measure speed and memory beside transformers + PEFT and KerasHub
 	@$(BIN)/python -m benchmarks.run --peer_python $(PEERS)/bin/python $(BENCH)
+
+# make serve-load LOAD='--size mini --clients 64 --seconds 300'
+serve-load: install  ## have many clients ask a server, and hold every answer against the one alone
+	@$(BIN)/python -m benchmarks.serving_load $(LOAD)
 
 # On a machine with a GPU, with interpreters that have what is needed: nothing is installed.
 GPU_TESTS := tests/models tests/data/test_packing.py tests/inference/test_generation.py \

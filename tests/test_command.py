@@ -63,8 +63,8 @@ def test_commands_are_those_of_their_modules(name, capsys):
         ("prep_dataset text", "unknown command prep_dataset: did you mean prepare? (there are"),
         ("--verison", "unknown command --verison: did you mean --version? (there are prepare,"),
         (
-            "serve",
-            "unknown command serve (there are prepare, train, test, export, adapters, plan,",
+            "bake",
+            "unknown command bake (there are prepare, train, test, export, adapters, plan,",
         ),
         ("train", "train needs a task: classification, entailment, instruction or text"),
         ("train --epochs 3", "train needs a task before --epochs: classification, entailment,"),

@@ -23,7 +23,7 @@ TOP = Path(__file__).parents[1]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 GIVEN = {"TF_CPP_MIN_LOG_LEVEL": "1"}
 """What the user has said in the environment."""
-OF_EXTRAS = ["sandbox.py"]
+OF_EXTRAS = ["sandbox.py", "api.py", "connection.py", "measures.py", "server.py"]
 """Modules that only functions import, once they know that the extra is there."""
 NOT_ON_WINDOWS = {
     "os": ["fchmod", "geteuid", "getuid", "killpg", "setsid", "fork"],
@@ -99,8 +99,8 @@ def imported():
 
 def test_extras_are_all_that_the_core_does_without():
     assert modules_of_extras() == [
-        *("datasets", "jinja2", "openpyxl", "rouge_score"),
-        *("tensorflow_text", "tf_keras", "transformers"),
+        *("datasets", "fastapi", "jinja2", "openpyxl", "prometheus_client", "rouge_score"),
+        *("tensorflow_text", "tf_keras", "transformers", "uvicorn"),
     ]  # fmt: skip
     [everything] = PROJECT["optional-dependencies"]["all"]
     assert set(re.split(r"[\[\],]", everything)) - {"gpt2-tuning", ""} == (

@@ -16,7 +16,7 @@ import pytest
 
 from gpt2_tuning import __main__ as command
 from gpt2_tuning import cli, flags, paths
-from gpt2_tuning.commands import adapters, export
+from gpt2_tuning.commands import adapters, export, serve
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
@@ -30,6 +30,7 @@ NOT_RUN = {
     "--gradient_accumulation": "tests/training/test_steps.py",
     "--strategy multi_worker": "tests/commands/test_launch.py",
     "gpt2_tuning.commands.launch": "tests/commands/test_launch.py",
+    "gpt2_tuning.commands.serve": "tests/serving/test_server.py",
     "--rematerialize": "tests/models/test_gpt2_model.py",
 }
 """Commands that this machine or this process cannot run, and what tests them."""
@@ -177,7 +178,7 @@ def test_the_flags_of_a_command_exist(words):
         ours = launched[0] == paths.PROGRAM
         test_the_flags_of_a_command_exist(as_script(launched) if ours else ["python", *launched])
         flags = flags[:split]
-    cli.parse_options(module.Options, flags)
+    cli.parse_options(module.Options, serve.with_model(flags) if module is serve else flags)
 
 
 @pytest.mark.parametrize("page", TEXTS)

@@ -28,6 +28,7 @@ ROOMS = (
     "memory",
     "runs",
     "inference",
+    "serving",
     "training",
     FACADE,
     "commands",
@@ -142,6 +143,11 @@ def test_a_tasks_steps_meet_through_files_alone():
     for module, other in arrows():
         if module.startswith("tasks.") and other.startswith("tasks."):
             assert other.count(".") == 1, f"{module} imports {other}"
+
+
+def test_a_server_is_a_command_alone_which_nothing_else_carries():
+    into = {module for module, other in arrows() if room_of(other) == "serving"}
+    assert {module for module in into if room_of(module) != "serving"} == {"commands.serve"}
 
 
 @pytest.mark.parametrize("room", ["tasks", "commands", FACADE])

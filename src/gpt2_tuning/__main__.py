@@ -27,6 +27,7 @@ COMMANDS = {
     "adapters": "shows, mixes and merges adapters on disk",
     "plan": "says what fits into a device's memory",
     "certify": "shows that any layout of devices gives the same weights",
+    "serve": "answers over HTTP, in the words of OpenAI's API",
     "launch": "starts several workers of one training on this machine",
 }
 VERSION = "--version"

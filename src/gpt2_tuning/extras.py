@@ -9,20 +9,27 @@ MODULES = {
     "rouge": "rouge_score",
     "excel": "openpyxl",
     "conversations": "jinja2",
+    "serve": "fastapi uvicorn prometheus_client",
 }
-"""The module of each extra that the scripts can use; pyproject.toml has the extras."""
+"""The modules of each extra that the scripts can use; pyproject.toml has the extras."""
+
+
+def missing(extra: str) -> list[str]:
+    """The modules of an extra that could not be imported; to import none here saves time."""
+    return [name for name in MODULES[extra].split() if importlib.util.find_spec(name) is None]
 
 
 def is_installed(extra: str) -> bool:
-    """Whether the module of an extra could be imported; that it is not imported here saves time."""
-    return importlib.util.find_spec(MODULES[extra]) is not None
+    """Whether all modules of an extra could be imported."""
+    return not missing(extra)
 
 
 def how_to_install(extra: str) -> str:
     """Says what is missing, and two commands that bring it: one for a copy of the repository."""
-    package = MODULES[extra].replace("_", "-")
+    packages = [name.replace("_", "-") for name in missing(extra) or MODULES[extra].split()]
+    package, plural = " ".join(packages), len(packages) > 1
     return (
-        f"the package {package}, which is not installed: "
+        f"the package{'s' * plural} {package}, which {'are' if plural else 'is'} not installed: "
         f'pip install -e ".[{extra}]" at the top of the repository, or pip install {package}'
     )
 

@@ -34,6 +34,16 @@ class Row:
         self._text = ""
         self.ended: Literal["end_of_text", "stop", "length"] | None = None
 
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The new tokens so far; once the row has ended, those of its continuation."""
+        return tuple(self._ids)
+
+    @property
+    def left(self) -> int:
+        """How many further tokens it takes at most."""
+        return 0 if self.ended else self._left
+
     def add(self, tokens: Sequence[int]) -> None:
         """Takes the next tokens, up to where the row ends."""
         if self.ended:

@@ -68,6 +68,7 @@ class Decoder:
         values: RowValues,
         sampler: Sampler | None = None,
         gate: np.ndarray | None = None,
+        multiple: int = 1,
     ) -> State:
         """Reads a batch of prompts and chooses the first new token of each.
 
@@ -78,8 +79,9 @@ class Decoder:
             values: how each is continued.
             sampler: chooses in place of the values' way.
             gate: each row's adapters, as `rows_gate` gives them; for a decoder `by_row`.
+            multiple: of what the rows' length is one, padding included.
         """
-        length = max(map(len, prompts))
+        length = -(-max(map(len, prompts)) // multiple) * multiple
         history = np.full((len(prompts), length), NO_TOKEN, np.int32)
         for row, prompt in enumerate(prompts):
             history[row, length - len(prompt) :] = prompt
