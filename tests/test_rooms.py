@@ -30,6 +30,7 @@ ROOMS = (
     "inference",
     "training",
     FACADE,
+    "chat",
     "commands",
     "tasks",
     "installed command",
@@ -142,6 +143,13 @@ def test_a_tasks_steps_meet_through_files_alone():
     for module, other in arrows():
         if module.startswith("tasks.") and other.startswith("tasks."):
             assert other.count(".") == 1, f"{module} imports {other}"
+
+
+def test_the_page_needs_nothing_that_trains_and_is_needed_by_its_command_alone():
+    of_page = {(module, other) for module, other in arrows() if room_of(module) == "chat"}
+    assert not {other for _, other in of_page if room_of(other) in ("training", "tasks")}
+    into = {module for module, other in arrows() if room_of(other) == "chat"}
+    assert {module for module in into if room_of(module) != "chat"} == {"commands.chat"}
 
 
 @pytest.mark.parametrize("room", ["tasks", "commands", FACADE])

@@ -9,6 +9,7 @@ MODULES = {
     "rouge": "rouge_score",
     "excel": "openpyxl",
     "conversations": "jinja2",
+    "chat": "gradio",
 }
 """The module of each extra that the scripts can use; pyproject.toml has the extras."""
 
