@@ -58,7 +58,7 @@ def test_commands_are_those_of_their_modules(name, capsys):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("", "no command is given: prepare, train, test, adapters, plan, certify or"),
+        ("", "no command is given: prepare, train, test, adapters, plan, certify,"),
         ("trian text", "unknown command trian: did you mean train? (there are prepare, train,"),
         ("prep_dataset text", "unknown command prep_dataset: did you mean prepare? (there are"),
         ("--verison", "unknown command --verison: did you mean --version? (there are prepare,"),

@@ -23,11 +23,11 @@ STEPS = {
     "test": "tries and scores a tuned model of a task",
 }
 COMMANDS = {
-    "chat": "opens a page to talk to a tuned model beside its base",
     "adapters": "shows, mixes and merges adapters on disk",
     "plan": "says what fits into a device's memory",
     "certify": "shows that any layout of devices gives the same weights",
     "launch": "starts several workers of one training on this machine",
+    "chat": "opens a page to talk to a tuned model beside its base",
 }
 VERSION = "--version"
 COMPLETION = "--tyro-print-completion"

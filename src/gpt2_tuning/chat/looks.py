@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gpt2_tuning.chat.opened import OpenRun
 from gpt2_tuning.inference.attribution import Share
@@ -10,6 +11,8 @@ FOR, AGAINST = "37, 99, 235", "217, 119, 6"
 """Red, green and blue of what speaks for a class and against it: apart for the colour-blind too."""
 DEEPEST = 0.65
 """The opacity of the token that counts most."""
+MOST_SHOWN = 160
+"""Characters of a cell."""
 STYLE = """
 .gradio-container > main { width: 100%; max-width: 1180px; margin: 0 auto; }
 input[type="range"]::-webkit-slider-thumb { border: 1px solid var(--slider-color) !important; }
@@ -31,6 +34,10 @@ input[type="range"]::-moz-range-thumb { border: 1px solid var(--slider-color) !i
   font-size: 1.05rem; }
 .tokens span { border-radius: 0.2rem; padding: 0.15rem 0; }
 .tokens .against { text-decoration: underline dotted; text-underline-offset: 0.3em; }
+.rows { overflow-x: auto; }
+.rows table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
+.rows th, .rows td { border: 1px solid var(--border-color-primary); padding: 0.35rem 0.6rem;
+  text-align: left; vertical-align: top; min-width: 7rem; overflow-wrap: anywhere; }
 .legend { color: var(--body-text-color-subdued); font-size: 0.85rem; margin-top: 0.5rem; }
 .legend b { white-space: nowrap; border-radius: 0.2rem; padding: 0.1rem 0.4rem; font-weight: 500; }
 """
@@ -83,6 +90,25 @@ def tokens(shares: Sequence[Share], label: str) -> str:
     )
     body = f'<div class="tokens">{"".join(spans)}</div><div class="legend">{legend}</div>'
     return heading("Gradient &times; input") + body
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same columns as a table."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    lines = ["".join(f"<td>{html.escape(cell(one))}</td>" for one in row.values()) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="rows"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def cell(value: Any) -> str:
+    """A value as a cell has room for it."""
+    if isinstance(value, Mapping):
+        value = ", ".join(
+            f"{name} {part:.3f}" if isinstance(part, float) else f"{name} {part}"
+            for name, part in value.items()
+        )
+    text = "" if value is None else str(value)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + " ..."
 
 
 def heading(text: str) -> str:

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import itertools
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -118,7 +120,8 @@ def written(target: Path) -> Iterator[Stream]:
 
 def input_columns(run: OpenRun, columns: Sequence[str | None]) -> InputColumns:
     """Where in a file the fields of an example are. Raises UserError where one is not said."""
-    needed, others = [], []
+    needed: list[str] = []
+    others: list[str] = []
     for (field, may_lack), column in zip(fields_of(run).items(), columns, strict=True):
         if column:
             (others if may_lack else needed).append(column)
@@ -158,3 +161,12 @@ def writer(run: OpenRun, voice: Voice, file: FileToAnswer, generation: Generatio
         return [{"generated": text} for text in texts]
 
     return answer
+
+
+def first_rows(answers: Path, own: Sequence[str], most: int) -> list[dict[str, Any]]:
+    """The first rows of a file of answers; what was added to their `own` columns comes first."""
+    with answers.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in itertools.islice(lines, most)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    names.sort(key=lambda name: name in own)
+    return [{name: row.get(name) for name in names} for row in rows]

@@ -1,15 +1,13 @@
 """The part of the page for a file of rows: it is brought, answered and taken away again."""
 
-import itertools
-import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from gpt2_tuning.chat import row_files
+from gpt2_tuning.chat import looks, row_files
 from gpt2_tuning.chat.events_page import (
     ONE_AT_A_TIME,
     PRIVATE,
@@ -23,8 +21,6 @@ from gpt2_tuning.chat.writing_page import Settings
 LEFT_OUT = "(none)"
 PREVIEWED = 5
 """Rows that are shown once they are answered."""
-MOST_SHOWN = 120
-"""Characters of a value there."""
 
 
 def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
@@ -53,7 +49,7 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
         stop = gr.Button("Stop", elem_id="stop-rows", min_width=100)
     status = gr.Markdown(elem_id="rows-status")
     download = gr.DownloadButton("Download the answers", visible=False, elem_id="download")
-    table = gr.Dataframe(visible=False, interactive=False, wrap=True, elem_id="preview")
+    table = gr.HTML(visible=False, elem_id="preview")
 
     def looked_at(source: str | None) -> Any:
         if source is None:
@@ -78,17 +74,16 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
         target = place / f"{Path(source).stem}-answered.jsonl"
         with mistakes_said():
             generation = settings.generation(values[len(fields) :]) if settings else None
-            voice_ = run.voice(voice)
+            own = row_files.columns_of(run, Path(source)).found
             hidden = gr.update(visible=False)
-            for done, total in row_files.answer_rows(
-                run, voice_, Path(source), target, names, generation
-            ):
+            asked = (run, run.voice(voice), Path(source), target, names, generation)
+            for done, total in row_files.answer_rows(*asked):
                 yield [f"{done:,} of {total:,} rows answered", hidden, hidden]
         yield [
             f"{total:,} rows answered",
             gr.update(value=str(target), visible=True),
             gr.update(
-                value=preview(target, row_files.columns_of(run, Path(source)).found), visible=True
+                value=looks.table(row_files.first_rows(target, own, PREVIEWED)), visible=True
             ),
         ]
 
@@ -97,19 +92,3 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
     outputs = [status, download, table]
     event = ask.click(answered, inputs, outputs, **ONE_AT_A_TIME, **PRIVATE)
     stop.click(None, cancels=event, **PRIVATE)
-
-
-def preview(answers: Path, own: Sequence[str]) -> dict[str, list]:
-    """The first rows of a file of answers as a table; the columns that are not `own` come first."""
-    with answers.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in itertools.islice(lines, PREVIEWED)]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    names.sort(key=lambda name: name in own)
-    return {"headers": names, "data": [[shown(row.get(name)) for name in names] for row in rows]}
-
-
-def shown(value: Any) -> str:
-    """A value as a cell has room for it."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = "" if value is None else text
-    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + " ..."
