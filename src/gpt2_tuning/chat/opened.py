@@ -97,8 +97,10 @@ def open_runs(
         tuned_model.round_as_in_training(run.directory)
         run.voices[TUNED] = loaded(run, found[:number], f"run-{number + 1}")
     for run in found:
-        others = (one for one in found if one is not run and one.own.model is run.own.model)
-        run.voices |= {unused(one.name, [TUNED, BASE, *given]): one.own for one in others}
+        for one in found:
+            alike = one.own.model is run.own.model and one.metadata.task == run.metadata.task
+            if alike and one is not run:
+                run.voices[unused(one.name, [TUNED, BASE, *given])] = one.own
     for name, directory in given.items():
         add_adapter(found, name, directory)
     for run in found:
