@@ -13,6 +13,7 @@ from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.attribution import Share, shares_of_text
 from gpt2_tuning.inference.classification import classify_text
+from gpt2_tuning.models.classifier import Classifier
 
 TEXT = "i feel fine by the sea"
 
@@ -80,6 +81,7 @@ def test_the_tokens_of_a_character_are_one_stretch():
 def test_labels_are_those_of_the_library_and_each_voice_has_its_own(classes, home):
     found = labelling.label(classes, classes.own, (TEXT,))
     (alone,) = open_runs([home / "classes"], {}, texts_of)
+    assert isinstance(alone.own.model, Classifier)
     (expected,) = classify_text(alone.own.model, [TEXT])
     assert found.label == expected.label
     assert found.probabilities == pytest.approx(expected.probabilities, rel=1e-4)

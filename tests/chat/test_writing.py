@@ -134,8 +134,10 @@ def test_a_file_is_answered_as_its_rows_are_and_what_cannot_be_is_said(form, tmp
     assert "more than the model's 256" in rows[2]["error"]
     prompts = [form.responder(voice).prompt(one) for one in (("Name a sea.", ""), ("Why?", "No"))]
     for place, prompt, row in ((0, prompts[0], rows[0]), (3, prompts[1], rows[3])):
-        arguments = {"generation": DRAWN, "adapters": [voice.choice], "first_number": place}
-        assert row["generated"] == generate_text(voice.model, [prompt], **arguments)[0].strip()
+        (alone,) = generate_text(
+            voice.model, [prompt], first_number=place, generation=DRAWN, adapters=[voice.choice]
+        )
+        assert row["generated"] == alone.strip()
     shown = row_files.first_rows(target, columns.found, 2)
     assert list(shown[0]) == ["generated", "error", "n", "instruction", "context"]
 

@@ -1,6 +1,7 @@
 """`gpt2-tuning chat`: its flags, and what is refused before any model is made."""
 
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_mistakes_are_one_line(line, message, capsys):
 
 
 def test_what_stands_first_are_runs_and_the_rest_flags(monkeypatch):
-    seen = []
+    seen: list[chat.Options] = []
     monkeypatch.setattr(chat, "chat", seen.append)
     assert (
         chat.main(["one", "two", "--run_dir", "three", "--adapter", "a=b=c", "--port", "81"]) == 0
@@ -78,8 +79,6 @@ def test_the_texts_of_an_example_are_called_as_the_tasks_flags():
 
 
 def test_preparation_training_and_testing_load_nothing_of_the_page():
-    import subprocess
-
     code = (
         "import sys\n"
         "from gpt2_tuning.tasks.instruction import prepare, test, train\n"

@@ -25,13 +25,13 @@ def mistakes_said() -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def choice_of(names: Sequence[str], label: str, value: str, elem_id: str) -> gr.Dropdown:
+def choice_of(names: Sequence[str], label: str, value: str, place: str) -> gr.Dropdown:
     """A choice among names; it is not shown where there is none."""
     return gr.Dropdown(
         list(names),
         value=value,
         label=label,
-        elem_id=elem_id,
+        elem_classes=f"at-{place}",
         visible=len(names) > 1,
         min_width=160,
     )

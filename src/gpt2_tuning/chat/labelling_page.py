@@ -13,16 +13,24 @@ def make_labelling(run: OpenRun) -> None:
     """Makes the part."""
     voice = choice_of(list(run.voices), "Labelled by", TUNED, "left-voice")
     fields = [
-        gr.Textbox(label=name.capitalize(), lines=3, max_lines=12, elem_id=name, autofocus=not at)
+        gr.Textbox(
+            label=name.capitalize(),
+            lines=3,
+            max_lines=12,
+            elem_classes=f"at-{name}",
+            autofocus=not at,
+        )
         for at, name in enumerate(run.texts)
     ]
-    ask = gr.Button("Label", variant="primary", elem_id="ask")
+    ask = gr.Button("Label", variant="primary", elem_classes="at-ask")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
-            bars = gr.HTML(elem_id="bars", container=True, padding=False, visible=False)
+            bars = gr.HTML(elem_classes="at-bars", container=True, padding=False, visible=False)
         with gr.Column(min_width=280):
-            tokens = gr.HTML(elem_id="tokens", container=True, padding=False, visible=False)
-            of_class = gr.Dropdown([], label="Coloured for", elem_id="of-class", visible=False)
+            tokens = gr.HTML(elem_classes="at-tokens", container=True, padding=False, visible=False)
+            of_class = gr.Dropdown(
+                [], label="Coloured for", elem_classes="at-of-class", visible=False
+            )
 
     def labelled(voice: str, *texts: str) -> list[Any]:
         with mistakes_said():

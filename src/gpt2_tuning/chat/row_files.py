@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def answer_rows(
     target: Path,
     columns: Sequence[str | None],
     generation: Generation | None = None,
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """Writes the rows of a file with a voice's answers as JSON lines.
 
     A row that cannot be answered has null, and why in a column `error`. What leaves the loop early

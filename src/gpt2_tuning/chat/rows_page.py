@@ -37,19 +37,23 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
         "with its own columns.",
         elem_classes="quiet",
     )
-    source = gr.File(label="Rows", elem_id="rows", height=120)
+    source = gr.File(label="Rows", elem_classes="at-rows", height=120)
     with gr.Row():
         voice = choice_of(list(run.voices), "Answered by", TUNED, "rows-voice")
         columns = [
-            gr.Dropdown([], label=f"Column of the {name}", elem_id=f"column-{name}", visible=False)
+            gr.Dropdown(
+                [], label=f"Column of the {name}", elem_classes=f"at-column-{name}", visible=False
+            )
             for name in fields
         ]
     with gr.Row():
-        ask = gr.Button("Answer all rows", variant="primary", elem_id="ask-rows", min_width=100)
-        stop = gr.Button("Stop", elem_id="stop-rows", min_width=100)
-    status = gr.Markdown(elem_id="rows-status")
-    download = gr.DownloadButton("Download the answers", visible=False, elem_id="download")
-    table = gr.HTML(visible=False, elem_id="preview")
+        ask = gr.Button(
+            "Answer all rows", variant="primary", elem_classes="at-ask-rows", min_width=100
+        )
+        stop = gr.Button("Stop", elem_classes="at-stop-rows", min_width=100)
+    status = gr.Markdown(elem_classes="at-rows-status")
+    download = gr.DownloadButton("Download the answers", visible=False, elem_classes="at-download")
+    table = gr.HTML(visible=False, elem_classes="at-preview")
 
     def looked_at(source: str | None) -> Any:
         if source is None:

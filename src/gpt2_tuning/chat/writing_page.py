@@ -48,7 +48,10 @@ def settings_of(run: OpenRun) -> Settings:
         "seed": gr.Number(0, precision=0, label="Seed", info="The same draws the same"),
     }
     stop = gr.Textbox(
-        label="Stop before", lines=2, info="A text a line; \\n is a line's end", elem_id="stop"
+        label="Stop before",
+        lines=2,
+        info="A text a line; \\n is a line's end",
+        elem_classes="at-stop",
     )
     with gr.Accordion("Penalties and more", open=False):
         fields |= {
@@ -96,14 +99,14 @@ def make_form(run: OpenRun, settings: Settings, left: gr.Dropdown, right: gr.Dro
             placeholder=HINTS.get(name, ""),
             lines=2,
             max_lines=12,
-            elem_id=name,
+            elem_classes=f"at-{name}",
             autofocus=not optional,
         )
         for name, optional in asked.items()
     ]
     with gr.Row():
-        ask = gr.Button("Answer", variant="primary", elem_id="ask", min_width=100)
-        stop = gr.Button("Stop", elem_id="stop-writing", min_width=100)
+        ask = gr.Button("Answer", variant="primary", elem_classes="at-ask", min_width=100)
+        stop = gr.Button("Stop", elem_classes="at-stop-writing", min_width=100)
     with gr.Row(equal_height=True):
         outputs = [answer_box(TUNED, "left"), answer_box(BASE, "right", right.value != NOTHING)]
 
@@ -132,7 +135,7 @@ def answer_box(name: str, side: str, visible: bool = True) -> gr.Textbox:
         max_lines=16,
         buttons=["copy"],
         interactive=False,
-        elem_id=f"{side}-answer",
+        elem_classes=f"at-{side}-answer",
         min_width=280,
         visible=visible,
     )
@@ -154,21 +157,26 @@ def make_conversation(
             talk_box(TUNED, "left"), talk_box(BASE, "right", right.value != NOTHING), strict=True
         )
     message = gr.Textbox(
-        label="You", placeholder="Say something", elem_id="message", autofocus=True, max_lines=6
+        label="You",
+        placeholder="Say something",
+        elem_classes="at-message",
+        autofocus=True,
+        max_lines=6,
     )
     with gr.Row():
-        ask = gr.Button("Send", variant="primary", elem_id="ask", min_width=100)
-        stop = gr.Button("Stop", elem_id="stop-writing", min_width=100)
-        new = gr.Button("New conversation", elem_id="new", min_width=100)
+        ask = gr.Button("Send", variant="primary", elem_classes="at-ask", min_width=100)
+        stop = gr.Button("Stop", elem_classes="at-stop-writing", min_width=100)
+        new = gr.Button("New conversation", elem_classes="at-new", min_width=100)
 
     def replied(left: str, right: str, message: str, talks: list, *values: Any) -> Iterator[list]:
         with mistakes_said():
             voices = chosen(run, left, right)
             generation = settings.generation(values)
-            before = talks[: len(voices)]
+            before, taken = talks[: len(voices)], ""
             for now in writing.replies(run, voices, before, message, generation):
                 now = [*now, []][: len(talks)]
-                yield [now, "", *(gr.update(value=talk) for talk in now)]
+                yield [now, taken, *(gr.update(value=talk) for talk in now)]
+                taken = gr.skip()  # somebody may be typing the next already
 
     inputs = [left, right, message, talks, *settings.fields]
     outputs = [talks, message, *boxes]
@@ -202,6 +210,6 @@ def talk_box(name: str, side: str, visible: bool = True) -> tuple[gr.HTML, gr.Ch
             show_label=False,
             render_markdown=False,
             buttons=["copy"],
-            elem_id=f"{side}-talk",
+            elem_classes=f"at-{side}-talk",
         )
     return title, box, column
