@@ -16,7 +16,7 @@ import pytest
 
 from gpt2_tuning import __main__ as command
 from gpt2_tuning import cli, flags, paths
-from gpt2_tuning.commands import adapters
+from gpt2_tuning.commands import adapters, chat
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
@@ -31,6 +31,7 @@ NOT_RUN = {
     "--strategy multi_worker": "tests/commands/test_launch.py",
     "gpt2_tuning.commands.launch": "tests/commands/test_launch.py",
     "--rematerialize": "tests/models/test_gpt2_model.py",
+    "gpt2_tuning.commands.chat": "tests/chat/test_page_in_browser.py",
 }
 """Commands that this machine or this process cannot run, and what tests them."""
 SHELL = {
@@ -169,6 +170,8 @@ def test_the_flags_of_a_command_exist(words):
     if module is adapters:
         cli.parse_options(adapters.ACTIONS[flags[0]][0], flags[1:])
         return
+    if module is chat:
+        flags = chat.with_runs_named(flags)
     if "--" in flags:  # launch: what follows is a command of its own
         split = flags.index("--")
         launched = flags[split + 1 :]

@@ -21,7 +21,7 @@ from chat_runs import left_run, prepared
 from gpt2_tuning.chat.opened import BASE, TUNED, open_runs
 from gpt2_tuning.chat.writing import answers, replies
 from gpt2_tuning.commands.chat import free_port, texts_of
-from gpt2_tuning.data.conversations import ASSISTANT, USER
+from gpt2_tuning.data.conversations import ASSISTANT, USER, Messages
 from gpt2_tuning.inference.generation_settings import Generation
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -190,7 +190,8 @@ def test_a_conversation_goes_on_and_begins_again(opened, home):
     talk = part(page, "talk")
     set_tokens(talk, SHORT.max_new_tokens)
     (run,) = open_runs([home / "talk"], {}, texts_of)
-    voices, expected = [run.voice(name) for name in (TUNED, BASE)], [[], []]
+    voices = [run.voice(name) for name in (TUNED, BASE)]
+    expected: list[Messages] = [[], []]
     for text in ("Name a sea.", "Another?"):
         *_, expected = replies(run, voices, expected, text, SHORT)
         box(talk, "message").fill(text)

@@ -78,6 +78,7 @@ def test_the_texts_of_an_example_are_called_as_the_tasks_flags():
         chat.texts_of("other")
 
 
+@pytest.mark.slow
 def test_preparation_training_and_testing_load_nothing_of_the_page():
     code = (
         "import sys\n"

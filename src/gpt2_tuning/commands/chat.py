@@ -72,11 +72,14 @@ class Options:
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns its exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = with_runs_named(sys.argv[1:] if argv is None else argv)
+    return cli.run(Options, chat, argv, f"{program or 'gpt2-tuning chat'} RUN [RUN ...]")
+
+
+def with_runs_named(argv: Sequence[str]) -> list[str]:
+    """A command line on which what stands before the first flag has one."""
     runs = list(itertools.takewhile(lambda argument: not flags.is_flag(argument), argv))
-    named = [f"--run_dir={run}" for run in runs]
-    program = f"{program or 'gpt2-tuning chat'} RUN [RUN ...]"
-    return cli.run(Options, chat, [*named, *argv[len(runs) :]], program)
+    return [*(f"--run_dir={run}" for run in runs), *argv[len(runs) :]]
 
 
 def chat(options: Options) -> None:
