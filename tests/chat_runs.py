@@ -14,7 +14,7 @@ from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.runs import weights_record
 
 CONFIG = GPT2Config(
-    n_layer=1, n_embd=32, n_head=2, n_positions=256, initializer_range=0.2,
+    n_layer=1, n_embd=32, n_head=2, n_positions=1024, initializer_range=0.2,
     embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0,
 )  # fmt: skip
 PREPARE = {

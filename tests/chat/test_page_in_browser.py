@@ -30,7 +30,7 @@ WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
 SECONDS = 60
 """That an answer may take on a machine that does much else."""
 SHORT = Generation(max_new_tokens=12)
-LONG_ENOUGH = 200
+LONG_ENOUGH = 900
 """Tokens of an answer that can be stopped."""
 
 

@@ -109,8 +109,8 @@ def test_settings_are_checked_and_stop_strings_are_lines():
 def test_nothing_and_too_much_are_refused(form, talk):
     with pytest.raises(UserError, match="the instruction is empty"):
         last(writing.answers(form, both(form), (" ", "a"), DRAWN))
-    with pytest.raises(UserError, match="are more than the model's 256 positions"):
-        last(writing.answers(form, both(form), ("word " * 300, ""), DRAWN))
+    with pytest.raises(UserError, match="are more than the model's 1,024 positions"):
+        last(writing.answers(form, both(form), ("word " * 1100, ""), DRAWN))
     with pytest.raises(UserError, match="the message is empty"):
         last(writing.replies(talk, both(talk), [[], []], "", DRAWN))
 
@@ -118,7 +118,7 @@ def test_nothing_and_too_much_are_refused(form, talk):
 def test_a_file_is_answered_as_its_rows_are_and_what_cannot_be_is_said(form, tmp_path):
     source, target = tmp_path / "rows.csv", tmp_path / "out.jsonl"
     source.write_text(
-        f"n,instruction,context\n1,Name a sea.,\n2,,\n3,{'word ' * 300},\n4,Why?,No\n"
+        f"n,instruction,context\n1,Name a sea.,\n2,,\n3,{'word ' * 1100},\n4,Why?,No\n"
     )
     columns = row_files.columns_of(form, source)
     assert columns.found == ["n", "instruction", "context"]
@@ -131,7 +131,7 @@ def test_a_file_is_answered_as_its_rows_are_and_what_cannot_be_is_said(form, tmp
     assert [row["n"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["generated"] is None for row in rows] == [False, True, True, False]
     assert "row 2: instruction holds no text" in rows[1]["error"]
-    assert "more than the model's 256" in rows[2]["error"]
+    assert "more than the model's 1,024" in rows[2]["error"]
     prompts = [form.responder(voice).prompt(one) for one in (("Name a sea.", ""), ("Why?", "No"))]
     for place, prompt, row in ((0, prompts[0], rows[0]), (3, prompts[1], rows[3])):
         (alone,) = generate_text(
