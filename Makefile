@@ -15,8 +15,8 @@ RUN := cd src && ../$(BIN)/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-slow test-versions test-parity certify chaos fuzz notebooks \
-  notebooks-colab bench serve-load test-gpu bench-gpu lint format clean
+.PHONY: help install demo test test-slow test-browser test-versions test-parity certify chaos fuzz \
+  notebooks notebooks-colab bench serve-load test-gpu bench-gpu lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,7 +46,10 @@ test: install  ## run the tests but for the slow ones; no network
 	@$(TEST) -m "not slow"
 
 test-slow: install  ## run the slow ones: kills, workers, notebooks, Keras's exports
-	@$(TEST) -m slow
+	@$(TEST) -m "slow and not browser"
+
+test-browser: install  ## drive the chat page in the system's Chromium; says what is left out
+	@$(BIN)/python -m pytest -m browser -rs
 
 test-versions: install  ## run the core's tests on the oldest and newest versions and each Python here
 	@$(BIN)/python tests/versions.py $(CASES)

@@ -58,13 +58,13 @@ def test_commands_are_those_of_their_modules(name, capsys):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("", "no command is given: prepare, train, test, export, adapters, plan, certify"),
+        ("", "no command is given: prepare, train, test, chat, serve, export, adapters, plan,"),
         ("trian text", "unknown command trian: did you mean train? (there are prepare, train,"),
         ("prep_dataset text", "unknown command prep_dataset: did you mean prepare? (there are"),
         ("--verison", "unknown command --verison: did you mean --version? (there are prepare,"),
         (
             "bake",
-            "unknown command bake (there are prepare, train, test, export, adapters, plan,",
+            "unknown command bake (there are prepare, train, test, chat, serve, export, adapters,",
         ),
         ("train", "train needs a task: classification, entailment, instruction or text"),
         ("train --epochs 3", "train needs a task before --epochs: classification, entailment,"),

@@ -16,7 +16,7 @@ import pytest
 
 from gpt2_tuning import __main__ as command
 from gpt2_tuning import cli, flags, paths
-from gpt2_tuning.commands import adapters, export, serve
+from gpt2_tuning.commands import adapters, chat, export, serve
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 
@@ -32,6 +32,7 @@ NOT_RUN = {
     "gpt2_tuning.commands.launch": "tests/commands/test_launch.py",
     "gpt2_tuning.commands.serve": "tests/serving/test_server.py",
     "--rematerialize": "tests/models/test_gpt2_model.py",
+    "gpt2_tuning.commands.chat": "tests/chat/test_page_in_browser.py",
 }
 """Commands that this machine or this process cannot run, and what tests them."""
 SHELL = {
@@ -172,6 +173,8 @@ def test_the_flags_of_a_command_exist(words):
         return
     if module is export:
         flags = export.as_flags(flags)
+    if module is chat:
+        flags = chat.with_runs_named(flags)
     if "--" in flags:  # launch: what follows is a command of its own
         split = flags.index("--")
         launched = flags[split + 1 :]

@@ -31,6 +31,7 @@ ROOMS = (
     "serving",
     "training",
     FACADE,
+    "chat",
     "commands",
     "tasks",
     "installed command",
@@ -148,6 +149,13 @@ def test_a_tasks_steps_meet_through_files_alone():
 def test_a_server_is_a_command_alone_which_nothing_else_carries():
     into = {module for module, other in arrows() if room_of(other) == "serving"}
     assert {module for module in into if room_of(module) != "serving"} == {"commands.serve"}
+
+
+def test_the_page_needs_nothing_that_trains_and_is_needed_by_its_command_alone():
+    of_page = {(module, other) for module, other in arrows() if room_of(module) == "chat"}
+    assert not {other for _, other in of_page if room_of(other) in ("training", "tasks")}
+    into = {module for module, other in arrows() if room_of(other) == "chat"}
+    assert {module for module in into if room_of(module) != "chat"} == {"commands.chat"}
 
 
 @pytest.mark.parametrize("room", ["tasks", "commands", FACADE])

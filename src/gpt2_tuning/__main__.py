@@ -23,11 +23,12 @@ STEPS = {
     "test": "tries and scores a tuned model of a task",
 }
 COMMANDS = {
+    "chat": "opens a page to talk to a tuned model beside its base",
+    "serve": "answers over HTTP, in the words of OpenAI's API",
     "export": "writes a finished run for transformers, PEFT or TensorFlow alone",
     "adapters": "shows, mixes and merges adapters on disk",
     "plan": "says what fits into a device's memory",
     "certify": "shows that any layout of devices gives the same weights",
-    "serve": "answers over HTTP, in the words of OpenAI's API",
     "launch": "starts several workers of one training on this machine",
 }
 VERSION = "--version"

@@ -10,6 +10,7 @@ MODULES = {
     "excel": "openpyxl",
     "conversations": "jinja2",
     "serve": "fastapi uvicorn prometheus_client",
+    "chat": "gradio",
 }
 """The modules of each extra that the scripts can use; pyproject.toml has the extras."""
 

@@ -75,18 +75,23 @@ class FileToAnswer:
         Raises:
             UserError: the rows cannot be written, or `answer` raises it.
         """
-        said_null, error = False, self.name_of_error()
         with progress_to(len(self.rows), self.sink) as advance:
-            for first in range(self.sink.done, len(self.rows), self.rows_at_once):
-                rows = self.rows[first : first + self.rows_at_once]
-                added = self.added(answer, range(first, first + len(rows)), error)
-                lines = [json_line(row, own) for row, own in zip(rows, added, strict=True)]
-                if not said_null and any(without_nan(row) != row for row in rows):
-                    said_null = True
-                    note(f"{self.source.name} holds NaN or infinite numbers: written as null")
-                self.sink.append(lines)
-                advance(self.sink.done)
+            for done in self.parts(answer):
+                advance(done)
         self.sink.finish()
+
+    def parts(self, answer: Answer) -> Iterator[int]:
+        """As `answer`, but for the sink's end; yields after each part how many rows are written."""
+        said_null, error = False, self.name_of_error()
+        for first in range(self.sink.done, len(self.rows), self.rows_at_once):
+            rows = self.rows[first : first + self.rows_at_once]
+            added = self.added(answer, range(first, first + len(rows)), error)
+            lines = [json_line(row, own) for row, own in zip(rows, added, strict=True)]
+            if not said_null and any(without_nan(row) != row for row in rows):
+                said_null = True
+                note(f"{self.source.name} holds NaN or infinite numbers: written as null")
+            self.sink.append(lines)
+            yield self.sink.done
 
     def name_of_error(self) -> str:
         """The column that says why a row has no answer; that there are some is said."""

@@ -4,12 +4,16 @@ import dataclasses
 import json
 
 from gpt2_tuning.data.chat_examples import chat_ids, least_fitting, shortenings
-from gpt2_tuning.data.chat_template import ChatTemplate
+from gpt2_tuning.data.chat_template import ChatTemplate, is_chat
 from gpt2_tuning.data.conversations import ASSISTANT, USER, ConversationText, Messages
+from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.data.prompts import Template
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.answering import Fields, InputColumns, asked
 from gpt2_tuning.inference.generation import Prompt
 from gpt2_tuning.inference.responding import Responder
+from gpt2_tuning.models.language_model import LanguageModel
+from gpt2_tuning.options.testing import GenerationOptions
 
 NEW = "/new"
 """What is typed to begin another conversation."""
@@ -44,7 +48,7 @@ class ChatResponder(Responder):
         One of which not even the last turn fits stays whole.
         """
         assert isinstance(self.template, ChatTemplate)
-        room = self.model.config.decoder.positions - self.options.max_new_tokens
+        room = self.model.config.decoder.positions - self.settings().max_new_tokens
         shorter = shortenings(messages, answered=False)
         for kept in shorter[least_fitting(shorter, self.template, room, prompt=True) :]:
             ids = self.tokens(kept)
@@ -55,6 +59,17 @@ class ChatResponder(Responder):
     def was_cut(self, fields: Fields, prompt: Prompt) -> bool:
         """Whether `fitted` left something out."""
         return self.options.cut_prompts and len(prompt) < len(self.prompt(fields))
+
+
+def responder_of(model: LanguageModel, metadata: Metadata, options: GenerationOptions) -> Responder:
+    """What answers by the template that the model was tuned on."""
+    fields = metadata.template
+    if fields is None:
+        return Responder(model, None, options)
+    if is_chat(fields):
+        template = ChatTemplate.from_metadata(fields, metadata.tokenizer)
+        return ChatResponder(model, template, options)
+    return Responder(model, Template.from_metadata(fields), options)
 
 
 def messages_of(fields: Fields) -> Messages:

@@ -88,10 +88,22 @@ def classify(
     Raises:
         UserError: a text is empty, or the scores of a row are not finite.
     """
+    rows = token_rows(model, examples, seq_len)
+    gate = gate_of(model, adapters, len(examples))
+    records = Records.of(rows, model.tokenizer.pad)
+    probabilities = predict_probabilities(model, records, batch_size, first_row, gate)
+    if adapters is None:
+        return as_predictions(probabilities, [model.chosen_label_names()] * len(records))
+    return as_predictions(probabilities, [model.chosen_label_names(one) for one in adapters])
+
+
+def token_rows(
+    model: Classifier, examples: Sequence[tuple[str, ...]], seq_len: int | None = None
+) -> list[Sequence[int]]:
+    """The token ids of examples as `classify` reads them. Raises UserError of an empty text."""
     for number, texts in enumerate(examples, start=1):
         if not all(text.strip() for text in texts):
             raise UserError(f"{'text' if len(texts) == 1 else 'a text of pair'} {number} is empty")
-    gate = gate_of(model, adapters, len(examples))
     limit = seq_len or model.config.decoder.positions
     tokenizer = model.tokenizer
     encoded: list[list[Sequence[int]]] = [
@@ -99,12 +111,7 @@ def classify(
     ]
     if encoded:
         encoded[0] = [begun(ids, tokenizer) for ids in encoded[0]]
-    rows = [joined(ids, limit, tokenizer.separator) for ids in zip(*encoded, strict=True)]
-    records = Records.of(rows, tokenizer.pad)
-    probabilities = predict_probabilities(model, records, batch_size, first_row, gate)
-    if adapters is None:
-        return as_predictions(probabilities, [model.chosen_label_names()] * len(records))
-    return as_predictions(probabilities, [model.chosen_label_names(one) for one in adapters])
+    return [joined(ids, limit, tokenizer.separator) for ids in zip(*encoded, strict=True)]
 
 
 def joined(ids: Sequence[Sequence[int]], limit: int, separator: int) -> Sequence[int]:

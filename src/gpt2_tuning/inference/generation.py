@@ -133,21 +133,40 @@ def stream_text(
     end, whatever is chosen meanwhile; without it that is what `set_adapter` chose.
     """
     given = generation_of(generation, max_new_tokens, sampler, seed, stop)
-    tokenizer = tokenizer or model.tokenizer
-    generations = one_each(given, 1)
-    ids = prompt_ids(model, [prompt], generations, tokenizer)
-    gate = gate_of(model, None if isinstance(adapter, EllipsisType) else [adapter], 1)
-    row = Row(tokenizer, generations[0])
+    adapters = None if isinstance(adapter, EllipsisType) else [adapter]
+    streams = stream_texts(model, [prompt], given, adapters=adapters, tokenizer=tokenizer)
+    return (piece for (piece,) in streams if piece)
 
-    def pieces() -> Iterator[str]:
+
+def stream_texts(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    generation: Generations,
+    *,
+    adapters: Sequence[Choice] | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> Iterator[list[str]]:
+    """Continues several prompts in one batch and gives what each has got since, as they come.
+
+    Each becomes what `stream_text` would make of it alone; a piece is empty where nothing came.
+    Arguments and errors are `generate_text`'s, raised at the call.
+    """
+    tokenizer = tokenizer or model.tokenizer
+    generations = one_each(generation, len(prompts))
+    ids = prompt_ids(model, prompts, generations, tokenizer)
+    gate = gate_of(model, adapters, len(ids))
+    rows = [Row(tokenizer, one) for one in generations]
+
+    def pieces() -> Iterator[list[str]]:
         decoder = decoder_of(model, tokenizer.vocabulary, [tokenizer.end], gate is not None)
-        batch, sent = Batch(decoder, ids, [0], generations, gate), 0
+        batch = Batch(decoder, ids, [0] * len(ids), generations, gate)
+        sent = [""] * len(ids)
         while not batch.done:
-            advance(batch, [row], STREAM_CHUNK)
-            text = row.settled_text()
-            if len(text) > sent:
-                yield text[sent:]
-                sent = len(text)
+            advance(batch, rows, STREAM_CHUNK)
+            texts = [row.settled_text() for row in rows]
+            yield [text[len(old) :] for text, old in zip(texts, sent, strict=True)]
+            # What is held back may be more than before: a stop string may have begun.
+            sent = [max(pair, key=len) for pair in zip(texts, sent, strict=True)]
 
     return pieces()
 

@@ -33,6 +33,8 @@ class Responder:
     template: Template | ChatTemplate | None
     """None for a model of plain text: a prompt is continued as it is."""
     options: GenerationOptions
+    generation: Generation | None = None
+    """How prompts are continued, in place of what the flags say."""
 
     def prompt(self, fields: Fields) -> Prompt:
         """What the model reads for an instruction and its context, or for a text."""
@@ -104,7 +106,7 @@ class Responder:
         if not self.options.cut_prompts or not isinstance(text, str):
             return text
         tokenizer = self.model.tokenizer
-        room = self.model.config.decoder.positions - self.options.max_new_tokens
+        room = self.model.config.decoder.positions - self.settings().max_new_tokens
         if isinstance(self.template, Template):
             head, context, tail = prompt_tokens([self.template.render(*fields)], tokenizer)[0]
             over = len(head) + len(context) + len(tail) - room
@@ -127,7 +129,9 @@ class Responder:
         return stream_text(self.model, prompt, generation=self.settings())
 
     def settings(self) -> Generation:
-        """How the flags say to continue a prompt."""
+        """How a prompt is continued."""
+        if self.generation is not None:
+            return self.generation
         flags = self.options
         method = flags.sampling_method
         return Generation(

@@ -75,6 +75,23 @@ def load_tuned(
     return with_tokenizer(model, tokenizer)
 
 
+def load_base(model: ModelT, run_dir: Path) -> ModelT:
+    """The model before tuning: the same one where its LoRA can be switched off.
+
+    Raises:
+        UserError: the run tuned every weight, and its base cannot be had, or was random and is not
+            kept.
+    """
+    if model.lora:
+        return model
+    base = base_of_run(run_dir)
+    if base == "none":
+        raise UserError("the base was random, and a full run does not keep it")
+    untuned = type(model).from_pretrained(base)
+    untuned.tokenizer = model.tokenizer
+    return untuned
+
+
 def run_of(adapters: Sequence[Path], task: str) -> Path | None:
     """The first run among the adapters that `--adapter` names; None where none is one."""
     places = [path if path.exists() else paths.run_dir(task, str(path)) for path in adapters]

@@ -10,11 +10,10 @@ import tensorflow as tf
 
 from gpt2_tuning import extras
 from gpt2_tuning.baselines import frequency_figures, learnt_token_counts
-from gpt2_tuning.data.chat_template import ChatTemplate, is_chat
+from gpt2_tuning.data.chat_template import is_chat
 from gpt2_tuning.data.column_names import usual_column
 from gpt2_tuning.data.conversations import COLUMNS
 from gpt2_tuning.data.metadata import Metadata
-from gpt2_tuning.data.prompts import Template
 from gpt2_tuning.data.row_files import column_names
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.errors import UserError
@@ -27,13 +26,12 @@ from gpt2_tuning.inference.answering import (
     file_to_answer,
     readable,
 )
-from gpt2_tuning.inference.chatting import ChatResponder, talk
+from gpt2_tuning.inference.chatting import ChatResponder, responder_of, talk
 from gpt2_tuning.inference.responding import Responder
 from gpt2_tuning.metrics import scores_as_json, shown_interval
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.testing import GenerationOptions
 from gpt2_tuning.runs import finished_run, tuned_model
-from gpt2_tuning.runs.settings import base_of_run
 from gpt2_tuning.text_metrics import mean_interval, rouge_l
 from gpt2_tuning.training.language_model import language_model_scores, print_scores, score_section
 from gpt2_tuning.training.layout import evaluation_batches
@@ -107,17 +105,6 @@ def converse(responder: Responder, columns: InputColumns) -> None:
         responding.print_stream(responder, fields)
 
 
-def responder_of(model: LanguageModel, metadata: Metadata, options: GenerationOptions) -> Responder:
-    """What answers by the template that the model was tuned on."""
-    fields = metadata.template
-    if fields is None:
-        return Responder(model, None, options)
-    if is_chat(fields):
-        template = ChatTemplate.from_metadata(fields, metadata.tokenizer)
-        return ChatResponder(model, template, options)
-    return Responder(model, Template.from_metadata(fields), options)
-
-
 def conversation_columns(source: Path, columns: InputColumns) -> InputColumns:
     """The column of conversations of a file, where it has one of a usual name."""
     usual = usual_column(column_names(source, most=1), COLUMNS)
@@ -125,19 +112,11 @@ def conversation_columns(source: Path, columns: InputColumns) -> InputColumns:
 
 
 def base_of(model: LanguageModel, run_dir: Path) -> LanguageModel:
-    """The model before tuning: the same one where its LoRA can be switched off.
-
-    Raises:
-        UserError: the base was random and the run, which tuned every weight, did not keep it.
-    """
-    if model.lora:
-        return model
-    base = base_of_run(run_dir)
-    if base == "none":
-        raise UserError("--compare_base: the base was random, and a full run does not keep it")
-    untuned = LanguageModel.from_pretrained(base)
-    untuned.tokenizer = model.tokenizer
-    return untuned
+    """As `load_base`, whose errors name the flag."""
+    try:
+        return tuned_model.load_base(model, run_dir)
+    except UserError as error:
+        raise UserError(f"--compare_base: {error}") from error
 
 
 def train_token_counts(
