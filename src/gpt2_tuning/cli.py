@@ -22,7 +22,7 @@ from gpt2_tuning import compiled_cache, needs, paths
 from gpt2_tuning.checks import cut
 from gpt2_tuning.config_file import in_config
 from gpt2_tuning.errors import UserError, is_out_of_memory
-from gpt2_tuning.flags import HELP, Form, Given, forms_of, on_the_line
+from gpt2_tuning.flags import HELP, Form, Given, first_named, forms_of, on_the_line
 from gpt2_tuning.startup import import_tensorflow, without_triton
 
 OptionsT = TypeVar("OptionsT")
@@ -161,6 +161,8 @@ def read_flags(
     if any(argument in HELP for argument in argv):
         tyro.cli(options_class, prog=program, args=HELP[:1], use_underscores=True)
     forms = forms_of(options_class)
+    if first := getattr(options_class, "FIRST", None):
+        argv = first_named(argv, first)
     found = on_the_line(argv, forms)
     named = {flag.name: flag for flag in found}
     if "config" in named and "config" in forms:

@@ -183,6 +183,12 @@ def is_flag(argument: str) -> bool:
     return bool(WRITTEN.fullmatch(argument)) and argument.lower() not in NUMBERS
 
 
+def first_named(argv: Sequence[str], name: str) -> list[str]:
+    """A command line on which the words before the first flag are values of a flag."""
+    first = list(itertools.takewhile(lambda word: not is_flag(word), argv))
+    return [*(part for word in first for part in (f"--{name}", word)), *argv[len(first) :]]
+
+
 def flag_name(flag: str) -> str:
     """The option a flag sets: `--no_packing` and `--packing` are both `packing`."""
     return flag.removeprefix("--").replace("-", "_").removeprefix("no_")

@@ -149,8 +149,10 @@ FACTS = re.compile(
     r"END_OF_TEXT|TOKENIZER_IDS|50_?25[67]|endoftext|GPT2Tokenizer|GPT-2's tokenizer"
 )
 """What is of GPT-2's tokenizer alone, in code or in words."""
-OWN = (LIBRARY / "data" / "tokenizer.py", LIBRARY / "data" / "file_tokenizer.py")
-"""Where it belongs: the second has to recognise it."""
+OWN = [
+    LIBRARY / "data" / f"{name}.py" for name in ("tokenizer", "file_tokenizer", "graph_tokenizer")
+]
+"""Where it belongs: the second has to recognise it, the third is it as operations."""
 POSITIONS = 1024
 NO_POSITIONS = {("tfrecords.py", "READ_BATCH = 1024")}
 """The same number, of something else."""

@@ -6,7 +6,6 @@ gpt2-tuning chat experiments/runs/instruction/my_run
 import dataclasses
 import errno
 import importlib
-import itertools
 import os
 import re
 import socket
@@ -14,10 +13,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
-from gpt2_tuning import cli, extras, flags
+from gpt2_tuning import cli, extras
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.options.ranges import require
 
@@ -31,6 +31,8 @@ TAKEN = ("tuned", "base", "nothing")
 class Options:
     """Opens a page to talk to tuned models beside their bases: chat RUN [RUN ...] [flags]."""
 
+    FIRST: ClassVar[str] = "run_dir"
+    """The flag that words before the first one are values of."""
     run_dir: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """A finished run; what stands before the first flag is one too."""
     adapter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -72,14 +74,7 @@ class Options:
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns its exit code."""
-    argv = with_runs_named(sys.argv[1:] if argv is None else argv)
     return cli.run(Options, chat, argv, f"{program or 'gpt2-tuning chat'} RUN [RUN ...]")
-
-
-def with_runs_named(argv: Sequence[str]) -> list[str]:
-    """A command line on which what stands before the first flag has one."""
-    runs = list(itertools.takewhile(lambda argument: not flags.is_flag(argument), argv))
-    return [*(f"--run_dir={run}" for run in runs), *argv[len(runs) :]]
 
 
 def chat(options: Options) -> None:

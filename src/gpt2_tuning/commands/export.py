@@ -4,7 +4,6 @@ gpt2-tuning export experiments/runs/classification/mine --to hf --output mine
 """
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ import tyro
 from gpt2_tuning import cli
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, check_place
-from gpt2_tuning.flags import is_flag
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options.ranges import COUNTS, require_whole
 
@@ -24,6 +22,8 @@ from gpt2_tuning.options.ranges import COUNTS, require_whole
 class Options:
     """Writes a finished run as something that others load: export RUN [RUN ...] [flags]."""
 
+    FIRST: ClassVar[str] = "run"
+    """The flag that words before the first one are values of."""
     NEEDS: ClassVar[Needs] = {
         "max_new_tokens": [Need(lambda o: o.to == "savedmodel", "--to savedmodel")],
         "private": [Need(lambda o: o.push is not None, "--push NAME")],
@@ -74,14 +74,7 @@ def export(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns the exit code."""
-    flags = as_flags(sys.argv[1:] if argv is None else argv)
-    return cli.run(Options, export, flags, program or "gpt2-tuning export")
-
-
-def as_flags(argv: Sequence[str]) -> list[str]:
-    """A command line on which the runs before the first flag are flags too."""
-    runs = list(itertools.takewhile(lambda word: not is_flag(word), argv))
-    return [*(part for run in runs for part in ("--run", run)), *argv[len(runs) :]]
+    return cli.run(Options, export, argv, program or "gpt2-tuning export")
 
 
 if __name__ == "__main__":

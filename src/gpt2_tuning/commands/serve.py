@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -21,6 +22,8 @@ MOST_SLOTS, MOST_WAITING = 4096, 1 << 20
 class Options:
     """Serves a run or a base: `gpt2-tuning serve RUN` means `gpt2-tuning serve --model RUN`."""
 
+    FIRST: ClassVar[str] = "model"
+    """The flag that words before the first one are values of."""
     model: str
     """A finished run, by its directory or name; or a base, by its directory, size or name on the
     Hub."""
@@ -89,16 +92,9 @@ def serve(options: Options) -> None:
     )
 
 
-def with_model(argv: Sequence[str]) -> list[str]:
-    """The flags, where what comes first without a dash is `--model`."""
-    named = bool(argv) and not argv[0].startswith("-")
-    return ["--model", *argv] if named else list(argv)
-
-
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Runs the command; returns its exit code."""
-    given = with_model(sys.argv[1:] if argv is None else argv)
-    return cli.run(Options, serve, given, program or "gpt2-tuning serve")
+    return cli.run(Options, serve, argv, program or "gpt2-tuning serve")
 
 
 if __name__ == "__main__":
