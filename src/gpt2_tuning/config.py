@@ -8,13 +8,15 @@ from typing import Any, Literal
 from gpt2_tuning.checks import is_number, is_whole
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family, FamilyConfig
-from gpt2_tuning.families.known import ALL_LINEAR, LORA_TARGETS, family_of
+from gpt2_tuning.families.known import ALL_LINEAR, LORA_TARGETS, USUAL, family_of
 from gpt2_tuning.layer_names import Layer, layer_name, split
 
 LISTS = ("targets", "layers", "exclude", "modules_to_save")
 """The fields that are tuples."""
 BIASES = ("none", "all", "lora_only")
 INITS = ("default", "pissa", "olora")
+BY_FAMILY = (USUAL, ALL_LINEAR)
+"""Targets that stand for those of a family."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +30,9 @@ class LoRAConfig:
     rank: int = 8
     alpha: float = 16
     dropout: float = 0.0
-    targets: tuple[str, ...] = ("attn.c_attn", "attn.c_proj")
-    """Dense layers of a family by suffix; `all-linear` is all of them."""
+    targets: tuple[str, ...] = (USUAL,)
+    """Dense layers of a family by suffix; `usual` is those that its adapters usually adapt, which
+    are attn.c_attn and attn.c_proj of GPT-2, and `all-linear` is all of them."""
     use_rslora: bool = False
     rank_pattern: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """A rank for single targets, by suffix, instead of `rank`; or for the layer of one block, such
@@ -84,12 +87,12 @@ class LoRAConfig:
         patterns = (*self.rank_pattern, *self.alpha_pattern)
         for name in (*self.targets, *patterns, *self.exclude):
             target = name if name in self.targets else split(name)[1]
-            if target not in (*LORA_TARGETS, ALL_LINEAR):
+            if target not in (*LORA_TARGETS, *BY_FAMILY):
                 raise UserError(
                     f"unknown LoRA target {target!r}: choose among {', '.join(LORA_TARGETS)}"
                 )
         for name in (*patterns, *self.exclude):
-            if split(name)[1] not in self.targets and ALL_LINEAR not in self.targets:
+            if split(name)[1] not in self.targets and not set(BY_FAMILY) & set(self.targets):
                 raise UserError(f"a LoRA pattern names {name}, which is not among the targets")
         for name in self.exclude:
             if split(name)[0] is None:
@@ -119,13 +122,17 @@ class LoRAConfig:
         return {**dataclasses.asdict(self), **lists}
 
     def within(self, family: Family) -> "LoRAConfig":
-        """The same with the family's own targets in place of `all-linear`.
+        """The same with the family's own targets in place of `usual` and `all-linear`.
 
         Raises:
             UserError: the family has no such target.
         """
         if ALL_LINEAR in self.targets:
             return dataclasses.replace(self, targets=tuple(family.lora_targets))
+        if USUAL in self.targets:
+            given = (target for target in self.targets if target != USUAL)
+            targets = tuple(dict.fromkeys((*family.usual_targets, *given)))
+            return dataclasses.replace(self, targets=targets).within(family)
         for target in self.targets:
             family.place_of(target)
         return self

@@ -13,7 +13,7 @@ from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.families.llama import LlamaConfig
-from gpt2_tuning.formats import peft_config, peft_patterns
+from gpt2_tuning.formats import peft_patterns
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.formats.mixed_adapters import mix
 from gpt2_tuning.layer_names import blocks_of, text_of_blocks
@@ -75,7 +75,7 @@ def test_what_is_written_is_pefts_words(tmp_path):
     fields = json.loads((tmp_path / "adapter" / CONFIG).read_text())
     assert (fields["layers_to_transform"], fields["layers_pattern"]) == ([1], "layers")
     assert fields["rank_pattern"] == {"q_proj": 2}
-    fields = peft_config.layer_fields(
+    fields = peft_patterns.layer_fields(
         LoRAConfig(targets=("q_proj",), exclude=("1.q_proj",), alpha_pattern={"0.q_proj": 3}),
         FAMILIES["llama"],
         3,

@@ -1,7 +1,7 @@
 """The part of the page for a file of rows: it is brought, answered and taken away again."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
         settings: of a run that writes.
         workplace: a directory for answers, which is removed when the page is closed.
     """
-    fields = row_files.fields_of(run)
     gr.Markdown(
         "JSON lines, JSON, CSV, TSV, Parquet or .xlsx; the answers come as JSON lines, each row "
         "with its own columns.",
@@ -44,7 +43,7 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
             gr.Dropdown(
                 [], label=f"Column of the {name}", elem_classes=f"at-column-{name}", visible=False
             )
-            for name in fields
+            for name in row_files.fields_of(run)
         ]
     with gr.Row():
         ask = gr.Button(
@@ -54,6 +53,18 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
     status = gr.Markdown(elem_classes="at-rows-status")
     download = gr.DownloadButton("Download the answers", visible=False, elem_classes="at-download")
     table = gr.HTML(visible=False, elem_classes="at-preview")
+
+    source.change(columns_finder(run), source, columns, **PRIVATE)
+    inputs = [source, voice, *columns, *(settings.fields if settings else [])]
+    outputs = [status, download, table]
+    answered = answerer(run, settings, workplace)
+    event = ask.click(answered, inputs, outputs, **ONE_AT_A_TIME, **PRIVATE)
+    stop.click(None, cancels=event, **PRIVATE)
+
+
+def columns_finder(run: OpenRun) -> Callable[[str | None], Any]:
+    """What offers the columns of a file that was brought, for each text of a row."""
+    fields = row_files.fields_of(run)
 
     def looked_at(source: str | None) -> Any:
         if source is None:
@@ -69,6 +80,15 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
             for name, optional in fields.items()
         ]
         return of_outputs(updates)
+
+    return looked_at
+
+
+def answerer(
+    run: OpenRun, settings: Settings | None, workplace: Path
+) -> Callable[..., Iterator[list[Any]]]:
+    """What answers a file's rows, says how far it is, and at last shows the first of them."""
+    fields = row_files.fields_of(run)
 
     def answered(source: str | None, voice: str, *values: Any) -> Iterator[list[Any]]:
         if source is None:
@@ -91,8 +111,4 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
             ),
         ]
 
-    source.change(looked_at, source, columns, **PRIVATE)
-    inputs = [source, voice, *columns, *(settings.fields if settings else [])]
-    outputs = [status, download, table]
-    event = ask.click(answered, inputs, outputs, **ONE_AT_A_TIME, **PRIVATE)
-    stop.click(None, cancels=event, **PRIVATE)
+    return answered

@@ -156,13 +156,7 @@ def make_conversation(
         titles, boxes, columns = zip(
             talk_box(TUNED, "left"), talk_box(BASE, "right", right.value != NOTHING), strict=True
         )
-    message = gr.Textbox(
-        label="You",
-        placeholder="Say something",
-        elem_classes="at-message",
-        autofocus=True,
-        max_lines=6,
-    )
+    message = message_box()
     with gr.Row():
         ask = gr.Button("Send", variant="primary", elem_classes="at-ask", min_width=100)
         stop = gr.Button("Stop", elem_classes="at-stop-writing", min_width=100)
@@ -199,6 +193,17 @@ def make_conversation(
     for happens in cleared:
         changed = [talks, *boxes, *titles, columns[1]]
         happens(begun, [left, right], changed, cancels=events, **PRIVATE)
+
+
+def message_box() -> gr.Textbox:
+    """Where what is said next is typed."""
+    return gr.Textbox(
+        label="You",
+        placeholder="Say something",
+        elem_classes="at-message",
+        autofocus=True,
+        max_lines=6,
+    )
 
 
 def talk_box(name: str, side: str, visible: bool = True) -> tuple[gr.HTML, gr.Chatbot, gr.Column]:

@@ -82,7 +82,7 @@ class Options:
     }
 
     family: str = DEFAULT
-    """Whose sizes: gpt2, gpt_neo, llama, mistral, qwen2 or qwen3."""
+    """Whose sizes: gpt2, gpt_neo, gpt_neox, llama, mistral, qwen2 or qwen3."""
     model_size: str = "124M"
     """tiny, mini, 124M, 355M, 774M or 1.5B; other families than gpt2 have their own."""
     memory: float | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_tuning import extras
 from gpt2_tuning.data.conversations import ASSISTANT, Messages
-from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE
+from gpt2_tuning.data.file_tokenizer import TEMPLATE_FILE, TOKENIZER_CONFIG_FILE
 from gpt2_tuning.data.tokenizer import Span, Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.small_files import read_json, read_text
@@ -33,7 +33,6 @@ FAILURES = (
 """How what a template computes may fail, beside what Jinja says: as Python does."""
 KIND = "chat"
 """What metadata.json says of a template that is one of conversations."""
-TEMPLATE_FILE = "chat_template.jinja"
 FIELD = "chat_template"
 MARK_THEM = (
     "mark the answers in it by {% generation %} and {% endgeneration %}, or choose another "

@@ -28,6 +28,8 @@ from gpt2_tuning.small_files import check_regular, read_json
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
+"""The base's template of conversations, beside them."""
 SENTENCEPIECE_FILE = "tokenizer.model"
 MOST_BYTES = 2**26
 """Of a tokenizer.json; one of 256,000 ids has about half of it."""
@@ -144,6 +146,11 @@ class FileTokenizer:
         if skip_end_of_text:
             ids = [token for token in ids if token != self.end]
         return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    def continued(self, ids: Sequence[int]) -> str:
+        """As `decode`, of ids that go on from others: blank space at their beginning stays."""
+        before = self.encode("a")[-1:]
+        return self.decode([*before, *ids]).removeprefix(self.decode(before))
 
     def save(self, directory: Path) -> None:
         """Copies both files, from which transformers loads the same tokenizer."""

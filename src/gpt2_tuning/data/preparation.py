@@ -3,9 +3,10 @@
 A task's script is left with its policy: which columns, and what an example is.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 
 WRITTEN_END_ADVICE = "remove it from the texts, as the token itself is put wherever it belongs"
 """What to do where texts hold the letters of the end of text."""
+
+
+OptionsT = TypeVar("OptionsT", bound="DatasetOptions")
+
+
+def with_room(options: OptionsT, base: Base) -> OptionsT:
+    """The flags; a --seq_len that was not chosen is no longer than the base's positions."""
+    if not base.positions < options.seq_len == type(options).seq_len:
+        return options
+    print(f"note: examples of at most {base.positions} tokens, as many as the base has positions")
+    return dataclasses.replace(options, seq_len=base.positions)
 
 
 def checked_output_dir(task: str, options: "DatasetOptions", base: Base, shortest: int = 1) -> Path:

@@ -97,6 +97,9 @@ class Tokenizer(Protocol):
             ValueError: an id is not in the vocabulary.
         """
 
+    def continued(self, ids: Sequence[int]) -> str:
+        """As `decode`, of ids that go on from others, where that makes a difference."""
+
     def save(self, directory: Path) -> None:
         """Writes the files from which transformers loads a tokenizer that gives the same ids."""
 
@@ -185,6 +188,10 @@ class GPT2Tokenizer:
     def sha256(self) -> str:
         """The checksum of vocab.bpe, from which the whole vocabulary follows."""
         return vocabulary_sha256()
+
+    def continued(self, ids: Sequence[int]) -> str:
+        """As `decode`: what comes before makes no difference."""
+        return self.decode(ids)
 
     def save(self, directory: Path) -> None:
         """Writes the files from which transformers loads a tokenizer that gives the same ids.

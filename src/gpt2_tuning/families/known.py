@@ -21,6 +21,8 @@ MAX_SEQ_LEN = min(
 """Tokens of the longest example of a data set: as many as every size has positions."""
 ALL_LINEAR = "all-linear"
 """PEFT's word for every dense layer of the blocks."""
+USUAL = "usual"
+"""The dense layers that a family's adapters usually adapt."""
 LORA_TARGETS = tuple(
     dict.fromkeys(target for family in FAMILIES.values() for target in family.lora_targets)
 )
@@ -45,6 +47,8 @@ def family_of_fields(fields: Mapping[str, Any]) -> Family:
     Raises:
         UserError: it is none of these.
     """
+    if "model_type" not in fields and "hidden_size" in fields:
+        raise UserError("config.json has no model_type, such as llama, and is no GPT-2's: add it")
     name = fields.get("model_type", DEFAULT)
     if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(

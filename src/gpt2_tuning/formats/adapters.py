@@ -20,7 +20,7 @@ from gpt2_tuning.checks import shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
-from gpt2_tuning.formats import peft_config
+from gpt2_tuning.formats import peft_config, peft_patterns
 from gpt2_tuning.formats.adapter_files import (
     BASE_LAYER,
     CONFIG_FILE,
@@ -120,7 +120,8 @@ def base_fingerprint(model: Adapted) -> str:
     """
     if model.exact_base_sha256 is not None:
         return model.exact_base_sha256
-    return sha256_of_weights(array for _, array in base_arrays(model))
+    head = model.family.head
+    return sha256_of_weights(array for name, array in base_arrays(model) if name != head)
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     lora.updates_in(model.config)  # says where it names blocks that the model has not
     for block in range(model.config.decoder.layers):
         for target in lora.targets:
-            name = peft_config.stored_name(model.family, layer_name(block, target))
+            name = peft_patterns.stored_name(model.family, layer_name(block, target))
             theirs, ours = lora.update_of(target, block), mine.update_of(target, block)
             if theirs is None or ours is None:
                 if theirs is not ours:

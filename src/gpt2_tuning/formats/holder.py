@@ -1,6 +1,7 @@
 """A model, as far as files are concerned."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import keras
@@ -59,6 +60,7 @@ class Holder(Adapted, Protocol):
     """What files are written from, and read into: `models.tunable.TunableModel` is one."""
 
     loading_notes: list[str]
+    tokenizer_dir: Path | None
 
     @property
     def tokenizer(self) -> Tokenizer:

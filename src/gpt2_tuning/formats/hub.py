@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
-from gpt2_tuning.data.chat_template import TEMPLATE_FILE
-from gpt2_tuning.data.file_tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
+from gpt2_tuning.data.file_tokenizer import (
+    SENTENCEPIECE_FILE,
+    TEMPLATE_FILE,
+    TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+)
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import DEFAULT, FAMILIES, hub_name
 from gpt2_tuning.formats.directory import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
-DESCRIPTION = (CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, TEMPLATE_FILE)
+DESCRIPTION = (
+    *(CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, TEMPLATE_FILE),
+    SENTENCEPIECE_FILE,  # which is not read, but what to do about it is said
+)
 """What preparation needs of a base."""
 
 

@@ -5,6 +5,7 @@ What is transposed there says the table; a classifier's `score.weight` always is
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from gpt2_tuning.arrays import check_finite, save_arrays
 from gpt2_tuning.checks import shown
+from gpt2_tuning.data.file_tokenizer import TEMPLATE_FILE
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
@@ -169,7 +171,8 @@ def assign_weights(model: Holder, weights: Mapping[str, Stored]) -> None:
             place(weights[name], variable, name in transposed)
     model.exact_base_sha256 = None
     if model.holds_rounded:
-        model.exact_base_sha256 = sha256_of_stored(weights[name] for name in model.base_weights())
+        names = (name for name in model.base_weights() if name != model.family.head)
+        model.exact_base_sha256 = sha256_of_stored(weights[name] for name in names)
 
 
 def place(stored: Stored, variable: keras.Variable, transposed: bool) -> None:
@@ -250,15 +253,32 @@ def write_directory(
     model: Holder, directory: Path, arrays: dict[str, np.ndarray], head: Mapping[str, Any]
 ) -> None:
     """Writes arrays by their names in files, and config.json with what it says of the head."""
-    config = model.family.fields_of(model.config, head)
-    own = files_named(CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
+    tokenizer = tokenizer_to_write(model)
+    config = with_ends(model.family.fields_of(model.config, head), tokenizer)
+    own = files_named(CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES, TEMPLATE_FILE)
     with atomic_directory(directory, own) as partial:
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
-        tokenizer = tokenizer_to_write(model)
         if tokenizer is not None:
             tokenizer.save(partial)
+        template = model.tokenizer_dir and model.tokenizer_dir / TEMPLATE_FILE
+        if template and template.is_file():  # of conversations, which goes with the tokenizer
+            shutil.copyfile(template, partial / TEMPLATE_FILE)
         save_arrays(partial / WEIGHTS_FILE, arrays, {"format": "pt"})
+
+
+def with_ends(fields: dict[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """config.json's fields, which name the tokens that begin and end the tokenizer's texts.
+
+    Those that a base came with stay where its tokenizer's end is among them: it may have several.
+    """
+    if tokenizer is None:
+        return fields
+    ends = fields.get("eos_token_id")
+    if tokenizer.end in (ends if isinstance(ends, list) else [ends]):
+        return fields
+    start = tokenizer.end if tokenizer.start is None else tokenizer.start
+    return {**fields, "bos_token_id": start, "eos_token_id": tokenizer.end}
 
 
 def tokenizer_to_write(model: Holder) -> Tokenizer | None:

@@ -12,7 +12,7 @@ from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.files import atomic_directory, files_named
-from gpt2_tuning.formats import adapter_files, adapters, peft_config
+from gpt2_tuning.formats import adapter_files, adapters, peft_patterns
 from gpt2_tuning.formats.adapter_files import (
     CONFIG_FILE,
     METADATA_KEY,
@@ -134,5 +134,5 @@ def first_known(values: Iterable[str | None]) -> str | None:
 def fields_of(lora: LoRAConfig, family: Family, names: Iterable[str]) -> dict[str, Any]:
     """What adapter_config.json says of a mixture, whose factors have these names."""
     blocks = 1 + max(int(match["block"]) for match in map(family.lora_name, names) if match)
-    of_layers = peft_config.layer_fields(lora, family, blocks)
+    of_layers = peft_patterns.layer_fields(lora, family, blocks)
     return {"exclude_modules": None, **of_layers, "use_rslora": False}

@@ -16,7 +16,7 @@ from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats import peft_patterns
 from gpt2_tuning.formats.holder import Adapted
 from gpt2_tuning.formats.peft_modules import check_saved, saved_modules, saved_name
-from gpt2_tuning.layer_names import Layer, pattern_of, places_of, split
+from gpt2_tuning.layer_names import Layer, pattern_of, places_of
 from gpt2_tuning.schema import Rule, Schema, or_null
 
 OFF_FIELDS = (
@@ -150,7 +150,7 @@ def to_fields(model: Adapted) -> dict[str, Any]:
         "task_type": model.task_type,
         "use_rslora": lora.use_rslora,
         **({"use_dora": True} if lora.use_dora else {}),
-        **layer_fields(lora, model.family, model.config.decoder.layers),
+        **peft_patterns.layer_fields(lora, model.family, model.config.decoder.layers),
     }
 
 
@@ -158,49 +158,6 @@ def begins_as(fields: Mapping[str, Any]) -> Literal["default", "pissa", "olora"]
     """What `init_lora_weights` says, as a LoRAConfig has it."""
     init = fields.get("init_lora_weights", True)
     return init if init in ("pissa", "olora") else "default"
-
-
-def layer_fields(lora: LoRAConfig, family: Family, blocks: int) -> dict[str, Any]:
-    """What adapter_config.json says of the layers that are adapted, and of their sizes.
-
-    Args:
-        lora: of the adapter.
-        family: of its base.
-        blocks: of its base.
-    """
-    fields: dict[str, Any] = {
-        "alpha_pattern": pattern_field(lora, "alpha", family, blocks),
-        "lora_alpha": lora.alpha,
-        "r": lora.rank,
-        "rank_pattern": pattern_field(lora, "rank", family, blocks),
-        "target_modules": list(lora.targets),
-    }
-    if lora.layers:
-        # Without a pattern PEFT finds no blocks in a model without a head.
-        pattern = family.block_prefix.removesuffix(".")
-        fields |= {"layers_to_transform": sorted(lora.layers), "layers_pattern": pattern}
-    if lora.exclude:
-        fields["exclude_modules"] = [stored_name(family, name) for name in lora.exclude]
-    return fields
-
-
-def pattern_field(lora: LoRAConfig, field: str, family: Family, blocks: int) -> dict[str, Any]:
-    """`rank_pattern` or `alpha_pattern`; of layers that differ in a target each has its own.
-
-    PEFT takes the first pattern that hits, and a file may have them in any order; so none hits
-    what another means.
-    """
-    pattern = getattr(lora, f"{field}_pattern")
-    if all(split(name)[0] is None for name in pattern):
-        return dict(pattern)
-    pattern = pattern_of(lora.values(field, blocks), getattr(lora, field))
-    return {stored_name(family, name): value for name, value in pattern.items()}
-
-
-def stored_name(family: Family, name: str) -> str:
-    """A layer's name by PEFT's suffix: `3.q_proj` is layers.3.self_attn.q_proj; targets stay."""
-    block, target = split(name)
-    return name if block is None else f"{family.block_prefix}{block}.{family.in_block(target)}"
 
 
 def from_fields(

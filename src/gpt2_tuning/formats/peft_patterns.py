@@ -1,4 +1,4 @@
-"""PEFT's rules for which layers a config means, by lists, patterns and the numbers of blocks."""
+"""Which layers PEFT's config means: lists, patterns and numbers of blocks, read and written."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpt2_tuning.checks import shown
+from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.families.family import Family
+from gpt2_tuning.layer_names import pattern_of, split
 
 MOST_CHARACTERS = 10_000
 """Of a regular expression."""
@@ -95,3 +98,46 @@ def matches(field: str, written: str, pattern: str, names: list[str]) -> list[bo
         ).to_pylist()
     except pa.ArrowInvalid as error:
         raise UserError(f"{what} is not read ({error}): list the layers by their names") from error
+
+
+def layer_fields(lora: LoRAConfig, family: Family, blocks: int) -> dict[str, Any]:
+    """What adapter_config.json says of the layers that are adapted, and of their sizes.
+
+    Args:
+        lora: of the adapter.
+        family: of its base.
+        blocks: of its base.
+    """
+    fields: dict[str, Any] = {
+        "alpha_pattern": pattern_field(lora, "alpha", family, blocks),
+        "lora_alpha": lora.alpha,
+        "r": lora.rank,
+        "rank_pattern": pattern_field(lora, "rank", family, blocks),
+        "target_modules": list(lora.targets),
+    }
+    if lora.layers:
+        # Without a pattern PEFT finds no blocks in a model without a head.
+        pattern = family.block_prefix.removesuffix(".")
+        fields |= {"layers_to_transform": sorted(lora.layers), "layers_pattern": pattern}
+    if lora.exclude:
+        fields["exclude_modules"] = [stored_name(family, name) for name in lora.exclude]
+    return fields
+
+
+def pattern_field(lora: LoRAConfig, field: str, family: Family, blocks: int) -> dict[str, Any]:
+    """`rank_pattern` or `alpha_pattern`; of layers that differ in a target each has its own.
+
+    PEFT takes the first pattern that hits, and a file may have them in any order; so none hits
+    what another means.
+    """
+    pattern = getattr(lora, f"{field}_pattern")
+    if all(split(name)[0] is None for name in pattern):
+        return dict(pattern)
+    pattern = pattern_of(lora.values(field, blocks), getattr(lora, field))
+    return {stored_name(family, name): value for name, value in pattern.items()}
+
+
+def stored_name(family: Family, name: str) -> str:
+    """A layer's name by PEFT's suffix: `3.q_proj` is layers.3.self_attn.q_proj; targets stay."""
+    block, target = split(name)
+    return name if block is None else f"{family.block_prefix}{block}.{family.in_block(target)}"

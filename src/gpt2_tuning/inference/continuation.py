@@ -56,12 +56,12 @@ class Row:
         elif not self._left:
             self.ended = "length"
         self._ids += tokens
-        self._text = self._tokenizer.decode(self._ids)
+        self._text = self._tokenizer.continued(self._ids)
         place = find_stop(self._text, self._stop)
         if place is not None:
             self.ended = "stop"
             self._text = self._text[:place]
-            while not self._text.startswith(self._tokenizer.decode(self._ids)):
+            while not self._text.startswith(self._tokenizer.continued(self._ids)):
                 self._ids.pop()
 
     def settled_text(self) -> str:

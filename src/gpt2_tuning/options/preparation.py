@@ -30,7 +30,8 @@ class DatasetOptions:
     """Hub name or directory of the base that will be tuned on it, which train.py then takes, and
     whose tokenizer counts. Default: GPT-2 of any size."""
     seq_len: int = MAX_SEQ_LEN
-    """Longest example, in tokens: longer ones are cut. At most 1024."""
+    """Longest example, in tokens: longer ones are cut. At most 1024, or, with --base, as
+    many as that base has positions."""
     seed: int = 0
     """Decides which rows are set aside where a split is missing."""
     limit: int | None = None

@@ -180,7 +180,9 @@ class TrainOptions:
             family = family_named(self.family or DEFAULT)
         except UserError as error:
             raise UserError(f"--family: {error}") from error
-        if self.family is None or self.pretrained in (None, "none"):
+        # Where no size is given, the data may say the base.
+        open_size = self.pretrained is None and self.model_size == type(self).model_size
+        if self.family is None or (self.pretrained in (None, "none") and not open_size):
             try:
                 config_of_size(self.model_size, family.name)
             except UserError as error:

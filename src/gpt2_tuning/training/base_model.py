@@ -6,11 +6,14 @@ from typing import Any, TypeVar
 
 from gpt2_tuning.cluster import is_chief
 from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.data.file_tokenizer import SENTENCEPIECE_FILE
 from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.data.tokenizer import TOKENIZER_FILES
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
 from gpt2_tuning.families.family import Family
 from gpt2_tuning.formats import hub
+from gpt2_tuning.formats.base_files import tokenizer_in
 from gpt2_tuning.formats.directory import CONFIG_FILE
 from gpt2_tuning.layer_names import blocks_of, modules_of
 from gpt2_tuning.models.tunable import TunableModel
@@ -33,6 +36,11 @@ def with_family(options: OptionsT) -> OptionsT:
     """
     if options.pretrained in (None, "none"):
         family = known.family_named(options.family or known.DEFAULT)
+        if options.model_size not in (*family.sizes, *family.aliases):
+            raise UserError(
+                f"--family {family.name} needs --model_size, one of {', '.join(family.sizes)}, or "
+                "--pretrained"
+            )
     else:
         family = family_of_base(options.pretrained)
         if options.family not in (None, family.name):
@@ -57,7 +65,7 @@ def family_of_base(pretrained: str) -> Family:
     for family in known.FAMILIES.values():
         if name in family.hub_names.values() and not Path(pretrained).is_dir():
             return family
-    path = hub.find_checkpoint(pretrained) / CONFIG_FILE
+    path = hub.find_description(pretrained) / CONFIG_FILE
     fields = read_json(path)
     try:
         return known.family_of_fields(fields)
@@ -141,9 +149,11 @@ def make_model(
             config = known.with_vocabulary(config, metadata.tokenizer.vocabulary)
         model = model_class(config, **arguments).built_now()
     else:
-        size = known.published(options.model_size, options.family or known.DEFAULT)
-        model = model_class.from_pretrained(options.pretrained or size, **arguments)
-        check_tokenizer(model, metadata)
+        base = options.pretrained or known.published(
+            options.model_size, options.family or known.DEFAULT
+        )
+        check_tokenizer(base, metadata)
+        model = model_class.from_pretrained(base, **arguments)
     model.tokenizer = metadata.tokenizer
     decoder = model.config.decoder
     if metadata.seq_len > decoder.positions:
@@ -173,16 +183,23 @@ def freeze_all_but(model: TunableModel, part: str) -> None:
         raise UserError(f"--tune: {error}") from error
 
 
-def check_tokenizer(model: TunableModel, metadata: Metadata) -> None:
-    """Raises UserError where a base has a tokenizer, and it is not that of the data."""
-    try:
-        own = model.tokenizer
-    except UserError:  # it brought none, so there is nothing to compare
+def check_tokenizer(base: str, metadata: Metadata) -> None:
+    """Looks at a base's tokenizer before its weights are read.
+
+    Raises:
+        UserError: it cannot be used, or is not that of the data.
+    """
+    directory = hub.find_description(base)
+    family = family_of_base(base)
+    given = [name for name in (*TOKENIZER_FILES, SENTENCEPIECE_FILE) if (directory / name).exists()]
+    if not given and not family.has_gpt2_tokenizer:
+        print(f"note: {base} has no tokenizer: it is taken to know the data's token ids")
         return
-    if own.sha256 != metadata.tokenizer.sha256:
+    if tokenizer_in(directory, family).sha256 != metadata.tokenizer.sha256:
+        name = hub.public_name(base)
         raise UserError(
-            f"the data was prepared with another tokenizer than that of {model.pretrained_name}: "
-            f"prepare it with --base {model.pretrained_name}"
+            f"the data was prepared with another tokenizer than that of {name}: "
+            f"prepare it with --base {name}"
         )
 
 

@@ -24,7 +24,8 @@ class Options(PrepareOptions):
     """Prepare texts for classification: by default dair-ai/emotion from the Hugging Face Hub."""
 
     seq_len: int = 128
-    """Longest example, in tokens: longer ones are cut. At most 1024."""
+    """Longest example, in tokens: longer ones are cut. At most 1024, or with
+    --base as many as it has positions."""
     text_column: str | None = None
     """Column that holds the text. Default: `text`, `sentence`, `content` or `body`."""
     label_column: str | None = None
@@ -40,11 +41,12 @@ def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.examples import text_example
     from gpt2_tuning.data.opened_rows import open_rows
-    from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
+    from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled, with_room
     from gpt2_tuning.data.sources import read_source
     from gpt2_tuning.formats.base_files import find_base
 
     base = find_base(options.base)
+    options = with_room(options, base)
     checked_output_dir(TASK, options, base)
     opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILE)
     options = opened.with_usual_columns(options, USUAL_NAMES)

@@ -25,7 +25,8 @@ class Options(PrepareOptions):
     dataset_config: str | None = None
     """Configuration on the Hub. Of nyu-mll/glue: rte (default), mrpc, qnli, qqp, wnli or mnli."""
     seq_len: int = 384
-    """Longest pair, in tokens: the longer text of longer pairs is cut. At most 1024."""
+    """Longest pair, in tokens: the longer text of longer pairs is cut. At most 1024, or with
+    --base as many as it has positions."""
     premise_column: str | None = None
     """Column that holds the first text. Default: premise, or what GLUE's own files call it."""
     hypothesis_column: str | None = None
@@ -44,11 +45,12 @@ def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.examples import pair_example
     from gpt2_tuning.data.opened_rows import open_rows
-    from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled
+    from gpt2_tuning.data.preparation import checked_output_dir, prepare_labelled, with_room
     from gpt2_tuning.data.sources import read_source
     from gpt2_tuning.formats.base_files import find_base
 
     base = find_base(options.base)
+    options = with_room(options, base)
     checked_output_dir(TASK, options, base, shortest=3)  # a token, the separator, a token
     pairs: Sequence[tuple[str, str]] = glue.TEXT_COLUMNS
     split_names = None

@@ -94,7 +94,7 @@ class Columns:
 def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.opened_rows import open_rows
-    from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
+    from gpt2_tuning.data.preparation import checked_output_dir, prepare_source, with_room
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.prompts import load_template
     from gpt2_tuning.data.sources import read_source
@@ -102,6 +102,7 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.formats.base_files import find_base
 
     base = find_base(options.base)
+    options = with_room(options, base)
     output_dir = checked_output_dir(TASK, options, base)
     template = load_template(options.template)
     opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILES)

@@ -68,12 +68,13 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.documents import has_columns, read_documents
     from gpt2_tuning.data.opened_rows import open_rows
     from gpt2_tuning.data.pieces import document_examples
-    from gpt2_tuning.data.preparation import checked_output_dir, prepare_source
+    from gpt2_tuning.data.preparation import checked_output_dir, prepare_source, with_room
     from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.words import WordTokenizer
     from gpt2_tuning.formats.base_files import find_base
 
     base = find_base(options.base)
+    options = with_room(options, base)
     output_dir = checked_output_dir(TASK, options, base, SHORTEST)
     opened = open_rows(options, options.dataset or "", SAMPLE_FILE)
     separator = options.separator and unix_newlines(options.separator.replace("\\n", "\n"))
