@@ -12,6 +12,7 @@ from gpt2_tuning.data.file_tokenizer import read_tokenizer
 from gpt2_tuning.data.metadata import read_metadata
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
+from gpt2_tuning.families.llama import LlamaConfig
 from gpt2_tuning.inference.generation import generate_text
 from gpt2_tuning.models.language_model import LanguageModel
 
@@ -126,13 +127,55 @@ def test_another_base_than_the_datas_is_refused(prepared, bases, tmp_path, capsy
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", '{"broken', "tokenizer.json"),
+        ("tokenizer.model", "", "`AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"),
+        ("vocab.json", "{}", "no tokenizer.json in"),
+    ],
+)
+def test_a_base_whose_tokenizer_cannot_be_read_is_refused_before_its_weights_are(
+    name, content, message, tmp_path, capsys, monkeypatch
+):
+    config = LlamaConfig.from_size("tiny", vocab_size=50300, hidden_size=16, head_dim=4)
+    LanguageModel(config).built_now().save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / name).write_text(content)
+    data = ["--dataset", "sample", "--limit", 24, "--output_dir", tmp_path / "data"]
+    run("text", "prep_dataset", *data)
+    monkeypatch.setattr(LanguageModel, "from_pretrained", lambda *_, **__: 1 / 0)
+    flags = ["--dataset_dir", tmp_path / "data", "--pretrained", tmp_path / "base"]
+    line = refused(main("text", "train"), capsys, *flags, "--output_dir", tmp_path / "run")
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_length_that_nobody_chose_fits_the_base(tmp_path, capsys):
+    base = write_base(tmp_path, BYTES)
+    fields = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**fields, "n_positions": 96}))
+    flags = ["--dataset", "sample", "--limit", 24, "--output_dir", tmp_path / "data"]
+    run("entailment", "prep_dataset", "--base", base, *flags)
+    assert "examples of at most 96 tokens" in capsys.readouterr().out
+    assert read(tmp_path / "data")["seq_len"] == 96
+    line = refused(
+        main("entailment", "prep_dataset"), capsys, "--base", base, "--seq_len", 100, *flags
+    )
+    assert "between 3 and 96, not 100" in line
+
+
 @pytest.mark.slow
-def test_random_weights_have_a_row_for_every_token(prepared, tmp_path):
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_random_weights_have_a_row_for_every_token_and_end_as_it_does(family, prepared, tmp_path):
     flags = ["--model_size", "tiny", "--pretrained", "none", "--output_dir", tmp_path / "run"]
     data = prepared("classification", MARKED)
+    flags += ["--family", family, "--lora_rank", 0]
     run("classification", "train", "--dataset_dir", data, "--epochs", 1, *flags)
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
-    assert config["vocab_size"] == read_metadata(data, "classification").tokenizer.vocabulary
+    tokenizer = read_metadata(data, "classification").tokenizer
+    assert config["vocab_size"] == tokenizer.vocabulary
+    ends = (config["bos_token_id"], config["eos_token_id"])
+    assert ends == (tokenizer.start, tokenizer.end)
     run("classification", "test", "--run_dir", tmp_path / "run", "--text", "I feel great")
 
 

@@ -70,6 +70,13 @@ def test_a_directory_says_its_family_and_no_other_is_taken(home, capsys):
     assert not (home / "other").exists()
 
 
+def test_a_family_alone_says_no_size(home, capsys):
+    flags = [*places(home, "other"), "--family", "llama"]
+    line = refused(classification_tuning.train.main, capsys, *flags)
+    assert "--family llama needs --model_size, one of tiny, mini, 1B, 3B, 8B, or" in line
+    assert not (home / "other").exists()
+
+
 def test_a_base_of_an_unknown_family_is_refused_by_its_name(home, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     flags = [*places(home, "bert"), "--pretrained", tmp_path]

@@ -110,8 +110,8 @@ entailment_tuning/train --lora_targets c_attn
     --lora_targets: gpt2 has no LoRA target 'c_attn': choose among attn.c_attn,
 entailment_tuning/train --family llama --model_size tiny --lora_targets attn.c_attn
     --lora_targets: llama has no LoRA target 'attn.c_attn': choose among q_proj, k_proj,
-text_tuning/train --family llama
-    --model_size: unknown model size '124M': choose one of tiny, mini, 1B, 3B, 8B
+text_tuning/train --family llama --model_size 124m
+    --model_size: unknown model size '124m': choose one of tiny, mini, 1B, 3B, 8B
 text_tuning/train --family bert
     --family: unknown family 'bert': choose one of gpt2, gpt_neo,
 entailment_tuning/train --modules_to_save wte,

@@ -53,6 +53,14 @@ def test_letters_of_special_tokens_are_letters(directory):
     assert tokenizer.decode(ids) == TEXTS[-1]
 
 
+def test_a_text_that_goes_on_keeps_the_blank_space_it_begins_with(directory):
+    tokenizer, text = read_tokenizer(directory), "The tide comes in and goes out"
+    ids = tokenizer.encode(text)
+    for place in range(1, len(ids)):
+        assert tokenizer.decode(ids[:place]) + tokenizer.continued(ids[place:]) == text
+    assert tokenizer.continued([]) == ""
+
+
 def test_an_empty_text_has_no_tokens_and_spans_cover_a_text(directory):
     tokenizer = read_tokenizer(directory)
     (empty, none), (ids, spans) = tokenizer.encode_with_spans(["", "The tide"])

@@ -9,11 +9,13 @@ import tensorflow as tf
 from bases import MARKED, write_tokenizer
 from samples import inputs_of
 
-from gpt2_tuning.data.file_tokenizer import read_tokenizer
+from gpt2_tuning.data.file_tokenizer import TEMPLATE_FILE, read_tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
-from gpt2_tuning.formats.adapters import read_adapter_config
+from gpt2_tuning.formats.adapters import base_fingerprint, read_adapter_config
+from gpt2_tuning.formats.directory import read_checkpoint
+from gpt2_tuning.formats.huggingface import sha256_of_base
 from gpt2_tuning.models.classifier import Classifier
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.models.rotary import frequencies
@@ -48,12 +50,14 @@ FIELDS: dict[str, dict[str, Any]] = {
     "qwen2": {**GATED, **WINDOW, "tie_word_embeddings": True},
     "qwen3": {**GATED, **WINDOW},
 }
+ABSENT = object()
 LORA = {"rank": 2, "alpha": 4, "targets": ["all-linear"]}
 ROWS = [[1, 2, 3, 4, 5, 6, 7], [8, 9, 10], [11, 12, 13, 14, 15]]
 
 
 def config_of(family, **changes):
-    return known.config_of({"model_type": family, **FIELDS[family], **changes})
+    fields = {"model_type": family, **FIELDS[family], **changes}
+    return known.config_of({name: value for name, value in fields.items() if value is not ABSENT})
 
 
 def made(family, model_class=LanguageModel, lora=None, **arguments):
@@ -159,6 +163,33 @@ def test_a_classifier_s_directory_names_the_padding_of_its_own_tokenizer(tmp_pat
 
 
 @pytest.mark.parametrize("family", FIELDS)
+def test_a_base_has_one_sum_whatever_is_on_it(family, tmp_path):
+    """In memory and on disk, with a head of its own and without."""
+    model = made(family)
+    model.save_pretrained(tmp_path / "base")
+    expected = sha256_of_base(read_checkpoint(tmp_path / "base"))
+    assert base_fingerprint(model) == expected
+    for model_class, more in ((Classifier, {"num_classes": 2}), (LanguageModel, {})):
+        for dtype in ("float32", "bfloat16"):
+            held = model_class.from_pretrained(
+                tmp_path / "base", lora={"rank": 1}, dtype=dtype, **more
+            )
+            assert base_fingerprint(held) == expected
+            assert held.lora and held.lora.targets == held.family.usual_targets
+
+
+def test_a_template_of_conversations_goes_with_the_tokenizer(tmp_path):
+    write_tokenizer(tmp_path / "base", MARKED)
+    model = made("llama")
+    model.tokenizer = read_tokenizer(tmp_path / "base")
+    model.save_pretrained(tmp_path / "first")
+    (tmp_path / "first" / TEMPLATE_FILE).write_text("{{ messages }}")
+    for name in ("first", "second"):  # twice, as an export may replace itself
+        LanguageModel.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+        assert (tmp_path / name / TEMPLATE_FILE).read_text() == "{{ messages }}"
+
+
+@pytest.mark.parametrize("family", FIELDS)
 def test_all_but_lora_is_frozen_and_the_base_of_a_run_is_whole(family, tmp_path):
     model = made(family, lora=LORA)
     model.freeze_all_but_lora()
@@ -187,6 +218,7 @@ def test_a_row_longer_than_the_positions_is_refused_so_dynamic_scaling_never_set
 @pytest.mark.parametrize(
     ("family", "fields", "message"),
     [
+        ("llama", {"model_type": ABSENT}, "no model_type, such as llama"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act='gelu'; only 'silu'"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5; only 1.0"),
         (
