@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from bases import BYTES, write_tokenizer
 
+pytest.importorskip("jinja2", reason="templates need the extra conversations")
+
 from gpt2_tuning.data.chat_examples import chat_ids, conversation_examples
 from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate, chat_template_of
 from gpt2_tuning.data.conversations import checked, parsed, without_first_exchange
