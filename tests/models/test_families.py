@@ -175,7 +175,8 @@ def test_a_base_has_one_sum_whatever_is_on_it(family, tmp_path):
                 tmp_path / "base", lora={"rank": 1}, dtype=dtype, **more
             )
             assert base_fingerprint(held) == expected
-            assert held.lora and held.lora.targets == held.family.usual_targets
+            assert held.lora
+            assert held.lora.targets == held.family.usual_targets
 
 
 def test_a_template_of_conversations_goes_with_the_tokenizer(tmp_path):
