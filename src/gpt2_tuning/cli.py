@@ -162,7 +162,7 @@ def read_flags(
         tyro.cli(options_class, prog=program, args=HELP[:1], use_underscores=True)
     forms = forms_of(options_class)
     if first := getattr(options_class, "FIRST", None):
-        argv = first_named(argv, first)
+        argv = first_named(argv, first, forms[first])
     found = on_the_line(argv, forms)
     named = {flag.name: flag for flag in found}
     if "config" in named and "config" in forms:

@@ -183,10 +183,13 @@ def is_flag(argument: str) -> bool:
     return bool(WRITTEN.fullmatch(argument)) and argument.lower() not in NUMBERS
 
 
-def first_named(argv: Sequence[str], name: str) -> list[str]:
+def first_named(argv: Sequence[str], name: str, form: Form) -> list[str]:
     """A command line on which the words before the first flag are values of a flag."""
     first = list(itertools.takewhile(lambda word: not is_flag(word), argv))
-    return [*(part for word in first for part in (f"--{name}", word)), *argv[len(first) :]]
+    rest, flag = argv[len(first) :], f"--{name}"
+    if form.repeated:
+        return [*(part for word in first for part in (flag, word)), *rest]
+    return [flag, *first, *rest] if first else list(rest)
 
 
 def flag_name(flag: str) -> str:

@@ -28,12 +28,15 @@ def find_checkpoint(pretrained: str) -> Path:
     return find(pretrained, [*DESCRIPTION, WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"])
 
 
-def find_description(base: str) -> Path:
-    """As `find_checkpoint`, without the weights: its config.json and its tokenizer's files."""
-    return find(base, list(DESCRIPTION))
+def find_description(base: str, weights_follow: bool = False) -> Path:
+    """As `find_checkpoint`, without the weights: its config.json and its tokenizer's files.
+
+    Where its weights will be asked for too (`weights_follow`), messages are as of these.
+    """
+    return find(base, list(DESCRIPTION), weights_follow)
 
 
-def find(pretrained: str, patterns: list[str]) -> Path:
+def find(pretrained: str, patterns: list[str], weights: bool = True) -> Path:
     """The directory with the files of a checkpoint that fit these patterns."""
     if Path(pretrained).is_dir():
         return Path(pretrained)
@@ -42,7 +45,7 @@ def find(pretrained: str, patterns: list[str]) -> Path:
             f"there are no published weights of size {pretrained}: "
             f"use --pretrained none (random weights) or --pretrained DIR"
         )
-    return download(public_name(pretrained), patterns)
+    return download(public_name(pretrained), patterns, weights)
 
 
 def public_name(pretrained: str) -> str:
@@ -54,13 +57,13 @@ def public_name(pretrained: str) -> str:
     return hub_name(pretrained) or old_names.get(pretrained, pretrained)
 
 
-def download(name: str, patterns: list[str]) -> Path:
+def download(name: str, patterns: list[str], weights: bool) -> Path:
     """The Hub's copy of such files, from the local cache where they are already there."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
     wanted, advice = CONFIG_FILE, f"use --base DIR (with {', '.join(DESCRIPTION[:3])})"
-    if WEIGHTS_FILE in patterns:
+    if weights:
         wanted, advice = (
             WEIGHTS_FILE,
             (

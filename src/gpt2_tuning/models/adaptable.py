@@ -48,7 +48,8 @@ class AdaptableModel(PretrainedModel):
             UserError: the name is taken, the base has no such layers, or the model is merged.
         """
         self._check_new(name, "add_adapter()")
-        config = LoRAConfig.of(lora)
+        given = LoRAConfig.of(lora)
+        config = given and given.within(self.family)
         assert config is not None
         names = (label_names or self.label_names) if self.head_weights() else None
         if label_names is not None and names is None:

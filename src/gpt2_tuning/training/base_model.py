@@ -65,7 +65,7 @@ def family_of_base(pretrained: str) -> Family:
     for family in known.FAMILIES.values():
         if name in family.hub_names.values() and not Path(pretrained).is_dir():
             return family
-    path = hub.find_description(pretrained) / CONFIG_FILE
+    path = hub.find_description(pretrained, weights_follow=True) / CONFIG_FILE
     fields = read_json(path)
     try:
         return known.family_of_fields(fields)
@@ -189,7 +189,7 @@ def check_tokenizer(base: str, metadata: Metadata) -> None:
     Raises:
         UserError: it cannot be used, or is not that of the data.
     """
-    directory = hub.find_description(base)
+    directory = hub.find_description(base, weights_follow=True)
     family = family_of_base(base)
     given = [name for name in (*TOKENIZER_FILES, SENTENCEPIECE_FILE) if (directory / name).exists()]
     if not given and not family.has_gpt2_tokenizer:
