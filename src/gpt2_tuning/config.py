@@ -71,6 +71,8 @@ class LoRAConfig:
         for alpha in (self.alpha, *self.alpha_pattern.values()):
             if not is_number(alpha) or not 0 < alpha < math.inf:
                 raise UserError(f"LoRA alpha must be a number above 0, not {alpha!r}")
+            if not 1e-30 < alpha < 1e30:
+                raise UserError(f"LoRA alpha must be from 1e-30 to 1e30, not {alpha!r}")
         if not isinstance(self.use_dora, bool):
             raise UserError(f"LoRA use_dora must be true or false, not {self.use_dora!r}")
         if self.init not in INITS:

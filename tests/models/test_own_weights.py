@@ -9,9 +9,11 @@ import pytest
 import tensorflow as tf
 from lora_models import SMALL, batch, outputs, small_model
 
+from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.adapters import adapter_variables, base_fingerprint, read_adapter_config
 from gpt2_tuning.formats.mixed_adapters import mix
+from gpt2_tuning.inference.generation import generate
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.models.gpt2_model import GPT2Model
@@ -26,6 +28,12 @@ KINDS: dict[str, Any] = {
 }
 TUNED = {"all biases": 2 * 6 + 1, "own biases": 4, "embedding": 1, "head": 1, "whole": 5 + 4}
 """How many weights of a base of two blocks each tunes."""
+
+
+class Six(GPT2Tokenizer):
+    """Tokens that the small model knows, none of which ends a text."""
+
+    vocabulary = SMALL.vocab_size
 
 
 def begun(kind, model_class=GPT2LanguageModel, **arguments):
@@ -63,6 +71,33 @@ def test_the_base_computes_as_before_wherever_the_adapter_is_off(kind):
     model.set_adapter("default")
     np.testing.assert_array_equal(outputs(model, inputs), on)
     assert len(model.own_weights()) == TUNED[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_generates_under_what_is_chosen(kind, tmp_path):
+    model, _ = tuned(kind)
+
+    def tokens():
+        return [done.token_ids for done in generate(model, [[1, 2, 3], [4]], 6, tokenizer=Six())]
+
+    with_it = tokens()
+    model.merge()
+    assert tokens() == with_it
+    model.unmerge()
+    model.set_adapter(None)
+    without = tokens()
+    model.save_base(tmp_path / "base")
+    plain = GPT2LanguageModel.from_pretrained(tmp_path / "base")
+    expected = generate(plain, [[1, 2, 3], [4]], 6, tokenizer=Six())
+    assert without == [done.token_ids for done in expected]
+    assert with_it != without
+
+
+def test_nothing_is_exported_while_it_is_switched_off(tmp_path):
+    model, _ = tuned("all biases")
+    with model.disable_lora(), pytest.raises(UserError, match="inside disable_lora"):
+        model.merge_and_export(tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize("off", [False, True], ids=["on", "off"])

@@ -342,3 +342,12 @@ def test_adapters_added_after_compile_ask_for_another(saved):
     model.add_adapter("new", {"rank": 1}, label_names=["x", "y"])
     with pytest.raises(UserError, match="compile the model again"):
         fitted(model, batch(SMALL))
+
+
+def test_a_file_keeps_what_is_chosen_of_one_adapter_too(tmp_path):
+    model = alone(GPT2LanguageModel, "tone")
+    for choice in ({"default": 0.5}, None):
+        model.set_adapter(choice)
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(outputs(again, batch(CONFIG)), outputs(model, batch(CONFIG)))

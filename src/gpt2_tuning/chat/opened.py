@@ -139,6 +139,7 @@ def loaded(run: OpenRun, others: Sequence[OpenRun], name: str) -> Voice:
         )
     else:
         model = tuned_model.load_tuned(LanguageModel, run.directory, metadata.tokenizer)
+    model.rows_gate([None])  # refuses what no row can be computed without
     return Voice(model, OWN if model.lora else None)
 
 

@@ -50,22 +50,22 @@ def mix(
     """
     read = [adapters.read_adapter_config(directory) for directory in directories]
     headers = [adapter_files.read_header(directory) for directory in directories]
-    for directory, header, (_, extra) in zip(directories, headers, read, strict=True):
+    for directory, header, (lora, extra) in zip(directories, headers, read, strict=True):
+        check_start(lora, directory)
         check_same(str(directories[0]), headers[0], read[0][1], str(directory), header, extra)
     weights = [adapter_files.read_weights(header) for header in headers]
     for directory, found in zip(directories, weights, strict=True):
         check_factors(found, directory)
     heads = [found.pop(HEAD) for found in weights if HEAD in found]
-    configs = [lora for lora, _ in read]
     for found, directory in zip(weights, directories, strict=True):
         check_shapes(weights[0], found, directory)
-    lora, mixture = mixed(list(zip(configs, weights, strict=True)), shares, method, density, seed)
+    pairs = [(lora, found) for (lora, _), found in zip(read, weights, strict=True)]
+    lora, mixture = mixed(pairs, shares, method, density, seed)
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
     fields = read_json(directories[0] / CONFIG_FILE, "an adapter")
-    for name in ("layers_pattern", "layers_to_transform"):
-        fields.pop(name, None)
+    fields = {name: value for name, value in fields.items() if name not in OF_LAYERS}
     fields |= fields_of(lora, headers[0].family, mixture)
     recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
     if heads:
@@ -108,6 +108,19 @@ def check_factors(weights: Iterable[str], where: Path) -> None:
                 f"{where} has {name}: only adapters of low-rank updates alone can be mixed (not "
                 "with DoRA, bias or modules_to_save)"
             )
+
+
+OF_LAYERS = ("layers_pattern", "layers_to_transform")
+"""Fields that a mixture says anew, if at all."""
+
+
+def check_start(lora: LoRAConfig, where: Path) -> None:
+    """Raises UserError for factors from which what they began as is yet to be taken off."""
+    if lora.init != "default":
+        raise UserError(
+            f"{where} holds what its training began as too ({lora.init}): convert it by PEFT's "
+            "path_initial_model_for_weight_conversion, then mix it"
+        )
 
 
 def check_shapes(first: dict[str, np.ndarray], other: dict[str, np.ndarray], where: Path) -> None:

@@ -70,7 +70,6 @@ def signatures(
     model: LanguageModel, vocabulary: int, by_row: bool
 ) -> tuple[Weights, dict[str, tf.TensorSpec], State]:
     """What the compiled functions take: weights, inputs and state of any batch and any length."""
-    shape = [None, *model.rows_gate([None]).shape[1:]]
     config, dtype = model.config.decoder, tf.as_dtype(model.compute_dtype)
     spec = tf.TensorSpec
     shapes = [] if dtype == model.variable_dtype else [m.shape for m in matrices(model)]
@@ -90,7 +89,7 @@ def signatures(
         made=spec([None], tf.int32),
         rows=spec([None], tf.int64),
         values=RowValues(*(spec([None], value.dtype) for value in RowValues.of([]))),
-        gate=(spec(shape, tf.float32),) if by_row else (),
+        gate=(model.rows_gate_spec(),) if by_row else (),
     )
     return weights, {"token_ids": ids, "attention_mask": ids}, state
 

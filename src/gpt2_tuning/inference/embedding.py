@@ -28,8 +28,7 @@ class Embedder:
         rows = tf.TensorSpec([None, None], tf.int32)
         inputs = {"token_ids": rows, "attention_mask": rows}
         if model.gate is not None:
-            gate = model.rows_gate([None])
-            inputs["gate"] = tf.TensorSpec([None, *gate.shape[1:]], tf.float32)
+            inputs["gate"] = model.rows_gate_spec()
         self._pooled = tf.function(self._pooled_states, [inputs], autograph=False)
 
     def embed(self, rows: Sequence[Sequence[int]], adapter: Choice, pooling: Pooling) -> np.ndarray:

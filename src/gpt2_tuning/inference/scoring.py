@@ -38,8 +38,7 @@ class Scorer:
         rows = tf.TensorSpec([1, None], tf.int32)
         inputs = {"token_ids": rows, "attention_mask": rows}
         if model.gate is not None:
-            gate = model.rows_gate([None])
-            inputs["gate"] = tf.TensorSpec([1, *gate.shape[1:]], tf.float32)
+            inputs["gate"] = model.rows_gate_spec(1)
         self._hidden = tf.function(
             lambda inputs: model.hidden_at_targets(inputs, training=False)[0],
             [inputs],

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
@@ -112,6 +113,11 @@ class AdaptableModel(PretrainedModel):
         columns = [[row.get(name, 0.0) for row in rows] for name in names]
         shares = np.array(columns, np.float32).reshape(-1, len(rows)).T
         return shares if self.gate and self.gate.added else shares.sum(axis=1)
+
+    def rows_gate_spec(self, rows: int | None = None) -> tf.TensorSpec:
+        """What `rows_gate` gives for so many rows, or for any number."""
+        adapters = [len(self.gate.names)] if self.gate and self.gate.added else []
+        return tf.TensorSpec([rows, *adapters], tf.float32)
 
     def checked_choice(self, choice: Choice) -> dict[str, float]:
         """The share of each adapter that is chosen.

@@ -201,7 +201,7 @@ class Classifier(TunableModel):
     def forward_by_row(self) -> tf.types.experimental.PolymorphicFunction:
         """As `forward`, with a gate for each row, as `rows_gate` gives it."""
         rows = tf.TensorSpec([None, None], tf.int32)
-        gate = tf.TensorSpec([None, *self.rows_gate([None]).shape[1:]], tf.float32)
+        gate = self.rows_gate_spec()
         return tf.function(
             lambda inputs: self(inputs, training=False),
             [{"token_ids": rows, "attention_mask": rows, "gate": gate}],

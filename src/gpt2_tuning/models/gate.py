@@ -1,7 +1,6 @@
 """Which of a model's low-rank adapters are computed, and what is kept while they are merged."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -187,6 +186,10 @@ def switch(value: float) -> keras.Variable:
     return keras.Variable(value, trainable=False, dtype="float32", autocast=False, name="lora_gate")
 
 
+MOST = 1e30
+"""Less than what float32 holds, so that a share times what it is a share of is finite."""
+
+
 def shares_of(choice: Choice, names: Sequence[str]) -> dict[str, float]:
     """The share of each adapter that is chosen; one of 0 is left out.
 
@@ -204,6 +207,6 @@ def shares_of(choice: Choice, names: Sequence[str]) -> dict[str, float]:
         if name not in names:
             there = f"has {', '.join(names)}" if names else "has none"
             raise UserError(f"unknown adapter {shown(name)}: the model {there}")
-        if not is_number(share) or not math.isfinite(share):
+        if not is_number(share) or not abs(share) < MOST:
             raise UserError(f"the share of adapter {name} must be a finite number, not {share!r}")
     return {name: float(share) for name, share in shares.items() if share}

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.models.gate import Gate, MergedKernels
+from gpt2_tuning.models.gate import OWN, Gate, MergedKernels
 from gpt2_tuning.models.keras_types import Model
 
 SAVED_APART = ("layers", "transformer", "dropout", "score", "lm_head", "forward_by_row")
@@ -116,8 +116,11 @@ def build_config(model: "SavedByName") -> dict[str, Any]:
         }
         for name, adapter in added.items()
     }
+    chosen = {} if model.gate is None else {"adapters": adapters, "chosen": model.gate.chosen}
+    if not adapters and chosen.get("chosen") == {OWN: 1.0}:
+        chosen = {}  # as without a word of it
     return {
-        **({"adapters": adapters, "chosen": model.gate.chosen} if model.gate and adapters else {}),
+        **chosen,
         "frozen": frozen,
         "rematerialize": model.rematerialize,
         "kept_adapter_fields": dict(model.kept_adapter_fields),

@@ -82,10 +82,12 @@ def merge_and_export(model: PretrainedModel, directory: Path) -> None:
     The model stays as it is.
 
     Raises:
-        UserError: the directory holds other files.
+        UserError: the directory holds other files, or the updates are switched off.
     """
-    kernels, heads = merged_kernels(model), model.chosen_head_weights()
     assert model.gate is not None
+    if not model.gate.on:
+        raise UserError("merge_and_export() inside disable_lora(): leave that block first")
+    kernels, heads = merged_kernels(model), model.chosen_head_weights()
     if OWN in model.gate.chosen:
         own = {name: as_float32(variable) for name, variable in model.own_weights().items()}
         kernels |= {name: value for name, value in own.items() if name in model.base_weights()}

@@ -142,6 +142,7 @@ def of_run(run_dir: Path) -> tuple[TunableModel, Named]:
         model = tuned_model.load_tuned(LanguageModel, run_dir, tokenizer)
     else:
         model = tuned_model.load_tuned(Classifier, run_dir, tokenizer, label_names=labels)
+    model.rows_gate([None])  # refuses what no row can be computed without
     name = run_dir.absolute().name
     return model, named(name, OWN if model.lora else None, metadata)
 
