@@ -5,7 +5,7 @@ import json
 
 import tensorflow as tf
 
-from classification_tuning import prep_dataset
+from classification_tuning import prep_dataset, train
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.training.watching import MEASURED
@@ -89,3 +89,10 @@ def with_sample_and_base(home):
     config = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=128)
     GPT2Model(config).built_now().save_pretrained(home / "base")
     return home
+
+
+def two_updates(home, name, *flags):
+    """Tunes a classifier on the data in `home` for two updates; returns train.py's exit code."""
+    places = ["--dataset_dir", home / "data", "--output_dir", home / name]
+    every = [*places, "--max_updates", 2, "--precision", "float32", "--strategy", "one", *flags]
+    return train.main([str(flag) for flag in every])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import load_file
+from script_runs import two_updates as run
 from script_runs import with_sample_and_base
 
-from classification_tuning import test, train
+from classification_tuning import test
 from gpt2_tuning.commands import adapters as command
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
@@ -23,12 +24,6 @@ KINDS = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return with_sample_and_base(tmp_path_factory.mktemp("home"))
-
-
-def run(home, name, *flags):
-    places = ["--dataset_dir", home / "data", "--output_dir", home / name]
-    every = [*places, "--max_updates", 2, "--precision", "float32", "--strategy", "one", *flags]
-    return train.main([str(flag) for flag in every])
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 from script_runs import refused, with_sample_and_base
+from script_runs import two_updates as run
 from tuner_runs import LORA, OPTIONS, make_tuner
 
 from classification_tuning import test, train
@@ -20,12 +21,6 @@ from gpt2_tuning.training.optimizer import make_optimizer
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return with_sample_and_base(tmp_path_factory.mktemp("home"))
-
-
-def run(home, name, *flags):
-    places = ["--dataset_dir", home / "data", "--output_dir", home / name]
-    every = [*places, "--max_updates", 2, "--precision", "float32", "--strategy", "one", *flags]
-    return train.main([str(flag) for flag in every])
 
 
 def settings(home, name):
