@@ -11,7 +11,7 @@ from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.families import known
 from gpt2_tuning.families.decoder_config import GATED
 from gpt2_tuning.families.family import FamilyConfig
-from gpt2_tuning.models.chunked_loss import CHUNK
+from gpt2_tuning.models.device_choices import CPU, GPU, DeviceChoices
 from gpt2_tuning.models.products import product_type
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -24,7 +24,8 @@ TEMPORARIES = 3
 KEPT_BY_XLA = (1.7, 8)
 """Numbers a layer keeps for its gradient beside those that the code asks for, where XLA compiles
 the whole step: for each attention weight, and for each number of a layer's input. Fitted to two
-LoRA steps of 124M in bfloat16 on an H200: 1,372 MiB at 8 x 256 tokens, 7,598 at 8 x 1,024.
+LoRA steps of 124M in bfloat16 on an H200: 1,372 MiB at 8 x 256 tokens, 7,598 at 8 x 1,024, both
+with all scores of a layer at once; in blocks none of them is kept.
 """
 
 
@@ -43,6 +44,19 @@ class Setting:
     rematerialize: bool = False
     gpu: bool = False
     """Whether what TensorFlow's allocator has on a GPU is asked for, or a process's memory."""
+
+    @property
+    def choices(self) -> DeviceChoices:
+        """How the device computes."""
+        return GPU if self.gpu else CPU
+
+    @property
+    def scores(self) -> int:
+        """Attention weights of a layer that exist at a time."""
+        heads = self.rows * self.config.decoder.heads
+        if self.choices.in_blocks(self.length):
+            return heads * self.choices.attention_block**2
+        return heads * self.length**2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +97,8 @@ def memory_of(setting: Setting) -> Memory:
         # Of tuned weights that are held in float32 the matrix products take rounded copies.
         weights = base * 4.0 + (base * size if size < 4 else 0)
     multiplied = size if setting.gpu else product_type(setting.precision).size
-    chunk = min(CHUNK[multiplied], setting.rows * setting.length) * config.vocabulary
+    at_once = min(setting.choices.logit_rows[multiplied], setting.rows * setting.length)
+    chunk = at_once * config.vocabulary
     table = config.vocabulary * config.width
     logits = chunk * (4 * 4 + (size if size < 4 else 0))
     emulated = size < multiplied
@@ -152,8 +167,9 @@ def kept_numbers(setting: Setting) -> float:
         adapted = adapted_layers(setting.config, setting.lora)
         block += tokens * sum(inputs for _, inputs, _ in adapted) / config.layers
     if setting.gpu:
-        attention = setting.rows * config.heads * setting.length**2
-        block += KEPT_BY_XLA[0] * attention + KEPT_BY_XLA[1] * tokens * width
+        block += KEPT_BY_XLA[1] * tokens * width
+        if not setting.choices.in_blocks(setting.length):
+            block += KEPT_BY_XLA[0] * setting.scores
     if setting.rematerialize:
         return config.layers * tokens * width + block
     return config.layers * block
@@ -164,9 +180,8 @@ def passing_numbers(setting: Setting) -> int:
 
     Where 16-bit numbers are multiplied as float32, each of them exists in both types.
     """
-    config, rows = setting.config.decoder, setting.rows
-    attention = rows * config.heads * setting.length**2
-    return TEMPORARIES * max(rows * setting.length * config.mlp_width, attention)
+    widest = setting.rows * setting.length * setting.config.decoder.mlp_width
+    return TEMPORARIES * max(widest, setting.scores)
 
 
 def rows_at_a_time(batch_size: int, accumulation: int, devices: int = 1) -> int:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from samples import inputs_of, randomize
 
-from gpt2_tuning.models import chunked_loss
+from gpt2_tuning.models import chunked_loss, device_choices
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.training.objective import objective_of
 
@@ -50,7 +50,7 @@ def plain_sums(model, batch, training):
 @pytest.mark.parametrize("chunk", [4, 5, 512])
 def test_chunked_loss_and_gradients_equal_the_plain(small_config, batch, monkeypatch, lora, chunk):
     monkeypatch.setattr(chunked_loss, "ROUND", 2)
-    monkeypatch.setitem(chunked_loss.CHUNK, 4, chunk)
+    monkeypatch.setitem(device_choices.CPU.logit_rows, 4, chunk)
     model = make_model(small_config, lora)
     results = []
     for compute in (sums_of(model), lambda *b: plain_sums(model, b[:3], b[3])):
@@ -100,7 +100,7 @@ def shapes_over_the_vocabulary(compute, model, batch):
 
 def test_no_array_of_all_logits_exists_in_training(small_config, batch, monkeypatch):
     monkeypatch.setattr(chunked_loss, "ROUND", 2)
-    monkeypatch.setitem(chunked_loss.CHUNK, 4, 5)  # 12 rows are three chunks of 4
+    monkeypatch.setitem(device_choices.CPU.logit_rows, 4, 5)  # 12 rows are three chunks of 4
     model = make_model(small_config, {"rank": 2, "alpha": 4})
     assert shapes_over_the_vocabulary(sums_of(model), model, batch) == {(4, 97)}
     plain = shapes_over_the_vocabulary(lambda *b: plain_sums(model, b[:3], b[3]), model, batch)

@@ -26,7 +26,6 @@ ON_CPU = [(ClassifierOptions, "buckets"), (LanguageModelOptions, "packed")]
 def a_gpu(monkeypatch):
     """Where layouts are chosen, a GPU is visible."""
     monkeypatch.setattr(layout.tf.config, "get_visible_devices", lambda kind: [kind])
-    monkeypatch.setattr(layout, "uses_gpu", lambda: True)
 
 
 @pytest.mark.parametrize(("options_class", "on_cpu"), ON_CPU)

@@ -39,8 +39,8 @@ def full(monkeypatch):
     def at_step(number, patch=monkeypatch, message="OOM when allocating\na tensor"):
         method, calls = steps.StepFunctions._call, iter(range(1, 10**6))
 
-        def called(self, function, batch):
-            result = method(self, function, batch)
+        def called(self, function, batch, tensors):
+            result = method(self, function, batch, tensors)
             if next(calls) == number:
                 raise tf.errors.ResourceExhaustedError(None, None, message)
             return result

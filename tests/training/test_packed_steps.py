@@ -14,13 +14,14 @@ from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.models.device_choices import GPU, choosing
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
-from gpt2_tuning.training import steps as steps_module
 from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import OfSummedGradients
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.traces import any_length
 
 LORA = {"rank": 2, "alpha": 4}
 BATCH_SIZE = 6
@@ -144,41 +145,36 @@ def packed_source(model_class, records):
 @pytest.mark.parametrize(
     ("model_class", "accumulation"), [(GPT2Classifier, 2), (GPT2LanguageModel, 1)]
 )
-def test_steps_compiled_whole_equal_plain_ones(
-    one_block, records, monkeypatch, model_class, accumulation
-):
+def test_steps_compiled_whole_equal_plain_ones(one_block, records, model_class, accumulation):
     """As on a GPU, where XLA compiles a step as a whole and each shape is traced by itself."""
     batches = list(packed_source(model_class, records).epoch(0, 0))
     plain = trained(steps_of(model_class, one_block, accumulation=accumulation), batches)
-    monkeypatch.setattr(steps_module, "uses_gpu", lambda: True)
-    steps = steps_of(model_class, one_block, accumulation=accumulation)
-    assert_same_training(trained(steps, batches), plain)
-    assert steps._sums_and_gradients.experimental_get_tracing_count() > 0
+    with choosing(GPU):
+        steps = steps_of(model_class, one_block, accumulation=accumulation)
+        assert_same_training(trained(steps, batches), plain)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model_class", [GPT2Classifier, GPT2LanguageModel])
-def test_each_shape_is_traced_and_compiled_once(one_block, records, monkeypatch, model_class):
-    monkeypatch.setattr(steps_module, "uses_gpu", lambda: True)
-    steps = steps_of(model_class, one_block)
+def test_each_shape_is_traced_and_compiled_once(one_block, records, model_class):
     source = packed_source(model_class, records)
     batches = [batch for epoch in range(3) for batch in source.epoch(0, epoch)]
     shapes = {(batch.inputs["token_ids"].shape, batch.targets.shape) for batch in batches}
-    for batch in batches:
-        steps.train(batch)
-        steps.evaluate(batch)
-    for function in (steps._train.traced, steps._sums_and_gradients):
-        assert function.experimental_get_tracing_count() == len(shapes) <= 2
-    for function in (steps._evaluate.traced, steps._sums_only):
+    with choosing(GPU):
+        steps = steps_of(model_class, one_block)
+        for batch in batches:
+            steps.train(batch)
+            steps.evaluate(batch)
+    for function in (steps._train.traced, steps._evaluate.traced):
         assert function.experimental_get_tracing_count() == len(shapes) <= 2
 
 
 def test_a_compiled_module_is_smaller_where_the_sizes_are_known(one_block, records):
     """What XLA has to compile, with the sizes of a batch known when it is traced and not."""
     steps = steps_of(GPT2Classifier, one_block)
-    batch = steps._tensors(next(PackedExamples(records, BATCH_SIZE).epoch(0, 0)), 1)
+    batch = steps.tensors(next(PackedExamples(records, BATCH_SIZE).epoch(0, 0)))
     counts = []
-    for signature in (batch, tf.nest.map_structure(steps_module.any_length, batch)):
+    for signature in (batch, tf.nest.map_structure(any_length, batch)):
         step = tf.function(
             lambda batch: steps._sums_and_gradients(batch, 6.0)[1],
             [signature] if signature is not batch else None,

@@ -13,7 +13,7 @@ from hostile import room_for
 from tuner_runs import OPTIONS, STEPS, make_tuner, points
 
 from gpt2_tuning.data.batches import PlannedBatch, classification_batch
-from gpt2_tuning.training import steps as steps_module
+from gpt2_tuning.models.device_choices import CPU, GPU, choosing
 from gpt2_tuning.training import tuner as tuner_module
 from gpt2_tuning.training import watching
 
@@ -152,10 +152,10 @@ def test_compiling_is_no_part_of_the_time_that_is_left(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gpu", [False, True])
-def test_each_shape_is_compiled_and_none_twice(gpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps_module, "uses_gpu", lambda: gpu)
-    tuner, compiled = make_tuner(tmp_path), []
+@pytest.mark.parametrize("choices", [CPU, GPU], ids=["cpu", "gpu"])
+def test_each_shape_is_compiled_and_none_twice(choices, tmp_path):
+    with choosing(choices):
+        tuner, compiled = make_tuner(tmp_path), []
 
     @contextlib.contextmanager
     def compiling(what):
@@ -167,20 +167,18 @@ def test_each_shape_is_compiled_and_none_twice(gpu, tmp_path, monkeypatch):
         classification_batch(tuner.train.records, PlannedBatch(np.arange(4), length), 4)
         for length in (8, 16)
     )
-    for batch in (short, long, short, long):
-        tuner.steps.train(batch)
-    tuner.steps.evaluate(long)
+    with choosing(choices):
+        for batch in (short, long, short, long):
+            tuner.steps.train(batch)
+        tuner.steps.evaluate(long)
     assert compiled == ["training", "training", "evaluation"]
 
 
-@pytest.mark.parametrize(("gpu", "lines"), [(False, 2), (True, 3)])
-def test_on_a_cpu_only_the_first_shape_of_a_step_has_a_line(
-    gpu, lines, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr(watching, "uses_gpu", lambda: gpu)
+@pytest.mark.parametrize(("choices", "lines"), [(CPU, 2), (GPU, 3)], ids=["cpu", "gpu"])
+def test_on_a_cpu_only_the_first_shape_of_a_step_has_a_line(choices, lines, tmp_path, capsys):
     watcher = watching.RunWatcher(tmp_path, 3 * STEPS, STEPS)
     for what in ("training", "training", "evaluation"):
-        with watcher.compiling(what):
+        with choosing(choices), watcher.compiling(what):
             pass
     assert len(capsys.readouterr().out.splitlines()) == lines
     assert watcher.compiled_steps == 2  # and none counts in the time that is left

@@ -2,13 +2,9 @@
 
 import tensorflow as tf
 
+from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.models.kernels import compile_it
 from gpt2_tuning.models.products import product, product_type
-
-CHUNK = {4: 128, 2: 192}
-"""Rows of logits that exist at one time, by the bytes of a logit: 128 x 50,257 float32 are 26 MB,
-and a few times that passes while their gradient is computed. More rows are no faster in float32; in
-bfloat16 256 take 0.95 of the time of a LoRA step that 128 take, and 120 MB more."""
 
 ROUND = 32
 """Chunks have a multiple of so many rows, since what is compiled is compiled for each size."""
@@ -16,7 +12,7 @@ ROUND = 32
 
 def chunk_rows(dtype: tf.DType | str) -> int:
     """How many rows of logits exist at one time when the hidden states have this type."""
-    return CHUNK[product_type(dtype).size]
+    return device_choices().logit_rows[product_type(dtype).size]
 
 
 def weighted_cross_entropy(hidden, table, targets, weights, train_table: bool):

@@ -98,4 +98,15 @@ def turned(x, cosines, sines):
     return tf.cast(exact * cosines + others * sines, x.dtype)
 
 
-compiled_turn = compile_it(turned)
+@compile_it
+def compiled_turn(x, cosines, sines):
+    """As `turned`, to the bit, in the form of which XLA makes the fastest loops on a CPU."""
+    channels, half = cosines.shape[-1], cosines.shape[-1] // 2
+    first, second, rest = tf.split(x, [half, half, x.shape[-1] - channels], axis=-1)
+    exact_first, exact_second = tf.cast(first, tf.float32), tf.cast(second, tf.float32)
+    cosines, sines = cosines[..., :half], sines[..., half:]
+    parts = (
+        exact_first * cosines - exact_second * sines,
+        exact_second * cosines + exact_first * sines,
+    )
+    return tf.concat([*(tf.cast(part, x.dtype) for part in parts), rest], axis=-1)

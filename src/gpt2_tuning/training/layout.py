@@ -15,9 +15,9 @@ from gpt2_tuning.data.metadata import Metadata
 from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
+from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.options.training import LanguageModelOptions, TrainOptions
 from gpt2_tuning.training.run_directory import begun_with
-from gpt2_tuning.training.strategy import uses_gpu
 
 FEW_WIDTHS = 2
 """Of the targets of packed rows, where a compiler takes a minute for each."""
@@ -61,12 +61,12 @@ def language_model_batches(
 
 def evaluation_batches(records: Records, batch_size: int, seq_len: int) -> BatchSource:
     """The batches of a split on which a language model is only evaluated."""
-    if uses_gpu():
+    if device_choices().whole:
         return packed_rows(records, batch_size, seq_len)
     return BatchSource(records, batch_size, language_model_batch)
 
 
 def packed_rows(records: Records, batch_size: int, seq_len: int) -> PackedSource:
     """Batches of `batch_size` packed rows, in as few shapes as the devices want."""
-    widths = FEW_WIDTHS if uses_gpu() else TARGET_SIZES
+    widths = FEW_WIDTHS if device_choices().whole else TARGET_SIZES
     return PackedSource(records, batch_size, row_length=seq_len, target_widths=widths)

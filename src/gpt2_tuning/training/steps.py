@@ -13,6 +13,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,13 +21,16 @@ import tensorflow as tf
 
 from gpt2_tuning.data.batch_arrays import Batch, up_to_multiple
 from gpt2_tuning.data.batches import BatchSource
+from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.training.loss_scale import LossScale
 from gpt2_tuning.training.objective import Objective
-from gpt2_tuning.training.strategy import uses_gpu
+from gpt2_tuning.training.traces import AnyLength, EachShape, kind_of
 
 SUMS = ("loss", "hits", "weight")
 MEANS = {"loss": "loss", "accuracy": "hits"}
 TRAINING, EVALUATION = "training", "evaluation"
+Tensors = tuple[Any, tf.Tensor, tf.Tensor]
+"""A batch's inputs, a dict, its targets and its weights."""
 
 
 class StepFunctions:
@@ -57,10 +61,12 @@ class StepFunctions:
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.accumulation = accumulation
-        # On a GPU, XLA compiles each replica's computation; on a CPU it would make it slower.
-        compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-        wrap = compiled if uses_gpu() else lambda function: function
-        trace = EachShape if uses_gpu() else AnyLength
+        whole, self.alone = device_choices().whole, strategy.num_replicas_in_sync == 1
+        # Where XLA compiles whole steps: the step itself, its update included; of several replicas,
+        # between which gradients travel, what each computes before.
+        by_replica = functools.partial(tf.function, jit_compile=True, autograph=False)
+        wrap = by_replica if whole and not self.alone else lambda function: function
+        trace = functools.partial(EachShape, compiled=self.alone) if whole else AnyLength
         self._sums_and_gradients = wrap(self._plain_sums_and_gradients)
         self._sums_only = wrap(functools.partial(self._sums, training=False))
 
@@ -93,18 +99,22 @@ class StepFunctions:
         self.largest = (0, 0)
         """Rows and tokens of a row of the largest batch that was computed, or was to be."""
 
-    def train(self, batch: Batch) -> tf.Tensor:
-        """Updates the weights: float32 [4], the sums and the gradients' global norm."""
-        return self._call(self._train, batch)
+    def train(self, batch: Batch, tensors: Tensors | None = None) -> tf.Tensor:
+        """Updates the weights: float32 [4], the sums and the gradients' global norm.
+
+        Args:
+            batch: at least one row.
+            tensors: the batch's `tensors`, where they are there already.
+        """
+        return self._call(self._train, batch, tensors or self.tensors(batch))
 
     def evaluate(self, batch: Batch) -> tf.Tensor:
         """Changes nothing: float32 [3], the sums."""
-        return self._call(self._evaluate, batch)
+        return self._call(self._evaluate, batch, self.tensors(batch, training=False))
 
-    def _call(self, function: "AnyLength | EachShape", batch: Batch) -> tf.Tensor:
+    def _call(self, function: AnyLength | EachShape, batch: Batch, tensors: Tensors) -> tf.Tensor:
         """The function's result; one that is compiled first is waited for."""
         training = function is self._train
-        tensors = self._tensors(batch, self.parts(training))
         self.largest = max(self.largest, batch.inputs["token_ids"].shape, key=math.prod)
         # XLA compiles for one shape: on a GPU the step, on a CPU the fused functions in it.
         shapes = tuple(tensor.shape for tensor in tf.nest.flatten(tensors))
@@ -128,8 +138,9 @@ class StepFunctions:
         rows, length = batch.inputs["token_ids"].shape
         return up_to_multiple(rows, self.parts()) * length
 
-    def _tensors(self, batch: Batch, parts: int):
+    def tensors(self, batch: Batch, training: bool = True) -> Tensors:
         """The batch as tensors, its rows made a multiple of the number of parts it is split in."""
+        parts = self.parts(training)
         missing = up_to_multiple(len(batch.targets), parts) - len(batch.targets)
 
         def tensor(array: np.ndarray) -> tf.Tensor:
@@ -141,9 +152,9 @@ class StepFunctions:
 
     def _rows_of_replica(self, batch):
         """This replica's share of the whole batch."""
-        replicas = self.strategy.num_replicas_in_sync
-        if replicas == 1:
+        if self.alone:
             return batch
+        replicas = self.strategy.num_replicas_in_sync
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         rows = tf.shape(batch[2])[0] // replicas
         return tf.nest.map_structure(lambda x: x[index * rows : (index + 1) * rows], batch)
@@ -199,16 +210,21 @@ class StepFunctions:
 
     def _evaluate_replica(self, batch):
         sums = self._sums_only(self._rows_of_replica(batch))
-        return tf.distribute.get_replica_context().all_reduce("SUM", sums)
+        return self._summed_over_replicas(sums)
+
+    def _summed_over_replicas(self, values):
+        """Tensors, or lists of them, of all replicas added up; on each replica the same."""
+        if self.alone:
+            return values
+        return tf.distribute.get_replica_context().all_reduce("SUM", values)
 
     def _gradients_of_replica(self, batch):
         """Clipped gradients of the global batch, its sums and norm: the same on every replica."""
-        context = tf.distribute.get_replica_context()
         total_weight = tf.reduce_sum(batch[2])
         if self.loss_scale is not None:
             total_weight /= self.loss_scale.value
         sums, gradients = self._sums_and_gradients(self._rows_of_replica(batch), total_weight)
-        sums, *gradients = context.all_reduce("SUM", [sums, *gradients])
+        sums, *gradients = self._summed_over_replicas([sums, *gradients])
         if self.loss_scale is not None:
             gradients = [gradient / self.loss_scale.value for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
@@ -223,53 +239,6 @@ class StepFunctions:
     def _first(self, results) -> tf.Tensor:
         """What the replicas of this process returned is the same for all."""
         return self.strategy.experimental_local_results(results)[0]
-
-
-class AnyLength:
-    """A function of a batch, traced once for batches of every length.
-
-    A trace for one length rounds otherwise than one for all, so results would depend on which
-    batch came first, and a resumed run, which begins elsewhere, would not be the same to the bit.
-    """
-
-    def __init__(self, function):
-        self.traced = tf.function(function, autograph=False)
-        self.known: set[tuple] = set()
-
-    def __call__(self, batch):
-        """What the function gives; its batch's first dimension is the only one that is fixed."""
-        kind = kind_of(batch)
-        if kind not in self.known:
-            self.known.add(kind)
-            # Calls find this trace, since their batches are cases of its signature.
-            self.traced.get_concrete_function(tf.nest.map_structure(any_length, batch))
-        return self.traced(batch)
-
-
-def kind_of(batch) -> tuple:
-    """What batches that share a trace have in common: the names of their inputs, their rows."""
-    inputs, targets, _ = batch
-    return (*sorted(inputs), *targets.shape[:1])
-
-
-class EachShape:
-    """A function of a batch, traced for each shape by itself.
-
-    XLA compiles every shape anew, and compiles less where the sizes are known when it is traced.
-    The few shapes of packed batches follow from the data, so a resumed run has the same traces.
-    """
-
-    def __init__(self, function):
-        self.traced = tf.function(function, autograph=False)
-
-    def __call__(self, batch):
-        """What the function gives."""
-        return self.traced(batch)
-
-
-def any_length(tensor: tf.Tensor) -> tf.TensorSpec:
-    """Tensors of the same first dimension, whatever the others are."""
-    return tf.TensorSpec([tensor.shape[0], *[None] * (tensor.shape.rank - 1)], tensor.dtype)
 
 
 def add(sums: dict[str, float], more: Mapping[str, float]) -> None:

@@ -5,7 +5,6 @@ the same sums, order and stopping state; a user's script can still call `fit` on
 """
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +21,7 @@ from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import run_files
 from gpt2_tuning.training import checkpoint_files, out_of_memory
 from gpt2_tuning.training.checkpoint import Checkpoints
+from gpt2_tuning.training.feeding import feed
 from gpt2_tuning.training.not_finite import refuse_batch, refuse_validation
 from gpt2_tuning.training.objective import Objective
 from gpt2_tuning.training.optimizer import make_optimizer
@@ -200,8 +200,10 @@ class Tuner:
         self.watcher.begin(self.progress)
         pending: list[tuple[Batch, tf.Tensor]] = []
         until = self.validations.next_update(self.progress.history)
-        for update, batch in self.batches(until):
-            pending.append((batch, self.steps.train(batch)))
+        for update, batch, tensors in feed(
+            self.steps, self.train, self.options.seed, self.done, until
+        ):
+            pending.append((batch, self.steps.train(batch, tensors)))
             # Asked once: what is saved must be what was drained.
             due, number = update % self.options.checkpoint_steps == 0, self.asked_to_stop()
             if update % DRAIN_EVERY == 0 or due or number:
@@ -211,16 +213,6 @@ class Tuner:
             if due and update < until:  # the validation has its own
                 self.save_checkpoint()
         self.drain(pending)
-
-    def batches(self, until: int) -> Iterator[tuple[int, Batch]]:
-        """Yields the batches from where the progress stands, numbered up to the update `until`."""
-        update = self.done
-        while update < until:
-            epoch, step = divmod(update, self.train.steps)
-            batches = self.train.epoch(self.options.seed, epoch, step)
-            for batch in itertools.islice(batches, until - update):
-                update += 1
-                yield update, batch
 
     def drain(self, pending: list[tuple[Batch, tf.Tensor]]) -> None:
         """Waits for the steps under way and adds what they gave to the progress.

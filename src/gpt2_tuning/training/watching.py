@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from gpt2_tuning.files import write_text
+from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.options.training import Unit
 from gpt2_tuning.progress_bar import ProgressBar
 from gpt2_tuning.runs.run_files import METRICS_FILE, TRAIN, VALIDATION
 from gpt2_tuning.training.board import Board
 from gpt2_tuning.training.progress import Progress as RunProgress
 from gpt2_tuning.training.steps import TRAINING, means
-from gpt2_tuning.training.strategy import uses_gpu
 
 try:
     import resource
@@ -86,7 +86,7 @@ class RunWatcher:
         each of many lengths takes a moment, only the first has a line that stays.
         """
         moving, text = self.console.is_terminal, f"compiling the {what} step…"
-        stays = uses_gpu() or what not in self.compiled
+        stays = device_choices().whole or what not in self.compiled
         self.compiled.add(what)
         shown, started = self.bar.tasks[self.task].description, time.monotonic()
         self.bar.update(self.task, description=f"{shown}  {text}".lstrip())
