@@ -13,7 +13,8 @@ from pathlib import Path
 SRC = Path(__file__).resolve().parents[1] / "src"
 TASKS = ("classification", "entailment", "instruction", "text")
 PREPARE = ("--dataset", "sample", "--limit", "24", "--seq_len", "64")
-TRAIN = ("--epochs", "2", "--batch_size", "4", "--checkpoint_steps", "2", "--learning_rate", "1e-2")
+TRAIN = ("--batch_size", "4", "--checkpoint_steps", "2", "--learning_rate", "1e-2")
+BY_EPOCHS = ("--epochs", "2")
 BY_UPDATES = ("--validate_every", "4", "--max_updates", "10")
 TRY = ("--input", "{home}/rows.jsonl", "--output", "{output}/answers.jsonl", "--batch_size", "1")
 ROWS = 40
@@ -156,8 +157,7 @@ def jobs_of(task: str) -> list[Job]:
     kinds = ["checkpoint", "operation", "time", "interrupt", "disk", "removal"]
     if task in ("classification", "text"):
         kinds.append("half")
-    if task == "entailment":
-        flags = (*flags, *BY_UPDATES)
+    flags = (*flags, *(BY_UPDATES if task == "entailment" else BY_EPOCHS))
     script = f"{task}_tuning.train"
     train = Job(f"{task} train", script, flags, tuple(kinds), "options.yaml")
     jobs = [
@@ -181,7 +181,7 @@ def jobs_of(task: str) -> list[Job]:
             dataclasses.replace(train, name=f"{task} seeds", flags=(*flags, "--seeds", "2"))
         )
     if task == "instruction":
-        random = (*data, "--model_size", "tiny", "--pretrained", "none", *TRAIN)
+        random = (*data, "--model_size", "tiny", "--pretrained", "none", *TRAIN, *BY_EPOCHS)
         jobs.append(dataclasses.replace(train, name=f"{task} random base", flags=random))
     return jobs
 

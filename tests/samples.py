@@ -1,7 +1,14 @@
 """Inputs and weights that several test files need."""
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+from gpt2_tuning.training.optimizer import OfSummedGradients
+
+
+class Descent(OfSummedGradients, keras.optimizers.SGD):
+    """Plain descent: what a weight moves by is its gradient."""
 
 
 def inputs_of(rows, length=None, pad=0):

@@ -1,10 +1,13 @@
 """The short form of `make chaos`."""
 
+import importlib
 import subprocess
 import sys
 
 import chaos
 import pytest
+
+from gpt2_tuning import cli
 
 
 @pytest.mark.slow
@@ -16,3 +19,12 @@ def test_stopped_preparation_and_training_lose_nothing():
     assert done.returncode == 0, done.stderr
     assert "3 stops in " in done.stdout
     assert ": 0 differences" in done.stdout
+
+
+@pytest.mark.parametrize("task", chaos.TASKS)
+def test_every_job_has_flags_that_its_script_takes(task, tmp_path):
+    for job in chaos.jobs_of(task):
+        stage = {"prep_dataset": "prepare"}.get(*[job.script.rpartition(".")[2]] * 2)
+        options_class = importlib.import_module(f"gpt2_tuning.tasks.{task}.{stage}").Options
+        flags = [flag.format(output=tmp_path / "output", home=tmp_path) for flag in job.flags]
+        cli.checked_options(options_class, flags)

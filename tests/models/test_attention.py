@@ -1,11 +1,17 @@
 """Attention in all its forms: the same values and gradients, and no weight for what is hidden."""
 
+import dataclasses
+import functools
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from gpt2_tuning.models import attention as forms
 from gpt2_tuning.models.attention import attend, attend_by_xla, attention, by_token
+from gpt2_tuning.models.inputs import positions_of, visible_tokens, within_window
+from gpt2_tuning.models.seen import seen_at, seen_of
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -33,7 +39,7 @@ QUERY_KEY_VALUE, VISIBLE = query_key_value(5), causal(2, 5)
 def form(request, monkeypatch):
     """Who computes the products in training, whatever this processor would choose."""
     apart = request.param == "oneDNN"
-    monkeypatch.setattr(forms, "small_products_apart", lambda dtype: apart)
+    monkeypatch.setattr(forms, "small_products_apart", lambda dtype, group=1: apart)
     return request.param
 
 
@@ -141,3 +147,58 @@ def test_attention_of_a_single_query_is_that_of_many(dtype):
         np.testing.assert_allclose(
             tf.cast(one, tf.float32), tf.cast(many[:, :, alone], tf.float32), atol=tolerance
         )
+
+
+def rows_seen(kind, length) -> tuple[Any, tf.Tensor]:
+    """Who sees whom in three rows of padded, packed or windowed input, and its mask."""
+    if kind == "segments":
+        ids = [[1] * 5 + [2] * (length - 5), [1] * 3 + [2] * 4 + [0] * (length - 7), [3] * length]
+        inputs: Any = {"segment_ids": tf.constant(ids)}
+    else:
+        lengths = tf.constant([length, 6, 0])  # a row of padding, as rows that fill a batch are
+        inputs = {"attention_mask": tf.cast(tf.range(length) < lengths[:, tf.newaxis], tf.int32)}
+    inputs["token_ids"] = tf.zeros([3, length], tf.int32)
+    visible = visible_tokens(inputs)
+    positions = positions_of(visible)
+    seen = seen_of(inputs, 4)
+    np.testing.assert_array_equal(seen.queries.positions, positions)
+    if kind == "window":
+        seen = dataclasses.replace(seen, window=3)
+        visible = within_window(visible, positions, positions, 3)
+    np.testing.assert_array_equal(seen.mask(), visible)
+    return seen, visible
+
+
+@pytest.mark.parametrize("kind", ["padding", "segments", "window"])
+@pytest.mark.parametrize("places", [None, [[1, 9], [0, 5], [2, 2]]], ids=["all", "some"])
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("whole", [False, True], ids=["plain", "XLA"])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_attention_in_blocks_is_attention(kind, places, group, whole, rate):
+    """To 1e-5, its gradients and what dropout drops too; 10 tokens are no multiple of a block."""
+    length = 10
+    seen, visible = rows_seen(kind, length)
+    query = normal(3, 2, length * group, 8)
+    tensors = [query, normal(3, 2, length, 8) + 0.5, normal(3, 2, length, 8) + 1]
+    options: Any = {"scale": SCALE, "rate": rate, "group": group}
+    if places:
+        at = tf.constant(places)
+        seen, visible = seen_at(seen, at), seen_at(visible, at)
+        tensors[0] = query[:, :, : 2 * group]
+
+    some = tf.repeat(tf.reduce_any(visible, axis=2), group, axis=1)[:, tf.newaxis, :, tf.newaxis]
+
+    def blocks(query, key, value):
+        found = forms.attend_in_blocks(query, key, value, seen, SEED, most=4, **options)
+        return tf.where(some, found, 0.0)
+
+    def at_once(query, key, value):
+        return tf.where(some, attend(query, key, value, visible, SEED, **options), 0.0)
+
+    blocks_and_gradients = functools.partial(value_and_gradients, blocks)
+    if whole:
+        blocks_and_gradients = tf.function(blocks_and_gradients, jit_compile=True, autograph=False)
+    found, expected = blocks_and_gradients(tensors), value_and_gradients(at_once, tensors)
+    for one, other in zip(found, expected, strict=True):
+        assert np.abs(other).max() > 0.1
+        np.testing.assert_allclose(one, other, atol=1e-5)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from samples import randomize
+from samples import Descent, randomize
 from token_rows import random_records
 
 from gpt2_tuning.data.batch_arrays import Batch, PlannedBatch, classification_batch
@@ -18,7 +18,6 @@ from gpt2_tuning.models.device_choices import GPU, choosing
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel
 from gpt2_tuning.training.objective import objective_of
-from gpt2_tuning.training.optimizer import OfSummedGradients
 from gpt2_tuning.training.steps import StepFunctions, evaluate
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.traces import any_length
@@ -33,10 +32,6 @@ def records():
     lengths = np.minimum(1 + rng.geometric(0.12, 20), 24)  # the last update has two examples
     rows = [rng.integers(0, 97, length).tolist() for length in lengths]
     return Records.of(rows, label=rng.integers(0, 3, len(rows)).astype(np.int32))
-
-
-class Descent(OfSummedGradients, keras.optimizers.SGD):
-    """Plain descent."""
 
 
 def steps_of(model_class, config, strategy="one", lora=None, accumulation=1):

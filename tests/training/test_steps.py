@@ -131,7 +131,7 @@ def test_the_step_does_not_grow_with_accumulation(small_config):
     products = []
     for accumulation in (2, 4):
         steps = steps_of(small_config, make_strategy("one"), accumulation=accumulation)
-        traced = steps._train.traced.get_concrete_function(steps._tensors(batch, 1))
+        traced = steps._train.traced.get_concrete_function(steps.tensors(batch))
         graph = traced.graph.as_graph_def()
         functions = [graph.node, *(function.node_def for function in graph.library.function)]
         products.append(sum(node.op == "MatMul" for nodes in functions for node in nodes))

@@ -9,8 +9,11 @@ import functools
 
 import tensorflow as tf
 
+from gpt2_tuning.models.block_attention import attend_in_blocks
+from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.models.kernels import UNKNOWN, Island, compile_it, dropped, leading_sizes
 from gpt2_tuning.models.products import small_products_apart
+from gpt2_tuning.models.seen import Seen
 
 MASKED = -1e9
 """The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
@@ -29,7 +32,7 @@ def attention(
         query: [B, heads, T x group, head_size], a token's queries side by side.
         key: [B, heads, S, head_size].
         value: as `key`.
-        visible: bool [B, T, S].
+        visible: bool [B, T, S], or a Seen, by which the scores exist block by block.
         seed: int32 [2], of the weights' dropout; None is inference.
         scale: such as 1 / sqrt(head_size).
         rate: the share of weights that are dropped.
@@ -41,7 +44,11 @@ def attention(
         [B, T, heads, group x head_size].
     """
     tensors = (query, key, value, visible, seed)
-    if compiled and small_products_apart(query.dtype):
+    if isinstance(visible, Seen):
+        most = device_choices().attention_block
+        mixed = attend_in_blocks(*tensors, scale=scale, rate=rate, most=most, group=group)
+        return by_token(together(mixed, group))
+    if compiled and small_products_apart(query.dtype, group):
         return attend_by_onednn(*tensors, scale=scale, rate=rate, group=group)
     mixed = attend_by_xla(
         *tensors, scale=scale, rate=rate, halved=compiled, group=group, compiled=compiled

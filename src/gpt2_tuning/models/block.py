@@ -19,6 +19,7 @@ from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.lora import LoRADense, Updates
 from gpt2_tuning.models.norm import NORMS, RMSNorm
 from gpt2_tuning.models.rotary import rotated
+from gpt2_tuning.models.seen import seen_at
 
 WRITES_TO_STREAM = ("attention.out", "mlp.down")
 ACTIVATIONS = {"gelu_tanh": kernels.gelu, "gelu": kernels.exact_gelu}
@@ -95,7 +96,8 @@ class Attention(Layer):
 
         Args:
             x: [B, T, width].
-            visible: bool [B, T, T], which tokens each token sees.
+            visible: which tokens each token sees: bool [B, T, T], or a Seen, by which the scores
+                exist block by block.
             seeds: a DropoutSeeds.
             gate: of the low-rank updates, as LoRADense's.
             at: int32 [B, K], the places of x whose results are wanted; None is all of them.
@@ -106,7 +108,7 @@ class Attention(Layer):
         """
         query, key, value = self._parts(x, seeds, gate, rotation)
         if at is not None:
-            query, visible = gathered(query, at), gathered(visible, at)
+            query, visible = gathered(query, at), seen_at(visible, at)
         # With `at`, little work in as many shapes: compiling would cost more than it brings.
         compiled = seeds.weights is not None and at is None
         heads = (self._by_head(query), self._by_head(key), self._by_head(value))
@@ -252,7 +254,9 @@ class Block(Layer):
         With `at`, int32 [B, K], it gives and computes those places of x alone: [B, K, width].
         """
         normal = self.norm_1(x, compiled=seeds.after_attention is not None)
-        update = self.attention(normal, visible, seeds, gate=gate, at=at, rotation=rotation)
+        update = self.attention(
+            normal, visible=visible, seeds=seeds, gate=gate, at=at, rotation=rotation
+        )
         return self._after_attention(x if at is None else gathered(x, at), update, seeds, gate)
 
     def extend(self, x, visible, past, filled, gate=None, rotation=None):

@@ -3,6 +3,7 @@
 Which family it is of says its config; no family's name or word is in it.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import keras
@@ -15,6 +16,7 @@ from gpt2_tuning.models import kernels
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.block import Block, DropoutSeeds
 from gpt2_tuning.models.cache import Cache, positions_of_slots, visible_slots, write_mask
+from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.inputs import positions_of, visible_tokens, within_window
 from gpt2_tuning.models.keras_types import Layer
@@ -23,6 +25,7 @@ from gpt2_tuning.models.mixture import gate_of_block
 from gpt2_tuning.models.norm import NORMS
 from gpt2_tuning.models.replicas import of_replica
 from gpt2_tuning.models.rotary import Rotation, rotation_of
+from gpt2_tuning.models.seen import Seen, seen_of
 
 
 class Decoder(Layer):
@@ -84,11 +87,9 @@ class Decoder(Layer):
         tokens = inputs["token_ids"].shape[1] or 0
         if "segment_ids" not in inputs and tokens > self.config.positions:
             raise UserError(f"{tokens} tokens are more than the model's {self.config.positions}")
-        visible = visible_tokens(inputs)
+        positions, seen = self.seen_in_rows(inputs)
         seed = of_replica(tf.cast(self.seeds.next(), tf.int32)) if training else None
-        positions = positions_of(visible)
         x, rotation = self.embedded(inputs, positions, seed)
-        seen = self.seen_by_layers(visible, positions, positions)
         for number, (block, visible) in enumerate(zip(self.blocks, seen, strict=True)):
             # The embeddings' dropout has the seed itself, so blocks begin with the next.
             seeds = DropoutSeeds.of_block(seed, number + 1)
@@ -97,7 +98,7 @@ class Decoder(Layer):
             if training and self.rematerialize:
                 x = computed_again(block, visible, seeds, own, wanted, rotation)(x)
             else:
-                x = block(x, visible, seeds, gate=own, at=wanted, rotation=rotation)
+                x = block(x, visible=visible, seeds=seeds, gate=own, at=wanted, rotation=rotation)
         return self.norm(x, compiled=bool(training))
 
     def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
@@ -141,7 +142,18 @@ class Decoder(Layer):
         rate = config.dropouts.embedding
         return kernels.dropout(x, seed, rate=rate, compiled=seed is not None), rotation
 
-    def seen_by_layers(self, visible, queries, keys) -> list[tf.Tensor]:
+    def seen_in_rows(self, inputs: Inputs) -> tuple[tf.Tensor, list[tf.Tensor | Seen]]:
+        """The positions of rows' tokens, int32 [B, T], and what each layer's tokens see."""
+        choices, length = device_choices(), inputs["token_ids"].shape[1]
+        if choices.in_blocks(length):
+            seen = seen_of(inputs, choices.attention_block)
+            of_layers = [dataclasses.replace(seen, window=window) for window in self.windows]
+            return seen.queries.positions, of_layers
+        visible = visible_tokens(inputs)
+        positions = positions_of(visible)
+        return positions, self.seen_by_layers(visible, positions, positions)
+
+    def seen_by_layers(self, visible, queries, keys) -> list[tf.Tensor | Seen]:
         """What each layer's tokens see of `visible`, which is before any window.
 
         Args:
@@ -149,12 +161,16 @@ class Decoder(Layer):
             queries: int32 [B, T], the positions of the tokens that see.
             keys: int32 [B, S], of those that are seen; None where no layer has a window.
         """
-        windows = self.config.windows or (None,) * self.config.layers
         seen = {
             window: within_window(visible, queries, keys, window) if window else visible
-            for window in dict.fromkeys(windows)
+            for window in dict.fromkeys(self.windows)
         }
-        return [seen[window] for window in windows]
+        return [seen[window] for window in self.windows]
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """How many of the newest tokens each layer's see; None is all of them."""
+        return self.config.windows or (None,) * self.config.layers
 
     def empty_cache(self, batch_size: int, slots: int) -> Cache:
         """A cache with room for `slots` tokens a row."""
@@ -170,7 +186,7 @@ def computed_again(block: Block, visible, seeds: DropoutSeeds, gate, at=None, ro
     The seeds are given from outside, so the second pass drops what the first did.
     """
     return tf.recompute_grad(
-        lambda x: block(x, visible, seeds, gate=gate, at=at, rotation=rotation)
+        lambda x: block(x, visible=visible, seeds=seeds, gate=gate, at=at, rotation=rotation)
     )
 
 

@@ -8,7 +8,7 @@ of the first argument.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -139,19 +139,27 @@ def compiled_dropping(rate: float) -> Callable[..., tf.Tensor]:
     return compile_it(lambda x, seed: dropped(x, seed, rate))
 
 
-def dropped(x, seed, rate: float):
+class Part(NamedTuple):
+    """Which part of an array another one is."""
+
+    first: tf.Tensor  # int32 [rank], its first place
+    whole: tf.Tensor  # int32 [rank], the array's shape
+
+
+def dropped(x, seed, rate: float, part: Part | None = None):
     """x after dropout, with a mask that follows from seed and place alone.
 
-    So no mask is kept for the gradient: it comes again from the seed. None is no dropout.
+    So no mask is kept for the gradient: it comes again from the seed. None is no dropout. A `part`
+    loses what it would within the array that it is of.
     """
     if seed is None or not rate:
         return x
     threshold = tf.constant(round(rate * 2**32), tf.uint32)
-    keep = random_bits(tf.shape(x), seed) >= threshold
+    keep = random_bits(tf.shape(x), seed, part) >= threshold
     return tf.cast(tf.where(keep, tf.cast(x, tf.float32) / (1 - rate), 0.0), x.dtype)
 
 
-def random_bits(shape, seed) -> tf.Tensor:
+def random_bits(shape, seed, part: Part | None = None) -> tf.Tensor:
     """32 random bits for every place of an array, uint32.
 
     A hash of the place's number, not a generator: it costs a few integer operations where
@@ -160,6 +168,7 @@ def random_bits(shape, seed) -> tf.Tensor:
     Args:
         shape: int32 [rank].
         seed: int32 [2]; any two numbers.
+        part: where the array is a part of another: its bits are those of its places there.
     """
     first, second = tf.unstack(tf.cast(seed, tf.uint32))
     # Seeds count up; mixed once, neighbours have nothing in common, and each is two keys.
@@ -169,8 +178,9 @@ def random_bits(shape, seed) -> tf.Tensor:
     # The key comes first: XLA would compute all numbers of places beforehand and keep them.
     numbers, stride = tf.reshape(key, [1] * rank), tf.constant(1, tf.uint32)
     for axis in reversed(range(rank)):
-        size = tf.cast(shape[axis], tf.uint32)
-        places = tf.cast(tf.range(shape[axis]), tf.uint32) * stride
+        size = tf.cast(part.whole[axis] if part else shape[axis], tf.uint32)
+        places = tf.range(shape[axis]) + (part.first[axis] if part else 0)
+        places = tf.cast(places, tf.uint32) * stride
         numbers += tf.reshape(places, [-1] + [1] * (rank - 1 - axis))
         stride *= size
     return mixed(mixed(numbers) ^ other)
