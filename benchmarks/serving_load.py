@@ -7,6 +7,9 @@ prompt, length, seed and temperature, is answered by `generate` first, which als
 is in batches of as many rows. Then the clients ask for one of them after another. Counted are
 answers, those that differ and where, what was refused or lost, tokens a second, and the server's
 memory, a minute after the beginning and at the end.
+
+With --plain PYTHON a server of FastAPI around transformers' `generate` (plain_server.py) is asked
+instead, run by that interpreter; nothing is streamed then, and no answer compared.
 """
 
 import argparse
@@ -87,7 +90,7 @@ def known_answers(size: str, base: Path, asked: list[dict[str, Any]], rows: int)
 
 
 async def client(url: str, asked, wanted, until: float, tally: Tally, number: int) -> None:
-    """Asks for one thing after another."""
+    """Asks for one thing after another; where no answers are `wanted`, none is compared."""
     import openai
 
     draw = random.Random(number)
@@ -99,7 +102,7 @@ async def client(url: str, asked, wanted, until: float, tally: Tally, number: in
             one, begun = asked[place], time.monotonic()
             fields = {"model": "base", **one}
             try:
-                if draw.random() < 0.5:
+                if wanted and draw.random() < 0.5:
                     text, made = await streamed(server, fields)
                 else:
                     found = await server.completions.create(**fields)
@@ -111,7 +114,7 @@ async def client(url: str, asked, wanted, until: float, tally: Tally, number: in
                 continue
             tally.answers, tally.tokens = tally.answers + 1, tally.tokens + made
             tally.seconds.append(time.monotonic() - begun)
-            if text != wanted[place]:
+            if wanted and text != wanted[place]:
                 tally.differing += 1
                 others = [other for other in wanted if other != wanted[place]]
                 tally.mixed_up += text[:3] != wanted[place][:3] or text in others
@@ -178,6 +181,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--plain", metavar="PYTHON", help="ask the plain server, run by this one")
     options = parser.parse_args()
     asked = requests(POOL)
     with tempfile.TemporaryDirectory() as home:
@@ -185,6 +189,9 @@ def main() -> int:
         wanted = known_answers(options.size, base, asked, options.slots)
         command = [sys.executable, "-m", "gpt2_tuning", "serve", str(base), "--port", "0"]
         command += ["--slots", str(options.slots)]
+        if options.plain:
+            command = [options.plain, str(Path(__file__).with_name("plain_server.py")), str(base)]
+            wanted = []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None
