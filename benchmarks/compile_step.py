@@ -9,6 +9,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gpt2_tuning.startup import importing_tensorflow
@@ -29,6 +30,7 @@ from gpt2_tuning.training import steps as steps_module
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.traces import AnyLength
+from gpt2_tuning.training.watching import peak_memory_mb
 
 CHOSEN = contextlib.ExitStack()
 """What was chosen for the rest of the process."""
@@ -45,14 +47,16 @@ def measured(settings: dict[str, Any]) -> dict[str, Any]:
         steps = step_functions(settings)
     length = settings["length"]
     batch = ours.shared_batch(settings["rows"], length, length // 2)
-    start, used = time.perf_counter(), time.process_time()
-    steps.train(batch).numpy()
+    first, first_cpu = timed(lambda: steps.train(batch).numpy())
+    step, step_cpu = step_seconds(steps, batch)
     figures = {
         "device": device,
-        "first_step_s": time.perf_counter() - start,
-        # Of all cores: on a machine that others use too it tells more.
-        "first_step_cpu_s": time.process_time() - used,
-        "step_ms": 1e3 * step_seconds(steps, batch),
+        "first_step_s": first,
+        "step_ms": 1e3 * step,
+        # Of all cores: on a machine that others use too they tell more.
+        "first_step_cpu_s": first_cpu,
+        "step_cpu_ms": 1e3 * step_cpu,
+        "peak_mb": peak_memory_mb(),
     }
     return {**figures, **counted(steps, batch)} if settings["instructions"] else figures
 
@@ -92,16 +96,23 @@ def step_functions(settings: dict[str, Any]) -> StepFunctions:
     return ours.step_functions(model)
 
 
-def step_seconds(steps: StepFunctions, batch) -> float:
-    """The median time of a step that is compiled."""
+def step_seconds(steps: StepFunctions, batch) -> tuple[float, float]:
+    """The median of a step that is compiled, by the clock and of all cores."""
     rounds, count = TIMED
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
+
+    def some() -> None:
         results = [steps.train(batch) for _ in range(count)]
         np.asarray(results[-1])
-        times.append((time.perf_counter() - start) / count)
-    return float(np.median(times))
+
+    clock, cpu = zip(*(timed(some) for _ in range(rounds)), strict=True)
+    return float(np.median(clock)) / count, float(np.median(cpu)) / count
+
+
+def timed(action: Callable[[], object]) -> tuple[float, float]:
+    """How long it takes, by the clock and of all cores."""
+    start, used = time.perf_counter(), time.process_time()
+    action()
+    return time.perf_counter() - start, time.process_time() - used
 
 
 if __name__ == "__main__":
