@@ -98,7 +98,7 @@ class Options:
         require(self.minutes > 0, "minutes", "above 0", self)
         if self.data and not self.data.is_dir():
             raise UserError(f"--data {self.data} is not a directory")
-        if not self.peer_python.exists():
+        if not self.peer_python.is_file():
             raise UserError(f"--peer_python {self.peer_python} is missing")
 
 

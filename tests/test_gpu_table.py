@@ -18,7 +18,7 @@ WORKER = Path(__file__).with_name("fake_worker.py")
 
 def entry(name="step/lora/8x256", missing=None, **variants):
     """An entry with speeds by worker and variant, `ours_loop=300`."""
-    measured = {}
+    measured: dict[str, dict] = {}
     for who, speed in variants.items():
         worker, variant = who.split("_")
         figures = {"tokens_per_second": {"values": [speed], "median": speed}}
@@ -120,7 +120,7 @@ def test_variants_get_ready_side_by_side_and_one_that_hangs_is_cut_off(tmp_path)
         alive.append(Process([sys.executable, str(WORKER), line], {"PYTHONPATH": str(ROOT)}))
         return alive[-1]
 
-    said = []
+    said: list[str] = []
     begun = time.monotonic()
     (summary,) = side_by_side.summaries([case], lambda _: turns, launch, 2, 20.0, said.append)
     assert 15 <= time.monotonic() - begun < 25  # three quarters of the time to get ready
