@@ -111,10 +111,9 @@ WITH_SOURCES := PYTHONPATH=$(CURDIR)/src$${PYTHONPATH:+:$$PYTHONPATH}
 test-gpu:  ## run what a GPU may change, with PYTHON as it is
 	@$(WITH_SOURCES) $(PYTHON) -m pytest -q -p no:cacheprovider $(GPU_TESTS)
 
-bench-gpu:  ## measure on a GPU with PYTHON, and the peers with PEER_PYTHON, as they are
-	@$(WITH_SOURCES) $(PYTHON) -m benchmarks.run --peer_python $(PEER_PYTHON) --repeats 3 \
-	  --timeout 90 --cases step/lora/bfloat16 generate/8/bfloat16 \
-	  --variants weights weights-compile weights-xla eager plain
+# make bench-gpu GPU='--data DIR --lines demo full'; --help lists the flags.
+bench-gpu:  ## the table of a GPU in eight minutes: PYTHON beside PEER_PYTHON, as they are
+	@$(WITH_SOURCES) $(PYTHON) -m benchmarks.gpu_table --peer_python "$$(command -v $(PEER_PYTHON))" $(GPU)
 
 lint: install  ## check style and types
 	@$(BIN)/ruff check $(SOURCES)

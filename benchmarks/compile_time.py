@@ -22,6 +22,7 @@ from benchmarks.processes import ENVIRONMENT, ROOT
 from gpt2_tuning import cli, startup
 from gpt2_tuning.compiled_cache import FLAG, FLAGS
 from gpt2_tuning.errors import UserError
+from gpt2_tuning.options.ranges import require
 
 AUTOTUNING, PARALLEL = "xla_gpu_autotune_level", "xla_gpu_force_compilation_parallelism"
 CASES = {
@@ -33,12 +34,18 @@ CASES = {
     "static/autotune-2": {AUTOTUNING: "2"},
     "static/parallel-1": {PARALLEL: "1"},
     "static/parallel-16": {PARALLEL: "16"},
+    "static/loop": {},
 }
 """What a case's process has in XLA_FLAGS beside `--xla_gpu_enable_triton_gemm=false`. `static` or
-`unknown` is what the step's trace knows of the length of the rows."""
-FEW = ("static", "static/triton")
+`unknown` is what the step's trace knows of the length of the rows. With `loop` its blocks are a
+loop."""
+FEW = ("static", "static/triton", "static/loop")
 """The cases that are measured with another number of layers than the last one."""
 ANSWER = "result "
+ASKED = ("precision", "rows", "length", "width")
+"""The options that every case is told."""
+COUNTS = {"hlo": "instructions", "optimised": "optimised"}
+"""The figures of a case that are counts, with their titles."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Options:
     """Times what compiling a whole training step takes, each case in a process of its own."""
 
     layers: tuple[int, ...] = (2, 12)
-    """Numbers of layers; all cases are measured with the last, two with the others."""
+    """Numbers of layers; all cases are measured with the last, three with the others."""
     cases: tuple[str, ...] = ("*",)
     """Names of cases, where * stands for anything."""
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
@@ -55,6 +62,10 @@ class Options:
     """Rows of the batch."""
     length: int = 256
     """Tokens of a row."""
+    width: int = 768
+    """Of the hidden states, 64 of them a head."""
+    instructions: bool = False
+    """Count XLA's instructions too, for which each case compiles its step once more."""
     timeout: int = 300
     """Seconds after which a case is given up."""
     output: Path = ROOT / "benchmarks" / "work" / "compile_time.json"
@@ -64,6 +75,7 @@ class Options:
         """Raises UserError when no case is left."""
         if not self.layers or not chosen(self.cases):
             raise UserError(f"no case is chosen: --cases takes {', '.join(CASES)}")
+        require(self.width >= 64 and not self.width % 64, "width", "a multiple of 64", self)
 
 
 def chosen(patterns: Sequence[str]) -> list[str]:
@@ -87,7 +99,7 @@ def measure(options: Options) -> int:
 def write(cases: Sequence[dict[str, Any]], options: Options) -> None:
     """Writes the figures of the cases so far."""
     device = next((case["device"] for case in cases if "device" in case), "")
-    asked = {name: getattr(options, name) for name in ("precision", "rows", "length")}
+    asked = {name: getattr(options, name) for name in ASKED}
     content = {"machine": machine.described(device), **asked, "cases": cases}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -99,9 +111,9 @@ def figures_of(name: str, layers: int, options: Options) -> dict[str, Any]:
     settings = {
         "layers": layers,
         "static": name.startswith("static"),
-        "precision": options.precision,
-        "rows": options.rows,
-        "length": options.length,
+        "loop": name.endswith("loop"),
+        "instructions": options.instructions,
+        **{asked: getattr(options, asked) for asked in ASKED},
     }
     given = os.environ.get(startup.XLA_FLAGS, "")
     environment = {
@@ -140,11 +152,13 @@ def as_line(case: dict[str, Any]) -> str:
 def as_table(cases: Sequence[dict[str, Any]]) -> Table:
     """All cases, those that failed without figures."""
     table = Table("case")
-    for title in ("layers", "first step, s", "step, ms"):
+    counted = [name for name in COUNTS if any(name in case for case in cases)]
+    for title in ("layers", "first step, s", "step, ms", *(COUNTS[name] for name in counted)):
         table.add_column(title, justify="right")
     for case in cases:
         names = () if "error" in case else ("first_step_s", "step_ms")
         figures = [f"{case[name]:.1f}" for name in names] or ["failed", ""]
+        figures += [f"{case[name]:,}" for name in counted if name in case]
         table.add_row(case["case"], str(case["layers"]), *figures)
     return table
 

@@ -120,10 +120,7 @@ RUNS = {
 def measure(options: Options) -> int:
     """Measures the runs one after another, prints a table and writes the figures."""
     console, found = Console(highlight=False, soft_wrap=True), []
-    if options.work.exists():
-        shutil.rmtree(options.work)
-    options.work.mkdir(parents=True)
-    (options.work / MARK).touch()
+    make_anew(options.work)
     described = machine.described(device())
     for name in options.runs:
         if RUNS[name].file and not options.data:
@@ -141,6 +138,14 @@ def measure(options: Options) -> int:
     return int(any("error" in figures for figures in found))
 
 
+def make_anew(work: Path) -> None:
+    """An empty working directory, by its mark known as one."""
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    (work / MARK).touch()
+
+
 def above(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A line for each figure that is above its target."""
     for figures in found:
@@ -151,15 +156,15 @@ def above(found: Sequence[dict[str, Any]]) -> Iterator[str]:
                 yield f"above its target: {line} {as_cell(value)}, not {as_cell(most)}"
 
 
-def figures_of(name: str, options: Options) -> Iterator[dict[str, Any]]:
-    """A run's figures, cold and then warm, or why there are none."""
+def figures_of(name: str, options: Options, flags: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """A run's figures, cold and then warm, or why there are none; `flags` are for training."""
     run, place = RUNS[name], options.work / name
     prepare = [*run.prepare, "--output_dir", str(place / "data")]
     if run.file:
         assert options.data
         prepare += ["--train_file", str(options.data / run.file)]
         prepare += ["--limit", str(options.limit)] if options.limit else []
-    train = [*run.train, "--dataset_dir", str(place / "data")]
+    train = [*run.train, *flags, "--dataset_dir", str(place / "data")]
     if name == "emotion":
         train += base_of(options)
     environment = {"XDG_CACHE_HOME": str(place / "cache")}

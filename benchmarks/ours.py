@@ -1,8 +1,12 @@
 """Our side of the comparison: `python -m benchmarks.ours SPEC` measures one case.
 
-Variants: `float32` computes in it where the case is one of bfloat16, `default` as the case says.
+Variants: `float32` computes in it where the case is one of bfloat16, `default` as the case says;
+`loop` has the blocks in a loop over stacked weights, `atonce` all of attention's scores at once,
+however long rows are; `packed` brings several rows into one, as training does on a GPU.
 """
 
+import contextlib
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -29,20 +33,48 @@ from gpt2_tuning.data.batch_arrays import (
 )
 from gpt2_tuning.data.batches import BatchSource
 from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.data.packed_examples import PackedExamples
 from gpt2_tuning.data.packing import PackedSource
 from gpt2_tuning.data.tfrecords import Records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.inference.generation import generate
 from gpt2_tuning.inference.sampling import Greedy, Sampler, TopP
+from gpt2_tuning.models.device_choices import DeviceChoices, choosing, device_choices
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.base_model import make_model, with_family
+from gpt2_tuning.training.layout import packed_rows
 from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
 from gpt2_tuning.training.strategy import make_strategy
 from gpt2_tuning.training.watching import peak_memory_mb
+
+CHOSEN = contextlib.ExitStack()
+"""What was chosen for the rest of the process."""
+LONGEST = 1024
+"""Tokens of a packed row of a language model."""
+
+
+def choices_of(spec: Spec) -> DeviceChoices:
+    """This device's, as the variant changes them."""
+    choices = device_choices()
+    if "loop" in spec.words:
+        choices = dataclasses.replace(choices, blocks_in_a_loop=True)
+    if "atonce" in spec.words:
+        choices = dataclasses.replace(choices, attention_blocks_from=None)
+    return choices
+
+
+def as_varied(kind: Callable[[Spec], Ready]) -> Callable[[Spec], Ready]:
+    """A case's function, for the rest of the process under the choices of the variant."""
+
+    def get_ready(spec: Spec) -> Ready:
+        CHOSEN.enter_context(choosing(choices_of(spec)))
+        return kind(spec)
+
+    return get_ready
 
 
 def training_model(spec: Spec):
@@ -114,13 +146,19 @@ def start(spec: Spec) -> Ready:
 
 
 def source_of(spec: Spec) -> BatchSource:
-    """Batches of the real rows, in buckets of like length."""
-    rows = common.read_rows(spec)
+    """Batches of the real rows, in buckets of like length or packed."""
+    rows, size = common.read_rows(spec), spec.settings["batch"]
+    packed = "packed" in spec.words
     if spec.settings["classes"]:
-        return BatchSource(labelled(rows), spec.settings["batch"], classification_batch)
+        records = labelled(rows)
+        if packed:
+            return PackedExamples(records, size)
+        return BatchSource(records, size, classification_batch)
     ids = [row.tolist() for row in rows.ids]
     records = Records.of(ids, common.END_OF_TEXT, prompt_length=rows.labels)
-    return BatchSource(records, spec.settings["batch"], language_model_batch)
+    if packed:
+        return packed_rows(records, size, LONGEST)
+    return BatchSource(records, size, language_model_batch)
 
 
 def labelled(rows: common.Rows) -> Records:
@@ -245,5 +283,5 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    worker.serve(KINDS, about)
+    worker.serve({name: as_varied(kind) for name, kind in KINDS.items()}, about)
     sys.exit(0)

@@ -39,7 +39,7 @@ def test_cases_differ_in_what_they_are_named_for(started, tmp_path, capsys):
         assert environment["TF_XLA_FLAGS"] == "--tf_xla_persistent_cache_directory="
     of_each = {(env["XLA_FLAGS"], *settings.items()) for env, settings in started}
     assert len(of_each) == len(started)
-    assert [settings["layers"] for _, settings in started] == [2, 2, *[12] * 8]
+    assert [settings["layers"] for _, settings in started] == [2, 2, 2, *[12] * 9]
     content = json.loads(output.read_text())
     failed = [case for case in content["cases"] if "error" in case]
     assert [(case["case"], case["error"]) for case in failed] == [

@@ -51,8 +51,11 @@ def make_rows(run: OpenRun, settings: Settings | None, workplace: Path) -> None:
         )
         stop = gr.Button("Stop", elem_classes="at-stop-rows", min_width=100)
     status = gr.Markdown(elem_classes="at-rows-status")
-    download = gr.DownloadButton("Download the answers", visible=False, elem_classes="at-download")
-    table = gr.HTML(visible=False, elem_classes="at-preview")
+    # Always there: what appears with the last of several quick updates may never be shown.
+    download = gr.DownloadButton(
+        "Download the answers", interactive=False, elem_classes="at-download"
+    )
+    table = gr.HTML(elem_classes="at-preview")
 
     source.change(columns_finder(run), source, columns, **PRIVATE)
     inputs = [source, voice, *columns, *(settings.fields if settings else [])]
@@ -99,16 +102,14 @@ def answerer(
         with mistakes_said():
             generation = settings.generation(values[len(fields) :]) if settings else None
             own = row_files.columns_of(run, Path(source)).found
-            hidden = gr.update(visible=False)
+            none_yet = [gr.update(value=None, interactive=False), ""]
             asked = (run, run.voice(voice), Path(source), target, names, generation)
             for done, total in row_files.answer_rows(*asked):
-                yield [f"{done:,} of {total:,} rows answered", hidden, hidden]
+                yield [f"{done:,} of {total:,} rows answered", *none_yet]
         yield [
             f"{total:,} rows answered",
-            gr.update(value=str(target), visible=True),
-            gr.update(
-                value=looks.table(row_files.first_rows(target, own, PREVIEWED)), visible=True
-            ),
+            gr.update(value=str(target), interactive=True),
+            looks.table(row_files.first_rows(target, own, PREVIEWED)),
         ]
 
     return answered

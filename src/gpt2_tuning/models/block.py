@@ -2,7 +2,7 @@
 
 What a block computes follows from its weights and its arguments alone; what differs between the
 blocks of a decoder is among these. So identical blocks can be compiled once, in a loop over their
-stacked weights: inside keras.StatelessScope the code of one block runs on the weights of any.
+stacked weights (block_loop.py).
 """
 
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from gpt2_tuning.models.attention import apart, attention, by_token
 from gpt2_tuning.models.cache import write_slots
 from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.inputs import gathered
+from gpt2_tuning.models.kept_results import MIXED, kept_result
 from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.lora import LoRADense, Updates
 from gpt2_tuning.models.norm import NORMS, RMSNorm
@@ -179,20 +180,24 @@ class Attention(Layer):
 
     def _mixed(self, like, heads, visible, seeds, gate, compiled):
         """The values seen, mixed and projected, of as many tokens as `like` has."""
-        query, key, value = heads
-        mixed = attention(
-            query,
-            key,
-            value,
-            visible,
-            seeds.weights,
-            scale=self.config.score_scale,
-            rate=self.config.dropouts.attention,
-            compiled=compiled,
-            group=self.config.group,
-        )
         flat = [*kernels.leading_sizes(like), self.config.attention_width]
-        return self.out(tf.reshape(mixed, flat), seed=seeds.attention_out, gate=gate)
+
+        def mixed(query, key, value):
+            by_head = attention(
+                query,
+                key,
+                value,
+                visible,
+                seeds.weights,
+                scale=self.config.score_scale,
+                rate=self.config.dropouts.attention,
+                compiled=compiled,
+                group=self.config.group,
+            )
+            return tf.reshape(by_head, flat)
+
+        values = kept_result(MIXED, mixed, *heads)
+        return self.out(values, seed=seeds.attention_out, gate=gate)
 
 
 class MLP(Layer):
@@ -232,6 +237,7 @@ class Block(Layer):
     def __init__(self, config: DecoderConfig, updates: Updates, **kwargs):
         super().__init__(autocast=False, **kwargs)
         dtype = self.dtype_policy
+        self.config = config
         self.rate, self.parallel = config.dropouts.residual, config.parallel
         norm = NORMS[config.norm]
         self.norm_1 = norm(config.norm_epsilon, dtype=dtype, name="norm_1")

@@ -15,13 +15,14 @@ from gpt2_tuning.families.decoder_config import DecoderConfig
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.block import Block, DropoutSeeds
+from gpt2_tuning.models.block_loop import BlockLoop, alike
 from gpt2_tuning.models.cache import Cache, positions_of_slots, visible_slots, write_mask
 from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.inputs import positions_of, visible_tokens, within_window
 from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.lora import Updates
-from gpt2_tuning.models.mixture import gate_of_block
+from gpt2_tuning.models.mixture import Mixture, gate_of_block
 from gpt2_tuning.models.norm import NORMS
 from gpt2_tuning.models.replicas import of_replica
 from gpt2_tuning.models.rotary import Rotation, rotation_of
@@ -53,6 +54,7 @@ class Decoder(Layer):
             Block(config, own, dtype=dtype, name=f"block_{number}")
             for number, own in enumerate(updates or [{}] * config.layers)
         ]
+        self.updates_alike = all(own == updates[0] for own in updates)
         self.norm = NORMS[config.norm](config.norm_epsilon, dtype=dtype, name="norm")
 
     def build(self, input_shape=None):
@@ -90,7 +92,12 @@ class Decoder(Layer):
         positions, seen = self.seen_in_rows(inputs)
         seed = of_replica(tf.cast(self.seeds.next(), tf.int32)) if training else None
         x, rotation = self.embedded(inputs, positions, seed)
-        for number, (block, visible) in enumerate(zip(self.blocks, seen, strict=True)):
+        looped = self.in_a_loop(gate, at, seen) if training else 0
+        if looped:
+            blocks, again = self.blocks[:looped], self.rematerialize
+            x = BlockLoop(blocks, seen[:looped], seed, gate, rotation, again)(x)
+        for number in range(looped, len(self.blocks)):
+            block, visible = self.blocks[number], seen[number]
             # The embeddings' dropout has the seed itself, so blocks begin with the next.
             seeds = DropoutSeeds.of_block(seed, number + 1)
             wanted = at if block is self.blocks[-1] else None
@@ -100,6 +107,19 @@ class Decoder(Layer):
             else:
                 x = block(x, visible=visible, seeds=seeds, gate=own, at=wanted, rotation=rotation)
         return self.norm(x, compiled=bool(training))
+
+    def in_a_loop(self, gate, at, seen) -> int:
+        """How many blocks, from the first on, training computes in a loop; 0 is none.
+
+        None where the device's choices have no loop, where adapters that were added have weights
+        of their own in some blocks, and where blocks differ in their updates or in the type of
+        their weights, or in their windows while attention is computed block by block. The last is
+        left out with `at`, since then it computes less than the others.
+        """
+        count = len(self.blocks) - (at is not None)
+        fit = device_choices().blocks_in_a_loop and not isinstance(gate, Mixture)
+        fit &= not isinstance(seen[0], Seen) or len(set(self.windows)) == 1
+        return count if fit and count > 1 and self.updates_alike and alike(self.blocks) else 0
 
     def extend(self, inputs: Inputs, cache: Cache, gate=None) -> tuple[tf.Tensor, Cache]:
         """Hidden states [B, T, width] of tokens that continue those in a cache, and the new cache.
@@ -147,8 +167,10 @@ class Decoder(Layer):
         choices, length = device_choices(), inputs["token_ids"].shape[1]
         if choices.in_blocks(length):
             seen = seen_of(inputs, choices.attention_block)
-            of_layers = [dataclasses.replace(seen, window=window) for window in self.windows]
-            return seen.queries.positions, of_layers
+            by_window = {
+                window: dataclasses.replace(seen, window=window) for window in set(self.windows)
+            }
+            return seen.queries.positions, [by_window[window] for window in self.windows]
         visible = visible_tokens(inputs)
         positions = positions_of(visible)
         return positions, self.seen_by_layers(visible, positions, positions)

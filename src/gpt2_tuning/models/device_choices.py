@@ -26,6 +26,10 @@ class DeviceChoices:
     attention_blocks_from: int | None
     """The shortest rows whose attention is computed block by block; None where none is."""
 
+    blocks_in_a_loop: bool = False
+    """Whether training computes blocks that are alike in a loop over their stacked weights, so that
+    XLA compiles one of them (block_loop.py). Else all stand one after the other."""
+
     def in_blocks(self, tokens: int | None) -> bool:
         """Whether the attention of rows of so many tokens is; None is a length of any size."""
         least = self.attention_blocks_from

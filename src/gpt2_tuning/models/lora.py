@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from gpt2_tuning.config import LoRAUpdate
 from gpt2_tuning.models import dora, kernels
+from gpt2_tuning.models.kept_results import kept_result
 from gpt2_tuning.models.keras_types import Layer
 from gpt2_tuning.models.mixture import BlockMixture, Factors, without
 from gpt2_tuning.models.products import project
@@ -101,7 +102,8 @@ class LoRADense(Layer):
         """
         inputs, kernel = map(self._computed, (inputs, self.kernel))
         bias = self._computed(self.bias) if self.use_bias else None
-        outputs = project(inputs, kernel, bias)
+        factors = [inputs, kernel] if bias is None else [inputs, kernel, bias]
+        outputs = kept_result(self.place, project, *factors)
         if isinstance(gate, BlockMixture):
             return gate.added(outputs, self.place, inputs, kernel, bias, seed)
         if self.update is None or gate is None:
