@@ -26,7 +26,7 @@ from gpt2_tuning.models.language_model import LanguageModel
 pytestmark = pytest.mark.usefixtures("all_bits")
 
 VOCABULARY = 1500  # more than are sorted at first
-SHAPE = GPT2Config(n_layer=2, n_embd=32, n_head=4, n_positions=512, vocab_size=VOCABULARY)
+SHAPE = GPT2Config(n_layer=1, n_embd=32, n_head=4, n_positions=512, vocab_size=VOCABULARY)
 WAYS = {
     "greedy": Generation(max_new_tokens=20),
     "temperature": Generation(temperature=0.8, seed=3, max_new_tokens=9),
@@ -50,7 +50,7 @@ def rows_of(lengths, seed=3):
     return [rng.integers(0, VOCABULARY, length).tolist() for length in lengths]
 
 
-SOME, NONE = range(0, VOCABULARY, 30), [VOCABULARY]
+SOME, NONE = list(range(0, VOCABULARY, 30)), [VOCABULARY]
 """Ids that end a row, of which random ones are found soon or never."""
 PROMPTS = rows_of(range(3, 3 + len(WAYS)))
 
@@ -73,20 +73,18 @@ def continued(model, prompts, ways, count=TURNS, ends=SOME):
     return np.concatenate(parts, axis=1).tolist()
 
 
-def modules(model, state=None, stage="hlo"):
-    """What XLA is given of the two functions, or makes of them, as text."""
-    decoder_, rows = decoder(model), rows_of([5, 3])
-    weights, history = decoder_.weights(), tf.constant([[1] * 16] * 2)
-    values = RowValues.of([Generation()] * 2)
-    state = with_room(decoder_.start(weights, rows, [0, 1], values), TURNS)
-    of_prompts = (history, tf.constant(5), tf.constant([0, 1], tf.int64), values, ())
-    return [
-        function.experimental_get_compiler_ir(weights, *arguments)(stage=stage)
-        for function, arguments in (
-            (decoder_.begin, of_prompts),
-            (decoder_.add, (state, tf.constant(3))),
-        )
-    ]
+def module(model, name, stage="hlo"):
+    """What XLA is given of a function, or makes of it, as text: `begin` or `add`, of two rows."""
+    decoder_ = decoder(model)
+    weights, values = decoder_.weights(), RowValues.of([Generation()] * 2)
+    state = Decoder.start(decoder_, weights, rows_of([5, 3]), [0, 1], values)
+    history, rows = tf.constant([[1] * 16] * 2), tf.constant([0, 1], tf.int64)
+    given = {
+        "begin": (history, tf.constant(5), rows, values, ()),
+        "add": (with_room(state, TURNS), tf.constant(3)),
+    }
+    function = getattr(decoder_, name)
+    return function.experimental_get_compiler_ir(weights, *given[name])(stage=stage)
 
 
 # --- the same tokens -------------------------------------------------------------------------
@@ -160,6 +158,7 @@ def test_rotary_positions_windows_and_groups_of_heads_go_with_it(family):
     assert len(set(expected[1])) > 5
 
 
+@pytest.mark.slow
 def test_stop_strings_and_streams_go_on_as_they_do(model):
     ways = [Generation(stop=("a", "in"), max_new_tokens=30), WAYS["top_k"]]
     expected = [
@@ -221,9 +220,10 @@ def test_the_cases_go_beyond_what_is_sorted_at_first():
 
 def test_the_loop_is_one_module_of_static_shapes_in_which_lengths_are_data(model):
     with choosing(GPU):
-        texts = modules(model)
-        optimized = modules(model, stage="optimized_hlo")[1]
-    for text, numbers in zip(texts, (1, 2), strict=True):
+        texts = {name: module(model, name) for name in ("begin", "add")}
+        optimized = module(model, "add", "optimized_hlo")
+    for name, numbers in (("begin", 1), ("add", 2)):
+        text = texts[name]
         assert "<=" not in text  # which marks a size that is a bound
         assert "custom-call" not in text
         entry = text[text.index("ENTRY ") :]
@@ -240,10 +240,9 @@ def test_the_loop_is_one_module_of_static_shapes_in_which_lengths_are_data(model
 
 
 def test_sixteen_bit_weights_are_read_as_they_are():
-    shape = dataclasses.replace(SHAPE, n_layer=1)
-    model = randomize(GPT2LanguageModel(shape, dtype="mixed_bfloat16").built_now())
+    model = randomize(GPT2LanguageModel(SHAPE, dtype="mixed_bfloat16").built_now())
     with choosing(GPU):
-        texts = modules(model)
+        texts = [module(model, name) for name in ("begin", "add")]
     sizes = {tuple(weight.shape) for weight in model.weights if len(weight.shape) == 2}
     sizes.add((32, VOCABULARY))  # the head
     for text in texts:

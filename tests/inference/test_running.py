@@ -31,7 +31,9 @@ def wanted(model, prompt, way, adapter):
 
 
 @pytest.mark.parametrize("prompts", [(SHORT, LONG), (LONG, SHORT)], ids=["longer", "shorter"])
-@pytest.mark.parametrize("choices", [CPU, GPU], ids=["plain", "compiled"])
+@pytest.mark.parametrize(
+    "choices", [CPU, pytest.param(GPU, marks=pytest.mark.slow)], ids=["plain", "compiled"]
+)
 def test_a_row_that_joins_or_leaves_changes_no_other(model, prompts, choices):
     expected = [wanted(model, *row) for row in zip(prompts, WAYS, ("tone", None), strict=True)]
     with choosing(choices):
@@ -62,6 +64,7 @@ def check_joining_and_leaving(model, prompts, expected):
     assert len(batch) == 0
 
 
+@pytest.mark.slow
 def test_where_loops_are_compiled_a_batch_has_few_sizes(model):
     way = Generation(max_new_tokens=20)
     with choosing(GPU):
@@ -73,6 +76,7 @@ def test_where_loops_are_compiled_a_batch_has_few_sizes(model):
                 said[place].extend(row)
             assert batch._state
             sizes.append(batch._state.tokens.shape[0])
+            assert batch._state.finished.numpy()[len(batch) :].all()
 
         new = batch.read([SHORT, LONG, SHORT], [0, 1, 2], [way] * 3, ["tone", None, "facts"])
         assert new.tokens.shape[0] == 3

@@ -42,6 +42,7 @@ class CompiledDecoder(Decoder):
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
         self.begin, self.add = compile_it(self._begun), compile_it(self._added)
+        self._known: set[tuple] = set()
 
     def rows_for(self, count: int) -> int:
         """As Decoder's: a power of two, so that a batch that goes on has few sizes."""
@@ -68,7 +69,7 @@ class CompiledDecoder(Decoder):
         row_gate = () if gate is None else (tf.constant(gate),)
         numbers = tf.constant(rows, tf.int64)
         given = (tf.constant(history), tf.constant(longest), numbers, values, row_gate)
-        return self.begin(weights, *given)
+        return self._call(self.begin, history.shape, weights, *given)
 
     def extend(
         self, weights: Weights, state: State, count: int, sampler: Sampler | None = None
@@ -83,11 +84,20 @@ class CompiledDecoder(Decoder):
         while count > 0:
             asked = min(count, TURNS)
             state = with_room(state, asked)
-            tokens, turns, state = self.add(weights, state, tf.constant(asked))
+            given = (weights, state, tf.constant(asked))
+            tokens, turns, state = self._call(self.add, tuple(state.history.shape), *given)
             parts.append(tokens.numpy()[:, : int(turns)])
             # Where fewer came, all rows are finished.
             count = count - asked if parts[-1].shape[1] == asked else 0
         return np.concatenate(parts, axis=1), state
+
+    def _call(self, function: tf.function, shape: tuple[int, ...], *arguments):
+        """What a function gives for arguments whose shapes all follow from one, a history's."""
+        if (function is self.add, shape) not in self._known:
+            self._known.add((function is self.add, shape))
+            # Where calls trace, TensorFlow warns after five, as if that went on.
+            function.get_concrete_function(*arguments)
+        return function(*arguments)
 
     def _begun(self, weights: Weights, history, longest, rows, values: RowValues, gate) -> State:
         """Reads prompts and chooses the first new token of each.
