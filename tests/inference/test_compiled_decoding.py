@@ -73,6 +73,12 @@ def continued(model, prompts, ways, count=TURNS, ends=SOME):
     return np.concatenate(parts, axis=1).tolist()
 
 
+def plainly_continued(*arguments, **settings):
+    """The same in the loop of CPUs."""
+    with choosing(CPU):
+        return continued(*arguments, **settings)
+
+
 def module(model, name, stage="hlo"):
     """What XLA is given of a function, or makes of it, as text: `begin` or `add`, of two rows."""
     decoder_ = decoder(model)
@@ -92,7 +98,7 @@ def module(model, name, stage="hlo"):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_tokens_are_those_of_the_plain_loop(model, case):
-    expected = continued(model, PROMPTS, CASES[case])
+    expected = plainly_continued(model, PROMPTS, CASES[case])
     with choosing(GPU):
         assert continued(model, PROMPTS, CASES[case]) == expected
         # One shape of prompts and one of the cache: whatever is asked, both are compiled once.
@@ -119,7 +125,7 @@ def test_other_lengths_of_prompts_and_answers_compile_nothing(model):
 @pytest.mark.parametrize("count", [200, TURNS, 4])
 def test_slots_grow_by_doubling_and_lose_nothing(model, count):
     prompts, ways = rows_of([100, 3]), [Generation(max_new_tokens=n) for n in (180, 300)]
-    expected = continued(model, prompts, ways, ends=NONE)
+    expected = plainly_continued(model, prompts, ways, ends=NONE)
     with choosing(GPU):
         before = decoder(model, NONE).traces
         assert continued(model, prompts, ways, count, NONE) == expected
@@ -152,7 +158,7 @@ def test_rotary_positions_windows_and_groups_of_heads_go_with_it(family):
         variable.assign(variable + rng.normal(0, 0.2, variable.shape))
     prompts = [[token % 61 for token in row] for row in rows_of([9, 3])]
     ways = [Generation(max_new_tokens=40), Generation(max_new_tokens=30, temperature=1.0)]
-    expected = continued(model, prompts, ways, ends=NONE)
+    expected = plainly_continued(model, prompts, ways, ends=NONE)
     with choosing(GPU):
         assert continued(model, prompts, ways, ends=NONE) == expected
     assert len(set(expected[1])) > 5
@@ -189,7 +195,7 @@ class InPython(Sampler):
 
 def test_a_sampler_of_ones_own_need_not_be_such_as_xla_compiles(model):
     ways = [Generation(sampler=InPython(), max_new_tokens=n) for n in (6, 9)]
-    expected = continued(model, PROMPTS[:2], [Generation(max_new_tokens=n) for n in (6, 9)])
+    expected = plainly_continued(model, PROMPTS[:2], [Generation(max_new_tokens=n) for n in (6, 9)])
     with choosing(GPU):
         assert continued(model, PROMPTS[:2], ways) == expected
 

@@ -129,10 +129,10 @@ class CompiledDecoder(Decoder):
 def with_room(state: State, count: int) -> State:
     """The state with room for `count` more tokens a row: in as few sizes as there can be."""
     slots = state.cache.mask.shape[1]
-    needed = max(power_of_two(int(state.cache.filled) + count), LEAST_SLOTS)
-    if needed <= slots and slots == power_of_two(slots):
+    needed = max(power_of_two(max(int(state.cache.filled) + count, slots)), LEAST_SLOTS)
+    if needed == slots:
         return state
-    extra = max(needed, power_of_two(slots)) - slots
+    extra = needed - slots
     history = tf.pad(state.history, [[0, 0], [0, extra]], constant_values=NO_TOKEN)
     return state._replace(cache=state.cache.grown(extra), history=history)
 

@@ -3,7 +3,7 @@
 It works in tokens and knows no text. One function reads the prompts, another is a loop that adds a
 token a turn to every row. Each is traced once for a model, whatever the prompts' number and length,
 the ways in which they are continued, the gate of LoRA and the values of the weights; only a
-sampler of one's own has a loop of its own.
+sampler of one's own has a loop of its own. Where XLA compiles loops: compiled_decoding.py.
 """
 
 import contextlib
