@@ -2,8 +2,8 @@
 
 All rows have their newest token in the same slot of the cache, whatever their lengths: so to join
 is to be laid beside the others with the last slots in line. What a row computes is what it would
-alone, since its mask hides the slots before its first token. Where the loop is compiled, rows that are
-finished copies of others make their number one of few.
+alone, since its mask hides the slots before its first token. Where the loop is compiled, finished
+copies of others make the number of rows one of few.
 """
 
 from collections.abc import Sequence
