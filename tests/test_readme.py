@@ -81,7 +81,9 @@ def inline(page):
 
 def as_script(words):
     """Our installed command as the script that it is the same as; another one as it stands."""
-    words = [words[0].removeprefix(".venv/bin/"), *words[1:]] if paths.PROGRAM in words[0] else words
+    words = (
+        [words[0].removeprefix(".venv/bin/"), *words[1:]] if paths.PROGRAM in words[0] else words
+    )
     if words[0] != paths.PROGRAM:
         return words
     if words[1] in command.COMMANDS:

@@ -14,7 +14,8 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import END_OF_TEXT, GPT2Config
 from gpt2_tuning.inference import generation
 from gpt2_tuning.inference.batch import Batch
-from gpt2_tuning.inference.decoding import STEPS, decoder_of
+from gpt2_tuning.inference.decoders import decoder_of
+from gpt2_tuning.inference.decoding import STEPS
 from gpt2_tuning.inference.generation import generate, generate_text, stream_text
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.inference.sampling import Greedy, Sampler, Temperature, TopK, TopP

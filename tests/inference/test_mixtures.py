@@ -11,7 +11,7 @@ from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.inference import choosing
-from gpt2_tuning.inference.decoding import decoder_of
+from gpt2_tuning.inference.decoders import decoder_of
 from gpt2_tuning.inference.generation import generate, generate_text, stream_text
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.inference.responding import Responder

@@ -9,7 +9,7 @@ from lora_models import SMALL, small_model
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.classification import classify_pairs, classify_text
-from gpt2_tuning.inference.decoding import decoder_of
+from gpt2_tuning.inference.decoders import decoder_of
 from gpt2_tuning.inference.generation import generate, generate_text, stream_text
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_language_model import GPT2LanguageModel

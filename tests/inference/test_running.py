@@ -10,6 +10,7 @@ from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.inference.penalties import NO_TOKEN
 from gpt2_tuning.inference.running import MULTIPLE, RunningBatch
 from gpt2_tuning.inference.scoring import SLAB, Scorer
+from gpt2_tuning.models.device_choices import CPU, GPU, choosing
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 SHORT, LONG = (TOKENIZER.encode("word " * count) for count in (2, 20))
@@ -30,7 +31,16 @@ def wanted(model, prompt, way, adapter):
 
 
 @pytest.mark.parametrize("prompts", [(SHORT, LONG), (LONG, SHORT)], ids=["longer", "shorter"])
-def test_a_row_that_joins_or_leaves_changes_no_other(model, prompts):
+@pytest.mark.parametrize(
+    "choices", [CPU, pytest.param(GPU, marks=pytest.mark.slow)], ids=["plain", "compiled"]
+)
+def test_a_row_that_joins_or_leaves_changes_no_other(model, prompts, choices):
+    expected = [wanted(model, *row) for row in zip(prompts, WAYS, ("tone", None), strict=True)]
+    with choosing(choices):
+        check_joining_and_leaving(model, prompts, expected)
+
+
+def check_joining_and_leaving(model, prompts, expected):
     batch, said = RunningBatch(model, TOKENIZER), (list[int](), list[int]())
 
     def take(rows):
@@ -48,10 +58,41 @@ def test_a_row_that_joins_or_leaves_changes_no_other(model, prompts):
     batch.regroup([0])
     take([0])
     take([0])
-    assert said[0][:24] == wanted(model, prompts[0], WAYS[0], "tone")[: len(said[0])]
-    assert said[1][:12] == wanted(model, prompts[1], WAYS[1], None)
+    assert said[0][:24] == expected[0][: len(said[0])]
+    assert said[1][:12] == expected[1]
     batch.regroup([])
     assert len(batch) == 0
+
+
+@pytest.mark.slow
+def test_where_loops_are_compiled_a_batch_has_few_sizes(model):
+    way = Generation(max_new_tokens=20)
+    with choosing(GPU):
+        batch = RunningBatch(model, TOKENIZER)
+        sizes, said = [], [list[int]() for _ in range(5)]
+
+        def take(rows):
+            for place, row in zip(rows, batch.advance(4).tolist(), strict=True):
+                said[place].extend(row)
+            assert batch._state
+            sizes.append(batch._state.tokens.shape[0])
+            assert batch._state.finished.numpy()[len(batch) :].all()
+
+        new = batch.read([SHORT, LONG, SHORT], [0, 1, 2], [way] * 3, ["tone", None, "facts"])
+        assert new.tokens.shape[0] == 3
+        batch.regroup([], new, [0, 1, 2])
+        take([0, 1, 2])
+        new = batch.read([LONG, SHORT], [3, 4], [way] * 2, [None, "tone"])
+        batch.regroup([0, 1, 2], new, [0, 1])
+        take(range(5))
+        batch.regroup([1, 3, 4])
+        take([1, 3, 4])
+        assert len(batch) == 3
+    assert sizes == [4, 8, 4]
+    [expected] = generate(model, [LONG], generation=way, first_number=1, adapters=[None])
+    assert said[1] == list(expected.token_ids)[1:13]
+    [expected] = generate(model, [SHORT], generation=way, first_number=4, adapters=["tone"])
+    assert said[4] == list(expected.token_ids)[1:9]
 
 
 def test_the_cache_is_no_longer_than_its_longest_row(model):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from gpt2_tuning.models import products
+from gpt2_tuning.models.device_choices import CPU, GPU, choosing
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -101,7 +102,8 @@ def test_no_float32_copy_of_a_factor_is_kept_for_the_gradient(monkeypatch):
 )
 def test_the_type_of_products_follows_from_the_processor(monkeypatch, flags, dtype, expected):
     monkeypatch.setattr(products, "processor_flags", lambda: frozenset(flags))
-    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
-    assert products.product_type.__wrapped__(dtype) == expected
-    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["a GPU"])
-    assert products.product_type.__wrapped__(dtype) == dtype
+    monkeypatch.setattr(products, "type_for_onednn", products.type_for_onednn.__wrapped__)
+    with choosing(CPU):
+        assert products.product_type(dtype) == expected
+    with choosing(GPU):
+        assert products.product_type(dtype) == dtype

@@ -19,7 +19,7 @@ from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.families import known
 from gpt2_tuning.formats.adapters import read_adapter_config
 from gpt2_tuning.inference.choosing import RowValues
-from gpt2_tuning.inference.decoding import decoder_of
+from gpt2_tuning.inference.decoders import decoder_of
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.models import block, decoder, rotary
 from gpt2_tuning.models.classifier import Classifier

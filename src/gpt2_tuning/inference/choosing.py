@@ -1,6 +1,7 @@
 """How next tokens are chosen from scores: each row by values of its own, all of which are data.
 
-One computation serves every mixture of rows, and what none of them asks for is not computed.
+One computation serves every mixture of rows, and what none of them asks for is not computed. Two
+parts of it have a form for what XLA compiles (`compiled`), which gives the same tokens.
 """
 
 import math
@@ -9,10 +10,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from gpt2_tuning.inference import philox
 from gpt2_tuning.inference.choices import Choices
 
 NUCLEUS_CANDIDATES = 1024
-"""How many of the likeliest tokens are sorted for a nucleus, before all of them are."""
+"""How many of the likeliest tokens are sorted for a nucleus, before all of them are.
+
+Where XLA compiles the loop, so many are sorted for every top_k up to it: it needs a number."""
 
 
 class RowValues(NamedTuple):
@@ -56,13 +60,14 @@ class RowValues(NamedTuple):
         return RowValues(*(tf.repeat(value, times) for value in self))
 
 
-def next_tokens(logits, seeds, values: RowValues) -> tf.Tensor:
+def next_tokens(logits, seeds, values: RowValues, compiled: bool = False) -> tf.Tensor:
     """The next token of every row, by its temperature, top_k, top_p and min_p.
 
     Args:
         logits: float32 [B, V], -inf where a token may not be chosen.
         seeds: int64 [B, 2], as Sampler's.
         values: of the rows.
+        compiled: whether XLA compiles it.
 
     Returns:
         int32 [B].
@@ -71,11 +76,12 @@ def next_tokens(logits, seeds, values: RowValues) -> tf.Tensor:
 
     def draws():
         cut = drawn & ((values.top_k > 0) | (values.top_p < 1))
-        noise = noise_of(seeds, tf.shape(logits)[1])
+        noise = noise_for_xla(logits, seeds) if compiled else noise_of(seeds, tf.shape(logits)[1])
         tokens = tf.zeros_like(values.top_k)
         tokens = where_asked(~drawn, lambda: likeliest(logits), tokens)
         tokens = where_asked(drawn & ~cut, lambda: draw_from_all(logits, noise, values), tokens)
-        return where_asked(cut, lambda: draw_from_likeliest(logits, noise, values, cut), tokens)
+        among = (logits, noise, values, cut, compiled)
+        return where_asked(cut, lambda: draw_from_likeliest(*among), tokens)
 
     # Only one question a step where nothing is drawn.
     return tf.cond(tf.reduce_any(drawn), draws, lambda: likeliest(logits))
@@ -109,7 +115,7 @@ def draw_from_all(logits, noise, values: RowValues) -> tf.Tensor:
     return draw(where_asked(values.min_p > 0, likely_enough, scores), noise)
 
 
-def draw_from_likeliest(logits, noise, values: RowValues, cut) -> tf.Tensor:
+def draw_from_likeliest(logits, noise, values: RowValues, cut, compiled=False) -> tf.Tensor:
     """One token a row of those that top_k, top_p and min_p leave, in this order.
 
     No more tokens are sorted than the rows' top_k, or NUCLEUS_CANDIDATES: sorting all 50,257 takes
@@ -120,6 +126,7 @@ def draw_from_likeliest(logits, noise, values: RowValues, cut) -> tf.Tensor:
         noise: float32 [B, V], from `noise_of`.
         values: of the rows.
         cut: bool [B], the rows that have a top_k or a top_p; the others' tokens mean nothing.
+        compiled: whether XLA compiles it.
 
     Returns:
         int32 [B].
@@ -144,10 +151,22 @@ def draw_from_likeliest(logits, noise, values: RowValues, cut) -> tf.Tensor:
         return kept_alone(best, kept), tokens, reached[:, -1]
 
     wanted = tf.where(values.top_k > 0, values.top_k, NUCLEUS_CANDIDATES)
-    first = nucleus(tf.minimum(tf.reduce_max(tf.where(cut, wanted, 1)), size))
-    enough = tf.reduce_all((first[2] >= values.top_p) | (values.top_k > 0) | ~cut)
-    best, tokens, _ = tf.cond(enough, lambda: first, lambda: nucleus(size))
-    return draw(best, noise, tokens)
+    if compiled:
+        size = logits.shape[1]
+        most = min(NUCLEUS_CANDIDATES, size)
+    else:
+        most = tf.minimum(tf.reduce_max(tf.where(cut, wanted, 1)), size)
+    best, tokens, reached = nucleus(most)
+    enough = tf.reduce_all((reached >= values.top_p) | (values.top_k > 0) | ~cut)
+    if compiled and most < size:
+        enough &= tf.reduce_all((values.top_k <= most) | ~cut)
+
+    def drawn_of_all():
+        best, tokens, _ = nucleus(size)
+        return draw(best, noise, tokens)
+
+    # Only what is drawn leaves the condition: the two lists differ in length.
+    return tf.cond(enough, lambda: draw(best, noise, tokens), drawn_of_all)
 
 
 def temperatures(values: RowValues) -> tf.Tensor:
@@ -175,6 +194,11 @@ def noise_of(seeds, vocabulary) -> tf.Tensor:
         return tf.random.stateless_uniform([vocabulary], row_seeds, minval=1e-37)
 
     return tf.map_fn(uniform, seeds, fn_output_signature=tf.TensorSpec([None], tf.float32))
+
+
+def noise_for_xla(logits, seeds) -> tf.Tensor:
+    """The same numbers for every token of `logits`, in the form for what XLA compiles."""
+    return tf.maximum(philox.uniform(seeds, logits.shape[1]), 1e-37)
 
 
 def draw(scores, noise, tokens=None) -> tf.Tensor:

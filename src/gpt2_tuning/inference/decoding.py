@@ -1,9 +1,9 @@
-"""The compiled half of generation: a batch of prompts in, then tokens, some at a time.
+"""The traced half of generation: a batch of prompts in, then tokens, some at a time.
 
 It works in tokens and knows no text. One function reads the prompts, another is a loop that adds a
 token a turn to every row. Each is traced once for a model, whatever the prompts' number and length,
 the ways in which they are continued, the gate of LoRA and the values of the weights; only a
-sampler of one's own has a loop of its own.
+sampler of one's own has a loop of its own. Where XLA compiles loops: compiled_decoding.py.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from gpt2_tuning.inference.decoding_state import (
     Weights,
     begun_state,
     inputs_of,
+    left_padded,
     matrices,
     signatures,
 )
@@ -35,7 +36,7 @@ STEPS = 2**20
 
 
 class Decoder:
-    """The compiled functions of one model; get it from `decoder_of`."""
+    """The traced functions of one model; get it from `decoder_of`."""
 
     def __init__(
         self, model: LanguageModel, vocabulary: int, ends: Sequence[int], by_row: bool = False
@@ -60,6 +61,10 @@ class Decoder:
         """The model's weights of this moment, made ready."""
         return self._prepare()
 
+    def rows_for(self, count: int) -> int:
+        """How many rows a batch had best have that is to go on with `count` of them."""
+        return count
+
     def start(
         self,
         weights: Weights,
@@ -82,14 +87,10 @@ class Decoder:
             multiple: of what the rows' length is one, padding included.
         """
         length = -(-max(map(len, prompts)) // multiple) * multiple
-        history = np.full((len(prompts), length), NO_TOKEN, np.int32)
-        for row, prompt in enumerate(prompts):
-            history[row, length - len(prompt) :] = prompt
+        history = tf.constant(left_padded(prompts, length))
         row_gate = () if gate is None else (tf.constant(gate),)
-        inputs = inputs_of(tf.constant(history))
-        logits, cache = self._read(weights, inputs, row_gate)
-        numbers = tf.constant(rows, tf.int64)
-        state = begun_state(tf.constant(history), numbers, cache, values, row_gate)
+        logits, cache = self._read(weights, inputs_of(history), row_gate)
+        state = begun_state(history, tf.constant(rows, tf.int64), cache, values, row_gate)
         return self._choose(sampler, logits, state)
 
     def continued(self, history: tf.Tensor, values: RowValues, count: int) -> tf.Tensor:
@@ -155,10 +156,28 @@ class Decoder:
             cache=state.cache.grown(count),
             history=tf.pad(state.history, [[0, 0], [0, count]], constant_values=NO_TOKEN),
         )
-        chosen = tf.TensorArray(tf.int32, size=count, element_shape=state.tokens.shape)
+        turns, chosen, state = self._loop(sampler, weights, state, count, count)
+        return tf.transpose(chosen[:turns]), state
+
+    def _loop(self, sampler, weights: Weights, state: State, count, size, compiled: bool = False):
+        """The loop, over a cache that has room.
+
+        Args:
+            sampler: chooses in place of the rows' way.
+            weights: from `weights()`.
+            state: where it begins.
+            count: int32 scalar, the most turns.
+            size: as many tokens a row it has place for.
+            compiled: whether XLA compiles it.
+
+        Returns:
+            The number of turns, int32; tokens, int32 [size, B], which mean nothing after those of
+            the last turn; the state.
+        """
+        chosen = tf.TensorArray(tf.int32, size=size, element_shape=state.tokens.shape)
 
         def turn(turns, state: State, chosen):
-            state = self._choose(sampler, *self._step(weights, state))
+            state = self._choose(sampler, *self._step(weights, state), compiled)
             return turns + 1, state, chosen.write(turns, state.tokens)
 
         turns, state, chosen = tf.while_loop(
@@ -167,7 +186,7 @@ class Decoder:
             (tf.constant(0), state, chosen),
             maximum_iterations=count,
         )
-        return tf.transpose(chosen.stack()[:turns]), state
+        return turns, chosen.stack(), state
 
     def _step(self, weights: Weights, state: State) -> tuple[tf.Tensor, State]:
         """Float32 [B, V] for what follows the rows' newest tokens, and the state with these read.
@@ -185,7 +204,9 @@ class Decoder:
         logits, cache = self._logits(weights, inputs, state.cache, state.gate)
         return logits, state._replace(cache=cache, history=history)
 
-    def _choose(self, sampler: Sampler | None, logits, state: State) -> State:
+    def _choose(
+        self, sampler: Sampler | None, logits, state: State, compiled: bool = False
+    ) -> State:
         """The state with the next token of every row, from logits float32 [B, V]."""
         values = state.values
         filled = state.cache.filled
@@ -193,7 +214,7 @@ class Decoder:
         numbers = state.rows * STEPS + tf.cast(state.made, tf.int64)
         seeds = tf.stack([values.seed, numbers], axis=1)
         if sampler is None:
-            tokens = next_tokens(logits, seeds, values)
+            tokens = next_tokens(logits, seeds, values, compiled)
         else:
             tokens = sampler.choose(logits, seeds)
         tokens = tf.where(state.finished, state.tokens, tokens)
@@ -205,8 +226,10 @@ class Decoder:
             made=made,
         )
 
-    def _logits(self, weights: Weights, inputs, cache: Cache, gate) -> tuple[tf.Tensor, Cache]:
-        """Float32 [B, V] for the last position, and the new cache."""
+    def _logits(
+        self, weights: Weights, inputs, cache: Cache, gate, at: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Cache]:
+        """Float32 [B, V] for the place `at`, which is the last if it is None, and the new cache."""
         model = self._model
         # Where nothing is replaced, what a scope around this one replaces counts.
         scope = keras.StatelessScope()
@@ -214,35 +237,6 @@ class Decoder:
             for variable, value in zip(matrices(model), weights.matrices, strict=False):
                 scope.add_update((variable, value))
             hidden, cache = model.extend(inputs, cache, *gate)
-        return tf.cast(project(hidden[:, -1], weights.head), tf.float32), cache
-
-
-_DECODERS: weakref.WeakKeyDictionary[LanguageModel, dict[tuple, Decoder]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def decoder_of(
-    model: LanguageModel, vocabulary: int, ends: Sequence[int], by_row: bool = False
-) -> Decoder:
-    """The model's decoder, made at the first use and kept as long as the model.
-
-    A model has others for when its updates are merged, which compute none, and others again once
-    adapters came or went.
-
-    Args:
-        model: built or not.
-        vocabulary: how many ids may be chosen, from 0 on; a model may have more.
-        ends: the ids that end a row.
-        by_row: whether each row has adapters of its own.
-    """
-    decoders = _DECODERS.setdefault(model, {})
-    ids = min(vocabulary, model.config.decoder.vocabulary)
-    merged = bool(model.gate and model.gate.merged)
-    revision = model.gate.revision if model.gate else 0
-    key = (ids, tuple(ends), merged, by_row, revision)
-    if key not in decoders:
-        for old in [old for old in decoders if old[-1] != revision]:
-            del decoders[old]
-        decoders[key] = Decoder(model.built_now(), ids, ends, by_row)
-    return decoders[key]
+        # A slice that is not known when XLA compiles would be known, by compiling for each.
+        hidden = hidden[:, -1] if at is None else tf.gather(hidden, at, axis=1)
+        return tf.cast(project(hidden, weights.head), tf.float32), cache

@@ -1,8 +1,10 @@
 """What decoding's compiled functions take and give: weights made ready, and where rows stand."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.inference.choosing import RowValues
@@ -42,13 +44,21 @@ def inputs_of(history: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"token_ids": tf.where(mask, history, 0), "attention_mask": tf.cast(mask, tf.int32)}
 
 
+def left_padded(prompts: Sequence[Sequence[int]], length: int) -> np.ndarray:
+    """Prompts as a history, int32 [B, length], with NO_TOKEN before those that are shorter."""
+    history = np.full((len(prompts), length), NO_TOKEN, np.int32)
+    for row, prompt in enumerate(prompts):
+        history[row, length - len(prompt) :] = prompt
+    return history
+
+
 def begun_state(history, rows, cache: Cache, values: RowValues, gate: tuple) -> State:
     """Where decoding stands once prompts are read, before the first new token is chosen.
 
     Args:
         history: int32 [B, S], the prompts, as `inputs_of` takes them.
         rows: int64 [B], their numbers.
-        cache: with the prompts in it.
+        cache: with the prompts in it, which end before the slot `filled`.
         values: of the rows.
         gate: as State's.
     """
@@ -56,7 +66,7 @@ def begun_state(history, rows, cache: Cache, values: RowValues, gate: tuple) -> 
     return State(
         cache=cache,
         history=history,
-        prompted=tf.fill(tf.shape(none), tf.shape(history)[1]),
+        prompted=tf.fill(tf.shape(none), cache.filled),
         tokens=none,
         finished=tf.zeros_like(none, tf.bool),
         made=none,

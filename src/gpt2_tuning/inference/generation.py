@@ -10,7 +10,7 @@ from gpt2_tuning.data.tokenizer import Tokenizer, begun
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.batch import Batch
 from gpt2_tuning.inference.continuation import Continuation, Row
-from gpt2_tuning.inference.decoding import decoder_of
+from gpt2_tuning.inference.decoders import decoder_of
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.inference.row_adapters import gate_of
 from gpt2_tuning.inference.sampling import Greedy, Sampler

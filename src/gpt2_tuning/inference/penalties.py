@@ -28,10 +28,9 @@ def penalised(logits, history, filled, prompted, values: RowValues) -> tf.Tensor
     """
 
     def changed():
-        said = history[:, :filled]
-        scores = less_repetition(logits, said, values)
-        scores = less_counted(scores, said, prompted, values)
-        return without_ngrams(scores, said, values)
+        scores = less_repetition(logits, history, values)
+        scores = less_counted(scores, history, prompted, values)
+        return without_ngrams(scores, history, filled, values)
 
     return tf.cond(tf.reduce_any(values.has_penalties), changed, lambda: logits)
 
@@ -42,11 +41,9 @@ def less_repetition(logits, history, values: RowValues) -> tf.Tensor:
     Sources: Keskar et al. 2019, https://arxiv.org/abs/1909.05858, and for scores below 0
     transformers' RepetitionPenaltyLogitsProcessor.
     """
-    places = places_of(history, logits)
-    scores = tf.gather_nd(logits, places)
-    penalty = tf.gather(values.repetition_penalty, places[:, 0])
-    scores = tf.where(scores < 0, scores * penalty, scores / penalty)
-    return tf.tensor_scatter_nd_update(logits, places, scores)
+    penalty = values.repetition_penalty[:, tf.newaxis]
+    scores = tf.where(logits < 0, logits * penalty, logits / penalty)
+    return tf.where(counts_of(history, logits) > 0, scores, logits)
 
 
 def less_counted(logits, history, prompted, values: RowValues) -> tf.Tensor:
@@ -55,39 +52,41 @@ def less_counted(logits, history, prompted, values: RowValues) -> tf.Tensor:
     Source: https://platform.openai.com/docs/advanced-usage, "Frequency and presence penalties".
     """
     new = tf.range(tf.shape(history)[1]) >= prompted[:, tf.newaxis]
-    places = places_of(history, logits, new)
-    size = tf.shape(logits, tf.int64)
-    counts = tf.scatter_nd(places, tf.ones_like(places[:, 0], tf.float32), size)
+    counts = counts_of(history, logits, new)
     frequency = counts * values.frequency_penalty[:, tf.newaxis]
     presence = tf.minimum(counts, 1) * values.presence_penalty[:, tf.newaxis]
     return logits - frequency - presence
 
 
-def without_ngrams(logits, history, values: RowValues) -> tf.Tensor:
+def without_ngrams(logits, history, filled, values: RowValues) -> tf.Tensor:
     """The scores with -inf where a token would end an n-gram that `history` holds already.
 
     With n = 2 and the tokens 5 6 7 5, the token 6 may not follow. Source: transformers'
     NoRepeatNGramLogitsProcessor, which has it from fairseq.
     """
-    length = tf.shape(history)[1]
-    slots, n = tf.range(length), values.no_repeat_ngram
+    slots, n = tf.range(tf.shape(history)[1]), values.no_repeat_ngram[:, tf.newaxis]
+
     # Each token as the last of an n-gram: are those before it the newest ones of its row?
-    back = tf.range(1, tf.clip_by_value(tf.reduce_max(n), 1, length + 1))  # [N - 1]
-    places = slots[:, tf.newaxis] - back  # [S, N - 1]
-    before = tf.gather(history, tf.maximum(places, 0), axis=1)  # [B, S, N - 1]
-    newest = tf.gather(history, length - back, axis=1)[:, tf.newaxis]  # [B, 1, N - 1]
-    same = (before == newest) & (before != NO_TOKEN) & (places >= 0)
-    same |= back >= n[:, tf.newaxis, tf.newaxis]
-    banned = tf.reduce_all(same, axis=2) & (n > 0)[:, tf.newaxis]
-    places = places_of(history, logits, banned)
-    return tf.tensor_scatter_nd_update(logits, places, tf.fill([tf.shape(places)[0]], -math.inf))
+    def same_as_newest(back, same):
+        before = tf.gather(history, tf.maximum(slots - back, 0), axis=1)  # [B, S]
+        newest = tf.gather(history, filled - back, axis=1)[:, tf.newaxis]  # [B, 1]
+        equal = (before == newest) & (before != NO_TOKEN) & (slots >= back)
+        return back + 1, same & (equal | (back >= n))
+
+    most = tf.minimum(tf.reduce_max(n), filled + 1)
+    first = tf.constant(1), tf.zeros_like(history, tf.bool) | (n > 0)
+    _, banned = tf.while_loop(lambda back, same: back < most, same_as_newest, first)
+    return tf.where(counts_of(history, logits, banned) > 0, -math.inf, logits)
 
 
-def places_of(history, logits, chosen=True) -> tf.Tensor:
-    """Where in `logits`, [B, V], the scores of a history's chosen tokens are: int64 [N, 2].
+def counts_of(history, logits, chosen=True) -> tf.Tensor:
+    """How often each row's history has a token, in the chosen slots, bool [B, S]: float32 [B, V].
 
-    Ids that have no score are left out: a prompt may hold some. `chosen` is bool [B, S].
+    Ids that have no score are left out: a prompt may hold some. No shape depends on what is there.
     """
-    slots = tf.where(chosen & (history != NO_TOKEN) & (history < tf.shape(logits)[1]))
-    tokens = tf.cast(tf.gather_nd(history, slots), tf.int64)
-    return tf.stack([slots[:, 0], tokens], axis=1)
+    rows, vocabulary = tf.shape(history)[0], tf.shape(logits)[1]
+    counted = tf.cast(chosen & (history != NO_TOKEN) & (history < vocabulary), tf.float32)
+    # What does not count adds 0 to the first token.
+    tokens = tf.where(counted > 0, history, 0)
+    row = tf.broadcast_to(tf.range(rows)[:, tf.newaxis], tf.shape(history))
+    return tf.scatter_nd(tf.stack([row, tokens], axis=2), counted, tf.shape(logits))

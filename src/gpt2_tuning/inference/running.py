@@ -2,7 +2,8 @@
 
 All rows have their newest token in the same slot of the cache, whatever their lengths: so to join
 is to be laid beside the others with the last slots in line. What a row computes is what it would
-alone, since its mask hides the slots before its first token.
+alone, since its mask hides the slots before its first token. Where the loop is compiled, finished
+copies of others make the number of rows one of few.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import tensorflow as tf
 
 from gpt2_tuning.data.tokenizer import Tokenizer
 from gpt2_tuning.inference.choosing import RowValues
-from gpt2_tuning.inference.decoding import State, decoder_of, signatures
+from gpt2_tuning.inference.decoders import decoder_of
+from gpt2_tuning.inference.decoding_state import State, signatures
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.inference.penalties import NO_TOKEN
 from gpt2_tuning.inference.row_adapters import gate_of
@@ -38,6 +40,7 @@ class RunningBatch:
         self._decoder = decoder_of(model, tokenizer.vocabulary, [tokenizer.end], self._by_row)
         self._weights = self._decoder.weights()
         self._state: State | None = None
+        self._rows = 0  # the others of the state are copies that are finished
         vocabulary = min(tokenizer.vocabulary, model.config.decoder.vocabulary)
         _, _, state = signatures(self._model, vocabulary, self._by_row)
         rows = tf.TensorSpec([None], tf.int32)
@@ -50,7 +53,7 @@ class RunningBatch:
         return self._weights.head
 
     def __len__(self) -> int:
-        return 0 if self._state is None else int(self._state.tokens.shape[0])
+        return self._rows
 
     def read(
         self,
@@ -68,9 +71,20 @@ class RunningBatch:
             generations: without a sampler of one's own; `stop` is not looked at.
             adapters: what each row is continued under.
         """
-        gate = gate_of(self._model, adapters, len(prompts)) if self._by_row else None
-        values = RowValues.of(generations)
-        return self._decoder.start(self._weights, prompts, numbers, values, None, gate, MULTIPLE)
+        count = len(prompts)
+        rows = self._with_copies(range(count))
+        of_rows = [adapters[row] for row in rows]
+        gate = gate_of(self._model, of_rows, len(rows)) if self._by_row else None
+        state = self._decoder.start(
+            self._weights,
+            [prompts[row] for row in rows],
+            [numbers[row] for row in rows],
+            RowValues.of([generations[row] for row in rows]),
+            None,
+            gate,
+            MULTIPLE,
+        )
+        return state if len(rows) == count else self._kept(state, tf.range(count))
 
     def regroup(
         self, kept: Sequence[int], new: State | None = None, joining: Sequence[int] = ()
@@ -82,13 +96,28 @@ class RunningBatch:
             new: from `read`.
             joining: which rows of it join, behind the others.
         """
-        old, rows = self._state, tf.constant(kept, tf.int32)
+        old, parts = self._state, []
+        if old is not None and kept:
+            parts.append((old, kept))
         if new is not None and joining:
-            others = tf.constant(joining, tf.int32)
-            both = old is not None and len(kept) > 0
-            self._state = self._joined(old, rows, new, others) if both else self._kept(new, others)
-        else:
-            self._state = self._kept(old, rows) if old is not None and len(kept) else None
+            parts.append((new, joining))
+        self._rows = sum(len(rows) for _, rows in parts)
+        if not parts:
+            self._state = None
+            return
+        last, rows = parts[-1]
+        parts[-1] = (last, self._with_copies(rows, self._rows))
+        given = [(state, tf.constant(rows, tf.int32)) for state, rows in parts]
+        state = self._joined(*given[0], *given[1]) if len(given) > 1 else self._kept(*given[0])
+        if state.tokens.shape[0] > self._rows:
+            copies = tf.range(state.tokens.shape[0]) >= self._rows
+            state = state._replace(finished=state.finished | copies)
+        self._state = state
+
+    def _with_copies(self, rows: Sequence[int], count: int | None = None) -> list[int]:
+        """The rows with copies of the first, so that `count` of all become as many as are best."""
+        count = len(rows) if count is None else count
+        return [*rows, *[rows[0]] * (self._decoder.rows_for(count) - count)]
 
     def advance(self, count: int) -> np.ndarray:
         """The next tokens of every row, int32 [B, n], n of at most `count`.
@@ -97,7 +126,7 @@ class RunningBatch:
         """
         assert self._state is not None
         tokens, self._state = self._decoder.extend(self._weights, self._state, count)
-        return tokens
+        return tokens[: self._rows]
 
 
 def padded_right(rows: Sequence[Sequence[int]]) -> dict[str, tf.Tensor]:

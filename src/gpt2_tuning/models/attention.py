@@ -201,8 +201,8 @@ def attend(query, key, value, visible, seed, scale: float, rate: float, group: i
 
 
 def taken_at_once(dtype: tf.DType) -> bool:
-    """Whether there is an `attend_once` for this type here: on CPUs, and not for float16."""
-    return dtype in (tf.float32, tf.bfloat16) and not tf.config.get_visible_devices("GPU")
+    """Whether `attend_once` is for this type here: not for float16, nor where XLA compiles all."""
+    return dtype in (tf.float32, tf.bfloat16) and not device_choices().whole
 
 
 def cache_type(dtype: tf.DType) -> tf.DType:

@@ -12,7 +12,6 @@ import tensorflow as tf
 from gpt2_tuning.families.decoder_config import GATED, DecoderConfig
 from gpt2_tuning.models import kernels
 from gpt2_tuning.models.attention import apart, attention, by_token
-from gpt2_tuning.models.cache import write_slots
 from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.inputs import gathered
 from gpt2_tuning.models.kept_results import MIXED, kept_result
@@ -115,14 +114,14 @@ class Attention(Layer):
         heads = (self._by_head(query), self._by_head(key), self._by_head(value))
         return self._mixed(query, heads, visible, seeds, gate, compiled)
 
-    def extend(self, x, visible, past, filled, gate=None, rotation=None):
+    def extend(self, x, visible, past, write, gate=None, rotation=None):
         """Attends from x to a cache that x is first written into, its keys rotated.
 
         Args:
             x: [B, T, width].
             visible: bool [B, T, S].
             past: (keys, values) of this layer, each [B, kv_heads, S, head_size].
-            filled: int32 scalar, the slot of `past` that the first token of x goes to.
+            write: puts new keys or values, [B, kv_heads, T, head_size], into those of `past`.
             gate: as for `call`.
             rotation: as for `call`.
 
@@ -131,8 +130,7 @@ class Attention(Layer):
         """
         query, *new = self._parts(x, INFERENCE, gate, rotation)
         key, value = (
-            write_slots(slots, self._by_head(part), filled)
-            for slots, part in zip(past, new, strict=True)
+            write(slots, self._by_head(part)) for slots, part in zip(past, new, strict=True)
         )
         heads = (self._by_head(query), key, value)
         mixed = self._mixed(query, heads, visible, INFERENCE, gate, compiled=False)
@@ -265,10 +263,10 @@ class Block(Layer):
         )
         return self._after_attention(x if at is None else gathered(x, at), update, seeds, gate)
 
-    def extend(self, x, visible, past, filled, gate=None, rotation=None):
+    def extend(self, x, visible, past, write, gate=None, rotation=None):
         """The same for a continuation of a cache, and this layer's new (keys, values)."""
         normal = self.norm_1(x)
-        update, present = self.attention.extend(normal, visible, past, filled, gate, rotation)
+        update, present = self.attention.extend(normal, visible, past, write, gate, rotation)
         return self._after_attention(x, update, INFERENCE, gate), present
 
     def _after_attention(self, x, update, seeds, gate):

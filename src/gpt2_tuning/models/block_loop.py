@@ -6,6 +6,7 @@ one a variable again.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -53,7 +54,7 @@ class BlockLoop:
         self.seed, self.gate, self.rotation = seed, gate, rotation
         masks = list({id(one): one for one in seen}.values())
         # Masks of layers with windows are data, chosen by the layer's number.
-        self.masks = masks[0] if len(masks) == 1 else tf.stack(masks)
+        self.masks: Any = masks[0] if len(masks) == 1 else tf.stack(masks)
         places = {id(one): place for place, one in enumerate(masks)}
         self.mask_numbers = None if len(masks) == 1 else [places[id(one)] for one in seen]
         self.widths = {} if rematerialize else widths_of(self.block.config)

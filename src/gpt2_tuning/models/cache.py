@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 
 class Cache(NamedTuple):
@@ -23,6 +24,33 @@ class Cache(NamedTuple):
             for parts in (self.keys, self.values)
         )
         return Cache(keys, values, tf.pad(self.mask, [[0, 0], [0, extra]]), self.filled)
+
+    def write(self, slots, new):
+        """Puts keys or values of new tokens into those of a layer, from the slot `filled` on."""
+        return write_slots(slots, new, self.filled)
+
+    def masked(self, new):
+        """The mask with that of new tokens, int32 [B, T]."""
+        return write_mask(self.mask, new, self.filled)
+
+
+class FixedCache(Cache):
+    """The same, written into by what XLA compiles: where to, need not be known when it compiles.
+
+    XLA alone has these operations, and has no others that write in place.
+    """
+
+    __slots__ = ()
+
+    def write(self, slots, new):
+        """As Cache's."""
+        start = tf.stack([0, 0, self.filled, 0])
+        return xla.dynamic_update_slice(slots, tf.cast(new, slots.dtype), start)
+
+    def masked(self, new):
+        """As Cache's."""
+        start = tf.stack([0, self.filled])
+        return xla.dynamic_update_slice(self.mask, tf.cast(new, self.mask.dtype), start)
 
 
 def visible_slots(mask, filled, new: tf.Tensor) -> tf.Tensor:

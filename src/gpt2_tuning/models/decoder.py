@@ -16,7 +16,7 @@ from gpt2_tuning.models import kernels
 from gpt2_tuning.models.attention import cache_type
 from gpt2_tuning.models.block import Block, DropoutSeeds
 from gpt2_tuning.models.block_loop import BlockLoop, alike
-from gpt2_tuning.models.cache import Cache, positions_of_slots, visible_slots, write_mask
+from gpt2_tuning.models.cache import Cache, positions_of_slots, visible_slots
 from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.models.initial import BaseNormal
 from gpt2_tuning.models.inputs import positions_of, visible_tokens, within_window
@@ -130,7 +130,7 @@ class Decoder(Layer):
             gate: as for `call`.
         """
         count = tf.shape(inputs["token_ids"])[1]
-        mask = write_mask(cache.mask, inputs["attention_mask"], cache.filled)
+        mask = cache.masked(inputs["attention_mask"])
         visible = visible_slots(mask, cache.filled, count)
         positions = positions_of(visible)
         x, rotation = self.embedded(inputs, positions, None)
@@ -140,10 +140,10 @@ class Decoder(Layer):
         pasts = zip(self.blocks, seen, cache.keys, cache.values, strict=True)
         for number, (block, visible, *past) in enumerate(pasts):
             own = gate_of_block(gate, number)
-            x, present = block.extend(x, visible, past, cache.filled, own, rotation)
+            x, present = block.extend(x, visible, past, cache.write, own, rotation)
             presents.append(present)
         keys, values = zip(*presents, strict=True)
-        return self.norm(x), Cache(keys, values, mask, cache.filled + count)
+        return self.norm(x), type(cache)(keys, values, mask, cache.filled + count)
 
     def embedded(self, inputs: Inputs, positions, seed) -> tuple[tf.Tensor, Rotation | None]:
         """What the first block reads, and by how much all of them rotate queries and keys.

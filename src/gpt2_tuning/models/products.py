@@ -17,11 +17,16 @@ NEEDED = {tf.bfloat16: "avx512f", tf.float16: "avx512_fp16"}
 """The instructions without which oneDNN does not multiply numbers of a type on x86."""
 
 
-@functools.cache
 def product_type(dtype: tf.DType | str) -> tf.DType:
     """The type in which numbers of `dtype` are multiplied here: their own, or float32."""
     dtype = tf.as_dtype(dtype)
-    if dtype not in NEEDED or tf.config.get_visible_devices("GPU"):
+    return dtype if device_choices().whole else type_for_onednn(dtype)
+
+
+@functools.cache
+def type_for_onednn(dtype: tf.DType) -> tf.DType:
+    """The same on a CPU."""
+    if dtype not in NEEDED:
         return dtype
     flags = processor_flags()
     return tf.float32 if flags and NEEDED[dtype] not in flags else dtype
