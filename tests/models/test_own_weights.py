@@ -207,7 +207,7 @@ def test_a_classifiers_head_is_saved_beside_them(tmp_path):
         (
             {"modules_to_save": ["ln_f"], "bias": "all"},
             GPT2Model,
-            "LoRA bias 'all' and modules_to_save both tune ln_f.bias",
+            "LoRA bias 'all' and modules_to_save both tune ln_f.bias: leave ln_f out, or take",
         ),
     ],
 )

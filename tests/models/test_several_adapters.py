@@ -329,8 +329,18 @@ def test_an_adapter_that_cannot_be_added_leaves_the_model_as_it_was(saved, tmp_p
         with pytest.raises(UserError, match=message) as caught:
             model.load_adapter(directory, name=name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="is above the size of"):
-        model.add_adapter("large", {"rank": 64})
+    for arguments, message in (
+        (("new", {"rank": 64, "init": "pissa"}), "is above the size of"),
+        (("new", None), "needs a LoRAConfig, or a dict such as"),
+        ((None, {"rank": 2}), "name is made of letters, digits"),
+        (("new", {"layers": 1}), "layers must be a list of blocks"),
+        (("new", {"rank": 2}, "ab"), "label_names must be a list, such as .*, not 'ab'"),
+        (("new", {"rank": 2}, [1, 2]), "label_names must be a list"),
+        (("new", {"rank": 2}, []), "two classes or more, all different"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            model.add_adapter(*arguments)
+        assert "\n" not in str(caught.value)
     assert model.adapters == adapters
     assert all(np.array_equal(a, b) for a, b in zip(values(model), before, strict=True))
 

@@ -18,6 +18,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options import effects
+from gpt2_tuning.options.lora import check_useful
 from gpt2_tuning.options.ranges import COUNTS, ROWS, require_whole
 from gpt2_tuning.options.training import Precision
 
@@ -121,7 +122,10 @@ class Options:
         family = family_named(self.family)
         if self.lora_rank:
             check_targets(family, self.lora_targets)
-        positions = config_of_size(self.model_size, self.family).decoder.positions
+        config = config_of_size(self.model_size, self.family)
+        if self.lora:
+            check_useful(self.lora, config)
+        positions = config.decoder.positions
         if self.seq_len > positions:
             raise UserError(f"--seq_len must be at most {positions:,}, not {self.seq_len}")
 

@@ -20,7 +20,7 @@ from gpt2_tuning.checks import shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
-from gpt2_tuning.formats import peft_config, peft_patterns
+from gpt2_tuning.formats import peft_config, peft_modules, peft_patterns
 from gpt2_tuning.formats.adapter_files import (
     BASE_LAYER,
     CONFIG_FILE,
@@ -28,6 +28,7 @@ from gpt2_tuning.formats.adapter_files import (
     PEFT_PREFIX,
     WEIGHTS_FILE,
     as_stored,
+    base_named_in,
     read_header,
     read_weights,
 )
@@ -139,15 +140,21 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
         peft_config.check_fields(fields)
     except UserError as error:
         raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
+    family, stored_prefix = base_named_in(directory)
+    prefix = stored_prefix.removeprefix(PEFT_PREFIX)
+    try:
+        # Of modules that are not read the weights' names would be refused, which says less.
+        peft_modules.saved_modules(fields, prefix, family)
+    except UserError as error:
+        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
     header = read_header(directory)
     ranks = {
         name.removesuffix(".lora_A.weight"): shape[0]
         for name, shape in header.shapes.items()
         if name.endswith(".lora_A.weight")
     }
-    prefix = header.prefix.removeprefix(PEFT_PREFIX)
     try:
-        lora = peft_config.from_fields(fields, ranks, prefix, header.family)
+        lora = peft_config.from_fields(fields, ranks, prefix, family)
     except UserError as error:
         raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
     num_classes = header.shapes[HEAD][0] if HEAD in header.shapes else None

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from gpt2_tuning import arrays
+from gpt2_tuning.arrays import check_finite
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
-from gpt2_tuning.files import atomic_directory, files_named
+from gpt2_tuning.files import atomic_directory, check_kept, files_named
 from gpt2_tuning.formats import adapter_files, adapters, peft_patterns
 from gpt2_tuning.formats.adapter_files import (
     CONFIG_FILE,
@@ -22,7 +23,7 @@ from gpt2_tuning.formats.adapter_files import (
 )
 from gpt2_tuning.formats.adapters import AdapterExtra
 from gpt2_tuning.formats.classifier_head import HEAD, listed
-from gpt2_tuning.formats.mixing import Method, mixed
+from gpt2_tuning.formats.mixing import Method, check_asked, mixed
 from gpt2_tuning.small_files import read_json
 
 
@@ -33,6 +34,7 @@ def mix(
     method: Method,
     density: float = 0.5,
     seed: int = 0,
+    base_name: str | None = None,
 ) -> None:
     """Writes one adapter, whole or not at all; what its config says beside is the first one's.
 
@@ -43,11 +45,14 @@ def mix(
         shares: how much each counts.
         output_dir: new, or one that an earlier call wrote.
         method, density, seed: see `mixing.mixed`.
+        base_name: where their base is, for the mixture to name where none of them does.
 
     Raises:
-        UserError: they are not of one base, of the same layers, classes or ranks, or the directory
-            holds other files.
+        UserError: they are not of one base, of the same layers, classes or ranks, the mixture's
+            numbers are not finite, or the directory holds other files or one of them.
     """
+    check_asked(len(directories), shares, method, density)
+    check_kept(output_dir, directories)
     read = [adapters.read_adapter_config(directory) for directory in directories]
     headers = [adapter_files.read_header(directory) for directory in directories]
     for directory, header, (lora, extra) in zip(directories, headers, read, strict=True):
@@ -67,6 +72,8 @@ def mix(
     fields = read_json(directories[0] / CONFIG_FILE, "an adapter")
     fields = {name: value for name, value in fields.items() if name not in OF_LAYERS}
     fields |= fields_of(lora, headers[0].family, mixture)
+    names = [extra.base_name for _, extra in read]
+    fields["base_model_name_or_path"] = first_known([*names, base_name])
     recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
     if heads:
         recorded["label_names"] = read[0][1].label_names
@@ -75,6 +82,8 @@ def mix(
         text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
         every = {name: np.ascontiguousarray(array, np.float32) for name, array in stored.items()}
+        for name, array in every.items():
+            check_finite(array, f"the mixture's {name}")
         arrays.save_arrays(partial / WEIGHTS_FILE, every, {METADATA_KEY: json.dumps(known)})
 
 

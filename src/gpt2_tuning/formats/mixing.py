@@ -7,10 +7,11 @@ sum of theirs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from gpt2_tuning.checks import is_number, is_share, shown
 from gpt2_tuning.config import LoRAConfig, LoRAUpdate
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.layer_names import Layer, pattern_of
@@ -68,6 +69,21 @@ def mixed(
             )
         mixture |= dict(zip((f"{name}.lora_A.weight", f"{name}.lora_B.weight"), both, strict=True))
     return config_of(configs[0], ranks_of(configs, layers.values(), method)), mixture
+
+
+def check_asked(count: int, shares: Sequence[float], method: str, density: float) -> None:
+    """Raises UserError where so many adapters cannot be mixed in such a way."""
+    if count < 2:
+        raise UserError("a mixture is of two adapters or more")
+    if len(shares) != count:
+        raise UserError(f"there are {len(shares)} shares of {count} adapters: give one for each")
+    for share in shares:
+        if not is_share(share):
+            raise UserError(f"an adapter's share must be a finite number, not {shown(share)}")
+    if method not in get_args(Method):
+        raise UserError(f"method must be {', '.join(get_args(Method))}, not {shown(method)}")
+    if not is_number(density) or not 0 < density <= 1:
+        raise UserError(f"density must be above 0 and at most 1, not {shown(density)}")
 
 
 def layer_of(name: str, targets: Sequence[str]) -> Layer:

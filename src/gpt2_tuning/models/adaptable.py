@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import EXAMPLE, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
+from gpt2_tuning.formats.classifier_head import checked_names
 from gpt2_tuning.models import added, unchosen
 from gpt2_tuning.models.gate import OWN, Adapter, Choice, Gate, shares_of
 from gpt2_tuning.models.pretrained import PretrainedModel
@@ -46,18 +47,18 @@ class AdaptableModel(PretrainedModel):
                 the model's.
 
         Raises:
-            UserError: the name is taken, the base has no such layers, or the model is merged.
+            UserError: the name is taken, the base has no such layers, the classes are not two or
+                more, or the model is merged.
         """
         self._check_new(name, "add_adapter()")
         given = LoRAConfig.of(lora)
-        config = given and given.within(self.family)
-        assert config is not None
-        names = (label_names or self.label_names) if self.head_weights() else None
-        if label_names is not None and names is None:
+        if given is None:
+            raise UserError(f"add_adapter() needs a LoRAConfig, or a dict such as {EXAMPLE}")
+        if label_names is not None and not self.head_weights():
             raise UserError("label_names are for a classifier's adapter")
-        if names is not None and len(set(names)) < max(2, len(names)):
-            raise UserError(f"a classifier needs two classes or more, all different, not {names}")
-        self._take(name, added.new_adapter(self, config, names))
+        given_names = self.label_names if label_names is None else label_names
+        names = checked_names(given_names) if self.head_weights() else None
+        self._take(name, added.new_adapter(self, given.within(self.family), names))
 
     def set_adapter(self, choice: Choice) -> None:
         """Chooses what is computed and trained, in functions that are already traced too.
@@ -235,5 +236,5 @@ class AdaptableModel(PretrainedModel):
 
     def _require_lora(self, what: str) -> Gate:
         if self.gate is None:
-            raise UserError(f'{what} needs a model with LoRA: pass lora={{"rank": 8, "alpha": 16}}')
+            raise UserError(f"{what} needs a model with LoRA: pass lora={EXAMPLE}")
         return self.gate

@@ -47,9 +47,9 @@ def new_adapter(
         label_names: of a classifier's head of its own, which is random; None makes none.
 
     Raises:
-        UserError: the base has no such layer, or a rank is above a layer's size.
+        UserError: the base has no such layer, or the adapter tunes weights of the base.
     """
-    if lora.tunes_base:
+    if lora.own_names(model.config):
         raise UserError(
             "an adapter that tunes weights of the base (bias, modules_to_save) cannot be added: "
             "make a model with it (lora=)"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import EXAMPLE, LoRAConfig
 from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
@@ -59,7 +59,8 @@ class DecoderModel(WithTokenizer, SavedByName):
             )
         given = LoRAConfig.of(lora)
         self.lora = given.within(self.family) if given else None
-        if self.lora and self.lora.tunes_base and self.dtype_policy.variable_dtype in ROUNDING:
+        own = self.lora.own_names(self.config) if self.lora else []
+        if own and self.dtype_policy.variable_dtype in ROUNDING:
             raise UserError(
                 "bias and modules_to_save tune weights of the base, which must be held in float32: "
                 f"dtype='mixed_{self.dtype_policy.compute_dtype}'"
@@ -123,7 +124,7 @@ class DecoderModel(WithTokenizer, SavedByName):
         if gate is None:
             return self.gate.value() if self.gate else None
         if self.gate is None:
-            raise UserError('a gate needs a model with LoRA: pass lora={"rank": 8, "alpha": 16}')
+            raise UserError(f"a gate needs a model with LoRA: pass lora={EXAMPLE}")
         self._require_unmerged("a gate")
         self._require_no_own_weights("a gate")
         gate = tf.cast(gate, tf.float32)
@@ -156,10 +157,10 @@ class DecoderModel(WithTokenizer, SavedByName):
 
     def own_weights(self) -> dict[str, keras.Variable]:
         """The base's variables that its own adapter tunes, by their names in files."""
-        if self.lora is None or not self.lora.tunes_base:
+        names = self.lora.own_names(self.config) if self.lora else []
+        if not names:
             return {}
         there = {**self.base_weights(), **self.untied_weights()}
-        names = self.lora.own_names(self.config)
         if missing := [name for name in names if name not in there]:
             raise UserError(f"modules_to_save: this model has no {missing[0].rpartition('.')[0]}")
         return {name: there[name] for name in names}
