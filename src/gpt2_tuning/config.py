@@ -22,7 +22,7 @@ BY_FAMILY = (USUAL, ALL_LINEAR)
 """Targets that stand for those of a family."""
 
 
-def several(holds: Callable[[Any], bool], what: str, kind: type[Collection] = Collection) -> Rule:
+def several(holds: Callable[[Any], bool], what: str, kind: Any = Collection) -> Rule:
     """A list, or another kind, of what holds, which `what` says with an example."""
     return Rule(
         lambda value: isinstance(value, kind) and not is_text(value) and all(map(holds, value)),

@@ -14,6 +14,7 @@ import torch
 import transformers
 from kind_cases import CASES, CONVERTED, ENDING, FROM_PEFT, SHAPES
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch_loading import loaded
 
 
 def make_inputs(directory):
@@ -97,17 +98,6 @@ def read(directory):
         merged = loaded(directory / "merged" / place.name)
         results[f"{place.name}/merged"] = logits(merged, directory).detach().numpy()
     np.savez(directory / "read.npz", **results)
-
-
-def loaded(directory):
-    """A language model as transformers reads it; every weight must be in the files."""
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, output_loading_info=True
-    )
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[problem]:
-            raise SystemExit(f"{directory}: {problem} {info[problem]}")
-    return model
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Options:
     lora_rank: int = 8
     """Rank of the LoRA update; 0 tunes every weight."""
     lora_targets: tuple[str, ...] = ()
-    """Layers that LoRA adapts. Default: as train.py's of that family."""
+    """Layers that LoRA adapts, as train.py's --lora_targets. Default: as there."""
     precision: Precision = "auto"
     """Type of the computation; auto is what train.py chooses on the device."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"

@@ -129,7 +129,8 @@ def check_computation(model: Holder, fields: dict[str, Any], where: str) -> None
     for name in model.family.unseen_fields:
         found, mine = getattr(theirs, name), getattr(model.config, name)
         if found != mine:
-            raise UserError(f"{where}: {name} is {found}, the model's is {mine}")
+            said = "the sliding_window of each layer" if name == "windows" else name
+            raise UserError(f"{where}: {said} is {found}, the model's is {mine}")
 
 
 def check_weights(

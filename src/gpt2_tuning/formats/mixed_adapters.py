@@ -65,7 +65,8 @@ def mix(
     for found, directory in zip(weights, directories, strict=True):
         check_shapes(weights[0], found, directory)
     pairs = [(lora, found) for (lora, _), found in zip(read, weights, strict=True)]
-    lora, mixture = mixed(pairs, shares, method, density, seed)
+    with np.errstate(over="ignore"):  # what is too large is refused by its name
+        lora, mixture = mixed(pairs, shares, method, density, seed)
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
