@@ -100,11 +100,11 @@ class LoRAConfig:
             if not 1e-30 < alpha < 1e30:
                 raise UserError(f"LoRA alpha must be from 1e-30 to 1e30, not {alpha!r}")
         if self.init not in INITS:
-            raise UserError(f"LoRA init must be {', '.join(INITS)}, not {self.init!r}")
+            raise UserError(f"LoRA init must be one of {', '.join(INITS)}, not {self.init!r}")
         if self.init != "default" and self.use_dora:
             raise UserError(f"LoRA init {self.init!r} does not go with use_dora")
         if self.bias not in BIASES:
-            raise UserError(f"LoRA bias must be {', '.join(BIASES)}, not {self.bias!r}")
+            raise UserError(f"LoRA bias must be one of {', '.join(BIASES)}, not {self.bias!r}")
         if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise UserError(f"LoRA dropout must be in [0, 1), not {self.dropout!r}")
 
@@ -119,7 +119,9 @@ class LoRAConfig:
                 )
         for name in (*patterns, *self.exclude):
             if split(name)[1] not in self.targets and not set(BY_FAMILY) & set(self.targets):
-                raise UserError(f"a LoRA pattern names {name}, which is not among the targets")
+                raise UserError(
+                    f"LoRA: a pattern or exclude names {name}, which is not among the targets"
+                )
         for name in self.exclude:
             if split(name)[0] is None:
                 raise UserError(

@@ -165,7 +165,7 @@ def test_nothing_that_is_read_is_replaced(home, tmp_path, capsys):
         ([0.5, "1"], {}, "an adapter's share must be a finite number, not '1'"),
         ([0.5], {}, "there are 1 shares of 2 adapters: give one for each"),
         ([0.5, 1e29], {}, "the mixture's base_model.model.transformer.h.0.attn.c_attn.lora_A"),
-        ([0.5, 0.5], {"method": "mean"}, "method must be linear, cat, ties, dare_linear"),
+        ([0.5, 0.5], {"method": "mean"}, "method must be one of linear, cat, ties, dare_linear"),
         ([0.5, 0.5], {"density": 0}, "density must be above 0 and at most 1, not 0"),
     ],
 )
@@ -222,8 +222,11 @@ def test_what_cannot_be_done_is_said_in_one_line(home, tmp_path, capsys):
         (["mix", *given(home, "tone", "same"), "--weights", 1, "nan", *out], "finite numbers"),
         (["mix", *given(home, "tone", "facts"), "--method", "linear", *out], "cat mixes different"),
         (["mix", *given(home, "tone", "other"), *out], "only adapters of the same layers"),
-        (["mix", *given(home, "tone", "mood"), *out], "has the classes none"),
-        (["mix", *given(home, "mood", "topic"), *out], "their heads cannot be mixed"),
+        (["mix", *given(home, "tone", "mood"), *out], "mood has the classes calm, cross: only"),
+        (
+            ["mix", *given(home, "mood", "topic"), *out],
+            "topic has the classes a, b: only adapters of the same",
+        ),
         (["mix", *given(home, "tone"), "--adapter", tmp_path / "far", *out], "other weights"),
         (["mix", *given(home, "tone", "same"), "--density", 0.2, *out], "--density needs --method"),
         (["merge", *given(home, "mood"), *out], "names no base: give --base"),

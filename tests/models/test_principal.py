@@ -153,7 +153,7 @@ def test_training_changes_the_factors_and_not_what_they_began_as():
 @pytest.mark.parametrize(
     ("lora", "message"),
     [
-        ({"init": "corda"}, "LoRA init must be default, pissa, olora, not 'corda'"),
+        ({"init": "corda"}, "LoRA init must be one of default, pissa, olora, not 'corda'"),
         ({"init": "pissa", "use_dora": True}, "LoRA init 'pissa' does not go with use_dora"),
         ({"init": "olora", "rank": 33}, "LoRA rank 33 with init 'olora' is above the size"),
     ],

@@ -43,6 +43,8 @@ from gpt2_tuning.formats.huggingface import (
 from gpt2_tuning.layer_names import layer_name
 from gpt2_tuning.small_files import read_json
 
+MAKE_ANEW = "make the model with the lora that read_adapter_config gives"
+
 
 class AdapterExtra(NamedTuple):
     """What an adapter says beyond its LoRAConfig; None where it does not say."""
@@ -210,19 +212,16 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
-    if (lora.init, mine.init) != (mine.init, lora.init):
-        raise UserError(
-            f"the adapter's init is {lora.init!r}, the model's {mine.init!r}: make the model with "
-            "what read_adapter_config says of the adapter"
-        )
-    for name in ("bias", "use_dora", "modules_to_save"):
+    for name in ("init", "bias", "use_dora", "modules_to_save"):
         theirs, ours = getattr(lora, name), getattr(mine, name)
         if set(theirs) != set(ours) if name == "modules_to_save" else theirs != ours:
-            raise UserError(f"the adapter's {name} is {shown(theirs)}, the model's {shown(ours)}")
+            raise UserError(
+                f"the adapter's {name} is {shown(theirs)}, the model's {shown(ours)}: {MAKE_ANEW}"
+            )
     if set(lora.targets) != set(mine.targets):
         raise UserError(
             f"the adapter's targets are {', '.join(sorted(lora.targets))}; "
-            f"the model's are {', '.join(sorted(mine.targets))}"
+            f"the model's are {', '.join(sorted(mine.targets))}: {MAKE_ANEW}"
         )
     lora.updates_in(model.config)  # says where it names blocks that the model has not
     for block in range(model.config.decoder.layers):

@@ -103,11 +103,19 @@ def check_same(
     if len(sums) > 1:
         raise UserError(f"{first} and {other} were tuned on bases of other weights")
     if (extra.num_classes, extra.label_names) != (other_extra.num_classes, other_extra.label_names):
-        classes = [listed(found.label_names or ["none"]) for found in (extra, other_extra)]
         raise UserError(
-            f"{first} has the classes {classes[0]}, {other} {classes[1]}: their heads cannot be "
-            "mixed"
+            f"{first} has {classes_of(extra)}, {other} has {classes_of(other_extra)}: only "
+            "adapters of the same classes are mixed"
         )
+
+
+def classes_of(extra: AdapterExtra) -> str:
+    """The classes of an adapter in words."""
+    if extra.num_classes is None:
+        return "no classes"
+    if extra.label_names is None:
+        return f"{extra.num_classes} classes without names"
+    return f"the classes {listed(extra.label_names)}"
 
 
 def check_factors(weights: Iterable[str], where: Path) -> None:
@@ -115,8 +123,8 @@ def check_factors(weights: Iterable[str], where: Path) -> None:
     for name in weights:
         if name != HEAD and not name.endswith((".lora_A.weight", ".lora_B.weight")):
             raise UserError(
-                f"{where} has {name}: only adapters of low-rank updates alone can be mixed (not "
-                "with DoRA, bias or modules_to_save)"
+                f"{where} has {name}: only adapters of low-rank updates alone can be mixed, none "
+                "with DoRA, tuned biases or modules_to_save"
             )
 
 
@@ -144,7 +152,10 @@ def check_shapes(first: dict[str, np.ndarray], other: dict[str, np.ndarray], whe
 def mean_of(heads: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
     """The mean of heads by their shares. Raises UserError where these add up to nothing."""
     if sum(shares) <= 0:
-        raise UserError("--weights of classifiers must add up to more than 0, for the mean head")
+        raise UserError(
+            "the shares (--weights) of classifiers must add up to more than 0, as their heads are "
+            "averaged by them"
+        )
     parts = [np.float32(s / sum(shares)) * head for s, head in zip(shares, heads, strict=True)]
     return np.sum(parts, axis=0)
 

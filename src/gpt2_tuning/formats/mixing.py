@@ -81,7 +81,7 @@ def check_asked(count: int, shares: Sequence[float], method: str, density: float
         if not is_share(share):
             raise UserError(f"an adapter's share must be a finite number, not {shown(share)}")
     if method not in get_args(Method):
-        raise UserError(f"method must be {', '.join(get_args(Method))}, not {shown(method)}")
+        raise UserError(f"method must be one of {', '.join(get_args(Method))}, not {shown(method)}")
     if not is_number(density) or not 0 < density <= 1:
         raise UserError(f"density must be above 0 and at most 1, not {shown(density)}")
 
@@ -94,7 +94,9 @@ def layer_of(name: str, targets: Sequence[str]) -> Layer:
     """
     target = next((target for target in targets if name.endswith(f".{target}")), None)
     if target is None:
-        raise UserError(f"{name} is adapted in some only: only adapters of the same layers mix")
+        raise UserError(
+            f"{name} is adapted in some only: only adapters of the same layers are mixed"
+        )
     return next(int(part) for part in name.split(".") if part.isdigit()), target
 
 
@@ -151,7 +153,7 @@ def check_alike(configs: Sequence[LoRAConfig], layers: Mapping[str, Layer], meth
             if ranks[0] != ranks[1] and method != "cat":
                 raise UserError(
                     f"{name} has rank {ranks[0]} in adapter 1 and {ranks[1]} in adapter {number}:"
-                    " --method cat mixes different ranks"
+                    " only the method cat mixes different ranks"
                 )
 
 

@@ -181,8 +181,8 @@ def read_named(model: PretrainedModel, directory: Path) -> Adapter:
     if bool(extra.num_classes) != bool(model.head_weights()):
         has, wanted = ("a", "no") if extra.num_classes else ("no", "a")
         raise UserError(
-            f"{directory}: the adapter has {has} classifier's head, and {wanted} classifier is to "
-            "take it"
+            f"{directory}: the adapter has {has} classifier's head, but the model is {wanted} "
+            "classifier"
         )
     holder = NamedAdapter(model, adapter)
     adapters.load_adapter(holder, directory)

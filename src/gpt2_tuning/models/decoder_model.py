@@ -132,7 +132,10 @@ class DecoderModel(WithTokenizer, SavedByName):
         if self.gate.added and len(shape) == 2 and shape[1] == len(self.gate.names):
             return self.gate.of_rows(gate)
         if len(shape) not in (0, 1, 3) or shape[1:] not in ([], [1, 1]):
-            raise UserError(f"a gate is one number, or one a row, [B] or [B, 1, 1], not {shape}")
+            raise UserError(
+                "a gate is one number, or one a row, [B] or [B, 1, 1], or what rows_gate() gives "
+                f"for these rows, not {shape}"
+            )
         gate = tf.reshape(gate, [-1, 1, 1]) if shape else gate
         return self.gate.scaled(gate) if self.gate.added else gate
 
