@@ -119,9 +119,7 @@ class LoRAConfig:
                 )
         for name in (*patterns, *self.exclude):
             if split(name)[1] not in self.targets and not set(BY_FAMILY) & set(self.targets):
-                raise UserError(
-                    f"LoRA: a pattern or exclude names {name}, which is not among the targets"
-                )
+                raise UserError(f"LoRA: a field names {name}, which is not among the targets")
         for name in self.exclude:
             if split(name)[0] is None:
                 raise UserError(

@@ -225,7 +225,7 @@ def test_what_cannot_be_done_is_said_in_one_line(home, tmp_path, capsys):
         (["mix", *given(home, "tone", "mood"), *out], "mood has the classes calm, cross: only"),
         (
             ["mix", *given(home, "mood", "topic"), *out],
-            "topic has the classes a, b: only adapters of the same",
+            "topic has the classes a, b: only",
         ),
         (["mix", *given(home, "tone"), "--adapter", tmp_path / "far", *out], "other weights"),
         (["mix", *given(home, "tone", "same"), "--density", 0.2, *out], "--density needs --method"),

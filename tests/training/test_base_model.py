@@ -1,5 +1,7 @@
 """A base that cannot take the data is refused before anything is trained."""
 
+import dataclasses
+
 import pytest
 from prepared_sets import header
 
@@ -54,6 +56,6 @@ def test_targets_that_stand_for_others_are_those_of_the_base():
         ("llama", (), ("q_proj", "v_proj")),
         ("gpt_neox", ("dense",), ("dense",)),
     ):
-        flags = {"family": family, "model_size": "tiny", "lora_targets": targets}
-        options = with_family(TrainOptions(pretrained="none", **flags))
+        flags = TrainOptions(pretrained="none", model_size="tiny", family=family)
+        options = with_family(dataclasses.replace(flags, lora_targets=targets))
         assert options.lora_targets == wanted

@@ -94,9 +94,7 @@ def layer_of(name: str, targets: Sequence[str]) -> Layer:
     """
     target = next((target for target in targets if name.endswith(f".{target}")), None)
     if target is None:
-        raise UserError(
-            f"{name} is adapted in some only: only adapters of the same layers are mixed"
-        )
+        raise UserError(f"{name} is adapted in some only: adapters of the same layers are mixed")
     return next(int(part) for part in name.split(".") if part.isdigit()), target
 
 

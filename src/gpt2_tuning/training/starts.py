@@ -34,7 +34,7 @@ def with_start(options: OptionsT) -> OptionsT:
         return options
     if options.tune != "all":
         raise UserError(
-            f"--tune {options.tune} tunes no adapter, but this run begins with one: leave --tune out"
+            f"--tune {options.tune} tunes no adapter, but this run begins with one: leave it out"
         )
     place = adapter_place(start)
     lora, extra = adapters.read_adapter_config(place.directory)
