@@ -165,9 +165,14 @@ NAMES = Names(
 
 
 def fields_of(config: GatedConfig, head: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json holds; transformers would take a `head_dim` of null for a size."""
+    """What config.json holds.
+
+    transformers would take a `head_dim` of null for a size, and a Mistral with `layer_types`, be it
+    null, for a Ministral.
+    """
     fields = config_fields.fields_of(config, head)
-    return {name: value for name, value in fields.items() if (name, value) != ("head_dim", None)}
+    absent = {name for name in ("head_dim", "layer_types") if fields.get(name) is None}
+    return {name: value for name, value in fields.items() if name not in absent}
 
 
 def family_of(config: type[GatedConfig], title: str, hub_names: Mapping[str, str]) -> Family:
