@@ -171,11 +171,11 @@ def test_nothing_that_is_read_is_replaced(home, tmp_path, capsys):
 )
 def test_what_python_asks_of_a_mixture_is_looked_at(home, tmp_path, shares, more, message):
     asked = {"method": "cat", **more}
-    directories = [home / "tone", home / "same"]
+    directories = [str(home / "tone"), home / "same"]
     if 1e29 in shares:
         model = small_model(GPT2LanguageModel, CONFIG, {**LORAS["tone"], "alpha": 1e20})
         model.save_adapter(tmp_path / "large")
-        directories = [home / "tone", tmp_path / "large"]
+        directories = [str(home / "tone"), tmp_path / "large"]
     with pytest.raises(UserError) as caught:
         mix(directories, shares, tmp_path / "mixed", **asked)
     assert message in str(caught.value)

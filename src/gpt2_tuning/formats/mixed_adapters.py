@@ -28,9 +28,9 @@ from gpt2_tuning.small_files import read_json
 
 
 def mix(
-    directories: Sequence[Path],
+    directories: Sequence[str | Path],
     shares: Sequence[float],
-    output_dir: Path,
+    output_dir: str | Path,
     method: Method,
     density: float = 0.5,
     seed: int = 0,
@@ -52,25 +52,26 @@ def mix(
             numbers are not finite, or the directory holds other files or one of them.
     """
     check_asked(len(directories), shares, method, density)
-    check_kept(output_dir, directories)
-    read = [adapters.read_adapter_config(directory) for directory in directories]
-    headers = [adapter_files.read_header(directory) for directory in directories]
-    for directory, header, (lora, extra) in zip(directories, headers, read, strict=True):
-        check_start(lora, directory)
-        check_same(str(directories[0]), headers[0], read[0][1], str(directory), header, extra)
+    places = [Path(directory) for directory in directories]
+    check_kept(Path(output_dir), places)
+    read = [adapters.read_adapter_config(place) for place in places]
+    headers = [adapter_files.read_header(place) for place in places]
+    for place, header, (lora, extra) in zip(places, headers, read, strict=True):
+        check_start(lora, place)
+        check_same(str(places[0]), headers[0], read[0][1], str(place), header, extra)
     weights = [adapter_files.read_weights(header) for header in headers]
-    for directory, found in zip(directories, weights, strict=True):
-        check_factors(found, directory)
+    for place, found in zip(places, weights, strict=True):
+        check_factors(found, place)
     heads = [found.pop(HEAD) for found in weights if HEAD in found]
-    for found, directory in zip(weights, directories, strict=True):
-        check_shapes(weights[0], found, directory)
+    for place, found in zip(places, weights, strict=True):
+        check_shapes(weights[0], found, place)
     pairs = [(lora, found) for (lora, _), found in zip(read, weights, strict=True)]
     with np.errstate(over="ignore"):  # what is too large is refused by its name
         lora, mixture = mixed(pairs, shares, method, density, seed)
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
-    fields = read_json(directories[0] / CONFIG_FILE, "an adapter")
+    fields = read_json(places[0] / CONFIG_FILE, "an adapter")
     fields = {name: value for name, value in fields.items() if name not in OF_LAYERS}
     fields |= fields_of(lora, headers[0].family, mixture)
     names = [extra.base_name for _, extra in read]
@@ -79,13 +80,23 @@ def mix(
     if heads:
         recorded["label_names"] = read[0][1].label_names
     known = {name: value for name, value in recorded.items() if value is not None}
-    with atomic_directory(output_dir, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
+    write(Path(output_dir), fields, stored, known)
+
+
+def write(
+    directory: Path,
+    fields: dict[str, Any],
+    weights: dict[str, np.ndarray],
+    recorded: dict[str, Any],
+) -> None:
+    """Writes an adapter of these fields and weights. Raises UserError where one is not finite."""
+    every = {name: np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
+    for name, array in every.items():
+        check_finite(array, f"the mixture's {name}")
+    with atomic_directory(directory, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
         text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
-        every = {name: np.ascontiguousarray(array, np.float32) for name, array in stored.items()}
-        for name, array in every.items():
-            check_finite(array, f"the mixture's {name}")
-        arrays.save_arrays(partial / WEIGHTS_FILE, every, {METADATA_KEY: json.dumps(known)})
+        arrays.save_arrays(partial / WEIGHTS_FILE, every, {METADATA_KEY: json.dumps(recorded)})
 
 
 def check_same(

@@ -1,12 +1,13 @@
 """Several adapters on one model: added, chosen, written and read by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from gpt2_tuning.checks import shown
 from gpt2_tuning.config import EXAMPLE, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
@@ -82,7 +83,7 @@ class AdaptableModel(PretrainedModel):
             UserError: there is none of this name, or the model was made with it, or is merged.
         """
         self._require_unmerged("delete_adapter()")
-        self.checked_choice(name)
+        self._check_there(name)
         if name == OWN:
             raise UserError(
                 f"{OWN!r} is a part of the model's layers: set_adapter(None) leaves it out"
@@ -106,9 +107,11 @@ class AdaptableModel(PretrainedModel):
             float32 [B], or [B, n] in the order of `adapters` where some were added.
 
         Raises:
-            UserError: there is no such adapter.
+            UserError: there is no such adapter, or it is no list.
         """
         self._require_no_own_weights("rows_gate()")
+        if isinstance(adapters, str | Mapping) or not isinstance(adapters, Collection):
+            raise UserError("adapters is not a list: give an adapter, or None, for each row")
         rows = [self.checked_choice(choice) for choice in adapters]
         names = self.gate.names if self.gate else []
         columns = [[row.get(name, 0.0) for row in rows] for name in names]
@@ -147,7 +150,7 @@ class AdaptableModel(PretrainedModel):
             if not gate.own and len(gate.added) > 1:
                 raise UserError(f"save_adapter() of several needs a name: {', '.join(gate.added)}")
             name = gate.names[0]
-        self.checked_choice(name)
+        self._check_there(name)
         own = name == OWN
         holder = self.built_now() if own else added.NamedAdapter(self, gate.added[name])
         with gate.own_values():
@@ -177,6 +180,12 @@ class AdaptableModel(PretrainedModel):
         self.built_now()
         with gate.own_values():
             adapters.load_adapter(self, Path(directory))
+
+    def _check_there(self, name: Any) -> None:
+        """Raises UserError where it is no adapter's name."""
+        if not isinstance(name, str):
+            raise UserError(f"{shown(name)} is not the name of an adapter")
+        shares_of(name, self.adapters)
 
     def _check_new(self, name: str, what: str) -> None:
         """Raises UserError unless an adapter of this name can be added; builds the model."""
