@@ -104,7 +104,10 @@ def test_what_is_no_finished_run_is_told_what_it_is(home, name, message):
     ("name", "message"),
     [
         ("elsewhere", "--adapter tone: .*the adapter's base.* has other weights than the model's"),
-        ("labels", "--adapter tone: .*the adapter has a classifier's head, and no classifier"),
+        (
+            "labels",
+            "--adapter tone: .*the adapter has a classifier's head, but the model is no classifier",
+        ),
         ("nowhere", "--adapter .*nowhere is not there: give a directory with adapter_config"),
         ("unfinished", "the run left no adapter: did it finish"),
     ],
