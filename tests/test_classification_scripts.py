@@ -245,7 +245,7 @@ def test_overwrite_replaces_a_run(home):
         (["--pretrained", "mini"], "no published weights of size mini"),
         (["--pretrained", "none", "--model_size", "77B"], "unknown model size '77B'"),
         (["--lora_rank", "4", "--lora_targets", "c_attn"], "gpt2 has no LoRA target 'c_attn'"),
-        (["--lora_rank", "400"], "LoRA rank 400 is above the size"),
+        (["--lora_rank", "400"], "--lora_rank 400 is above the size"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
         (["--precision", "float8"], "--precision"),
         (["--dataset_dir", "nowhere"], "no such directory: nowhere"),

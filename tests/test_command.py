@@ -14,6 +14,7 @@ from script_runs import refused
 import gpt2_tuning
 from gpt2_tuning import __main__ as command
 from gpt2_tuning.commands import launch
+from gpt2_tuning.families import known
 from gpt2_tuning.paths import SCRIPTS, step_command
 
 TOP = Path(__file__).parents[1]
@@ -45,6 +46,18 @@ def test_script_and_command_have_the_same_flags_and_help(step, task, capsys):
     for field in dataclasses.fields(script.Options):
         name = field.name.removesuffix("_")
         assert {name, f"no_{name}"} & shown, name
+
+
+def test_the_help_names_the_layers_that_lora_adapts_of_every_family(capsys):
+    _, said = help_of(command.main, capsys, "train", "text")
+    said = said.partition("--lora_targets")[2].partition("--lora_layers")[0]
+    assert {*known.FAMILIES, "all-linear"} - {"mistral", "qwen2", "qwen3"} <= words(said)
+    assert words(said) >= {*known.LORA_TARGETS, *known.family_named("gpt2").lora_targets}
+
+
+def words(text):
+    """Its words, without what ends sentences and the frame of a help."""
+    return set(re.findall(r"[a-z0-9_.-]*[a-z0-9]", text))
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)

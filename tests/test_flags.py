@@ -128,6 +128,8 @@ entailment_tuning/train --lora_targets a --lora_targets b
     given twice: all its values go after one
 text_tuning/test --prompt three words here
     not 3 (three words here): put a text with blanks
+gpt2_tuning.commands.plan --model_size tiny --seq_len 64 --lora_rank 129
+    --lora_rank 129 is above the size of attn.c_attn, 128 x 384, so a lower rank does the same
 gpt2_tuning.commands.plan --card T5
     --card must be one of P100, V100, T4,
 gpt2_tuning.commands.plan --devices 9

@@ -7,6 +7,8 @@ from typing import Any
 
 LONGEST_NAME = 255
 """Characters of a file's name."""
+MOST_SHARE = 1e30
+"""Less than what float32 holds, so that a share times what it is a share of is finite."""
 SHOWN = 60
 """Characters of a value in a message; the others are left out."""
 
@@ -21,6 +23,11 @@ def is_whole(value: Any, least: int | None = None, most: int | None = None) -> b
     if not isinstance(value, int) or isinstance(value, bool):
         return False
     return (least is None or value >= least) and (most is None or value <= most)
+
+
+def is_share(value: Any) -> bool:
+    """Whether it is a finite number, and small enough that what it multiplies stays finite."""
+    return is_number(value) and abs(value) < MOST_SHARE
 
 
 def is_text(value: Any) -> bool:

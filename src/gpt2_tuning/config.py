@@ -2,21 +2,45 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
-from gpt2_tuning.checks import is_number, is_whole
+from gpt2_tuning import schema
+from gpt2_tuning.checks import is_number, is_text, is_whole, shown
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family, FamilyConfig
 from gpt2_tuning.families.known import ALL_LINEAR, LORA_TARGETS, USUAL, family_of
 from gpt2_tuning.layer_names import Layer, layer_name, split
+from gpt2_tuning.schema import Rule, Schema
 
 LISTS = ("targets", "layers", "exclude", "modules_to_save")
 """The fields that are tuples."""
+EXAMPLE = '{"rank": 8, "alpha": 16}'
 BIASES = ("none", "all", "lora_only")
 INITS = ("default", "pissa", "olora")
 BY_FAMILY = (USUAL, ALL_LINEAR)
 """Targets that stand for those of a family."""
+
+
+def several(holds: Callable[[Any], bool], what: str, kind: Any = Collection) -> Rule:
+    """A list, or another kind, of what holds, which `what` says with an example."""
+    return Rule(
+        lambda value: isinstance(value, kind) and not is_text(value) and all(map(holds, value)),
+        f"a {what}",
+    )
+
+
+KINDS: Schema = {
+    "targets": several(is_text, 'list of names, such as ["attn.c_attn"]'),
+    "layers": several(lambda value: True, "list of blocks, such as [0, 1]"),
+    "exclude": several(is_text, 'list of layers, such as ["3.attn.c_attn"]'),
+    "modules_to_save": several(is_text, 'list of names, such as ["wte"]'),
+    "rank_pattern": several(is_text, 'dict, such as {"attn.c_proj": 4}', Mapping),
+    "alpha_pattern": several(is_text, 'dict, such as {"attn.c_proj": 8}', Mapping),
+    "use_rslora": schema.SWITCH,
+    "use_dora": schema.SWITCH,
+}
+"""What the fields are, before their values are looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +79,8 @@ class LoRAConfig:
     """What is tuned whole with the updates, such as wte, ln_f or lm_head, by the family's names."""
 
     def __post_init__(self) -> None:
+        if wrong := schema.wrong_field(vars(self), KINDS):
+            raise UserError(f"LoRA {wrong}")
         for name in LISTS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.targets:
@@ -73,14 +99,12 @@ class LoRAConfig:
                 raise UserError(f"LoRA alpha must be a number above 0, not {alpha!r}")
             if not 1e-30 < alpha < 1e30:
                 raise UserError(f"LoRA alpha must be from 1e-30 to 1e30, not {alpha!r}")
-        if not isinstance(self.use_dora, bool):
-            raise UserError(f"LoRA use_dora must be true or false, not {self.use_dora!r}")
         if self.init not in INITS:
-            raise UserError(f"LoRA init must be {', '.join(INITS)}, not {self.init!r}")
+            raise UserError(f"LoRA init must be one of {', '.join(INITS)}, not {self.init!r}")
         if self.init != "default" and self.use_dora:
             raise UserError(f"LoRA init {self.init!r} does not go with use_dora")
         if self.bias not in BIASES:
-            raise UserError(f"LoRA bias must be {', '.join(BIASES)}, not {self.bias!r}")
+            raise UserError(f"LoRA bias must be one of {', '.join(BIASES)}, not {self.bias!r}")
         if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise UserError(f"LoRA dropout must be in [0, 1), not {self.dropout!r}")
 
@@ -95,7 +119,7 @@ class LoRAConfig:
                 )
         for name in (*patterns, *self.exclude):
             if split(name)[1] not in self.targets and not set(BY_FAMILY) & set(self.targets):
-                raise UserError(f"a LoRA pattern names {name}, which is not among the targets")
+                raise UserError(f"LoRA: a field names {name}, which is not among the targets")
         for name in self.exclude:
             if split(name)[0] is None:
                 raise UserError(
@@ -108,14 +132,21 @@ class LoRAConfig:
         """Accepts what users may pass as `lora`: a LoRAConfig, a plain dict of its fields, None.
 
         Raises:
-            UserError: the dict has a field that LoRAConfig has not.
+            UserError: it is none of these, or the dict has a field that LoRAConfig has not.
         """
         if lora is None or isinstance(lora, LoRAConfig):
             return lora
+        if not isinstance(lora, Mapping):
+            raise UserError(
+                f"lora must be a LoRAConfig, a dict of its fields such as {EXAMPLE}, or None, not "
+                f"{shown(lora)}"
+            )
         known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(lora) - set(known))
-        if unknown:
-            raise UserError(f"unknown LoRA field {unknown[0]!r}: choose among {', '.join(known)}")
+        for name in lora:
+            if name not in known:
+                raise UserError(
+                    f"unknown LoRA field {shown(name)}: choose among {', '.join(known)}"
+                )
         return cls(**lora)
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,7 +175,7 @@ class LoRAConfig:
 
         Raises:
             UserError: the config's family has no such target, the config has no such block, or a
-                rank is above a layer's size.
+                layer has not so many directions that an update could begin as.
         """
         family, blocks = family_of(config), config.decoder.layers
         lora = self.within(family)
@@ -159,16 +190,10 @@ class LoRAConfig:
             updates = {target: lora.update_of(target, block) for target in lora.targets}
             for target, update in updates.items():
                 inputs, outputs = config.decoder.dense[family.place_of(target)]
-                halves = 1 if lora.init == "default" else 2
-                if update is not None and halves * update.rank > min(inputs, outputs):
-                    if halves == 2:
-                        raise UserError(
-                            f"LoRA rank {update.rank} with init {lora.init!r} is above half the "
-                            f"size of {target}, {inputs} x {outputs}: it is written as twice that"
-                        )
+                if update and lora.init != "default" and update.rank > min(inputs, outputs):
                     raise UserError(
-                        f"LoRA rank {update.rank} is above the size of {target}, "
-                        f"{inputs} x {outputs}"
+                        f"LoRA rank {update.rank} with init {lora.init!r} is above the size of "
+                        f"{target}, {inputs} x {outputs}, which has not so many directions"
                     )
             found.append({family.place_of(at): one for at, one in updates.items() if one})
         if not any(found):
@@ -204,14 +229,14 @@ class LoRAConfig:
 
     @property
     def tunes_base(self) -> bool:
-        """Whether some of the base's own weights are tuned with the updates."""
+        """Whether some of the base's own weights may be tuned with the updates; see `own_names`."""
         return self.bias != "none" or bool(self.modules_to_save)
 
     def own_names(self, config: FamilyConfig) -> list[str]:
         """The names in files of those of the base's weights, and of a language model's head.
 
         Raises:
-            UserError: the family has no such module, or no biases.
+            UserError: the family has no such module, or two fields name one weight.
         """
         family = family_of(config)
         modules = {**family.whole_modules, family.head_module: (family.head,)}
@@ -221,17 +246,25 @@ class LoRAConfig:
                     f"LoRA modules_to_save: {family.name} has no {module!r}: choose among "
                     f"{', '.join(modules)}"
                 )
-        names = [stored.name for stored in family.weights(config.decoder)]
+        biases = self.biases_in(config)
+        for module in self.modules_to_save:
+            if both := [name for name in modules[module] if name in biases]:
+                raise UserError(
+                    f"LoRA bias 'all' and modules_to_save both tune {both[0]}: leave {module} out, "
+                    "or take bias 'lora_only'"
+                )
+        return biases + [name for module in self.modules_to_save for name in modules[module]]
+
+    def biases_in(self, config: FamilyConfig) -> list[str]:
+        """The names in files of the biases that are tuned; a base may have none."""
+        if self.bias == "none":
+            return []
+        names = (stored.name for stored in family_of(config).weights(config.decoder))
         biases = [name for name in names if name.endswith(".bias")]
-        if self.bias == "lora_only":
-            adapted = self.names_in(config)
-            biases = [name for name in biases if name.removesuffix(".bias") in adapted]
-        if self.bias != "none" and not biases:
-            raise UserError(f"LoRA bias {self.bias!r}: these layers of {family.name} have no bias")
-        whole = [name for module in self.modules_to_save for name in modules[module]]
-        if self.bias == "all" and (both := set(biases) & set(whole)):
-            raise UserError(f"LoRA bias 'all' and modules_to_save both tune {both.pop()}")
-        return (biases if self.bias != "none" else []) + whole
+        if self.bias == "all":
+            return biases
+        adapted = self.names_in(config)
+        return [name for name in biases if name.removesuffix(".bias") in adapted]
 
     def names_in(self, config: FamilyConfig) -> set[str]:
         """The names of the adapted layers in files."""

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -215,6 +215,13 @@ def check_place(path: Path, flag: str) -> None:
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {nearest}: give another {flag}")
+
+
+def check_kept(directory: Path, read: Iterable[Path]) -> None:
+    """Raises UserError where a directory that is to be written is one of those that are read."""
+    for place in read:
+        if directory.exists() and place.exists() and directory.samefile(place):
+            raise UserError(f"{directory} is read here and would be replaced: give another place")
 
 
 def sync(directory: Path) -> None:

@@ -104,9 +104,12 @@ def test_what_is_no_finished_run_is_told_what_it_is(home, name, message):
     ("name", "message"),
     [
         ("elsewhere", "--adapter tone: .*the adapter's base.* has other weights than the model's"),
-        ("labels", "--adapter tone: .*the adapter has a classifier's head, and no classifier"),
+        (
+            "labels",
+            "--adapter tone: .*the adapter has a classifier's head, but the model is no classifier",
+        ),
         ("nowhere", "--adapter .*nowhere is not there: give a directory with adapter_config"),
-        ("unfinished", "the run left none: did it finish"),
+        ("unfinished", "the run left no adapter: did it finish"),
     ],
 )
 def test_an_adapter_that_is_for_none_of_the_bases_is_refused(home, name, message):

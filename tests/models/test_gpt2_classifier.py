@@ -74,8 +74,22 @@ def test_config_rebuilds_the_classifier(small_config):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"num_classes": 1}, {"num_classes": 3, "label_names": "ab"}]
+    ("arguments", "message"),
+    [
+        ({}, "a classifier needs num_classes, or label_names such as"),
+        ({"num_classes": 1}, "two classes or more: num_classes is 1"),
+        ({"num_classes": "3"}, "two classes or more: num_classes is '3'"),
+        ({"num_classes": True}, "two classes or more: num_classes is True"),
+        ({"label_names": ["a", "a"]}, "two classes or more, all different, not"),
+        ({"label_names": "ab"}, "label_names must be a list, such as .*, not 'ab'"),
+        ({"label_names": [1, 2]}, r"label_names must be a list, such as .*, not \[1, 2\]"),
+        ({"label_names": 5}, "label_names must be a list, such as .*, not 5"),
+        (
+            {"num_classes": 3, "label_names": ["a", "b"]},
+            "num_classes is 3, label_names has 2: a, b",
+        ),
+    ],
 )
-def test_impossible_classes_are_refused(small_config, arguments):
-    with pytest.raises(UserError, match="two classes or more"):
+def test_impossible_classes_are_refused(small_config, arguments, message):
+    with pytest.raises(UserError, match=message):
         GPT2Classifier(small_config, **arguments)

@@ -197,7 +197,7 @@ def test_a_classifiers_head_is_saved_beside_them(tmp_path):
 @pytest.mark.parametrize(
     ("lora", "model_class", "message"),
     [
-        ({"bias": "some"}, GPT2Model, "LoRA bias must be none, all, lora_only, not 'some'"),
+        ({"bias": "some"}, GPT2Model, "LoRA bias must be one of none, all, lora_only"),
         (
             {"modules_to_save": ["attn"]},
             GPT2Model,
@@ -207,7 +207,7 @@ def test_a_classifiers_head_is_saved_beside_them(tmp_path):
         (
             {"modules_to_save": ["ln_f"], "bias": "all"},
             GPT2Model,
-            "LoRA bias 'all' and modules_to_save both tune ln_f.bias",
+            "LoRA bias 'all' and modules_to_save both tune ln_f.bias: leave ln_f out, or take",
         ),
     ],
 )

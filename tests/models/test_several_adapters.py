@@ -329,8 +329,32 @@ def test_an_adapter_that_cannot_be_added_leaves_the_model_as_it_was(saved, tmp_p
         with pytest.raises(UserError, match=message) as caught:
             model.load_adapter(directory, name=name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="is above the size of"):
-        model.add_adapter("large", {"rank": 64})
+    for arguments, message in (
+        (("new", {"rank": 64, "init": "pissa"}), "is above the size of"),
+        (("new", None), "needs a LoRAConfig, or a dict such as"),
+        ((None, {"rank": 2}), "name is made of letters, digits"),
+        (("new", {"layers": 1}), "layers must be a list of blocks"),
+        (("new", {"rank": 2}, "ab"), "label_names must be a list, such as .*, not 'ab'"),
+        (("new", {"rank": 2}, [1, 2]), "label_names must be a list"),
+        (("new", {"rank": 2}, []), "two classes or more, all different"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            model.add_adapter(*arguments)
+        assert "\n" not in str(caught.value)
+    for call, message in (
+        (lambda: model.delete_adapter(None), "None is not the name of an adapter"),
+        (
+            lambda: model.delete_adapter({"tone": 1.0}),
+            "{'tone': 1.0} is not the name of an adapter",
+        ),
+        (lambda: model.delete_adapter("style"), "unknown adapter 'style': the model has tone"),
+        (lambda: model.save_adapter(tmp_path / "x", name={"tone": 1}), "is not the name of an"),
+        (lambda: model.rows_gate("tone"), "adapters is not a list: give an adapter, or None, for"),
+        (lambda: model.rows_gate({"tone": 1.0}), "adapters is not a list"),
+        (lambda: model.rows_gate(None), "adapters is not a list"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
     assert model.adapters == adapters
     assert all(np.array_equal(a, b) for a, b in zip(values(model), before, strict=True))
 

@@ -11,15 +11,7 @@ import numpy as np
 import torch
 import transformers
 from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
-
-
-def loaded(loader, directory):
-    """A model of which every weight must be in the files."""
-    model, info = loader.from_pretrained(directory, output_loading_info=True)
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[problem]:
-            raise SystemExit(f"{directory}: {problem} {info[problem]}")
-    return model.eval()
+from torch_loading import loaded
 
 
 def logits(model, rows):
@@ -42,21 +34,21 @@ def read(directory):
     classifier = transformers.AutoModelForSequenceClassification
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory / "mood")
     answers["ids"] = tokenizer(asked["texts"]).input_ids
-    model = loaded(classifier, directory / "mood")
+    model = loaded(directory / "mood", classifier)
     arrays["mood"] = logits(model, answers["ids"])
     answers["labels"] = model.config.id2label
     piped = transformers.pipeline("text-classification", str(directory / "mood"))
     answers["piped"] = [one["label"] for one in piped(asked["texts"])]
     premise, hypothesis = tokenizer(asked["pair"]).input_ids
     rows = [[*premise, tokenizer.eos_token_id, *hypothesis]]
-    arrays["pairs"] = logits(loaded(classifier, directory / "pairs"), rows)
+    arrays["pairs"] = logits(loaded(directory / "pairs", classifier), rows)
     adapted = AutoPeftModelForSequenceClassification
     adapted = adapted.from_pretrained(directory / "mood-adapter", num_labels=6).eval()
     adapted.base_model.model.config.pad_token_id = tokenizer.pad_token_id
     arrays["mood-adapter"] = logits(adapted, answers["ids"])
     for name in ("follow", "talk"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory / name)
-        model = loaded(transformers.AutoModelForCausalLM, directory / name)
+        model = loaded(directory / name)
         if name == "talk":
             said = {"conversation": asked["messages"], "add_generation_prompt": True}
             answers["chat text"] = tokenizer.apply_chat_template(**said, tokenize=False)

@@ -15,7 +15,9 @@ import torch
 import transformers
 from family_cases import CASES, SHAPES, TARGETS
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch_loading import loaded
 
+EAGER = {"attn_implementation": "eager"}
 LENGTHS = (14, 9, 3)
 NEW = 8
 
@@ -123,27 +125,16 @@ def read(directory):
     """What the models compute that the other half wrote; every weight must be in the files."""
     results = {}
     for place in sorted((directory / "base").iterdir()):
-        base = loaded(place)
+        base = loaded(place, **EAGER)
         results[f"{place.name}/base"] = logits(base, directory)
         results[f"{place.name}/merged"] = logits(
-            loaded(directory / "merged" / place.name), directory
+            loaded(directory / "merged" / place.name, **EAGER), directory
         )
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # PEFT only warns of keys missing or unexpected
             model = PeftModel.from_pretrained(base, directory / "adapters" / place.name)
         results[f"{place.name}/adapted"] = logits(model, directory)
     np.savez(directory / "read.npz", **results)
-
-
-def loaded(directory):
-    """A language model as transformers reads it."""
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, output_loading_info=True, attn_implementation="eager"
-    )
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[problem]:
-            raise SystemExit(f"{directory}: {problem} {info[problem]}")
-    return model
 
 
 if __name__ == "__main__":

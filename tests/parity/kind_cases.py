@@ -30,6 +30,19 @@ SHAPES: dict[str, dict[str, Any]] = {
         "eos_token_id": None,
         "attention_bias": True,
     },
+    "mistral": {  # which has no bias at all
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "sliding_window": None,
+        "initializer_range": 0.2,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    },
 }
 
 
@@ -106,6 +119,8 @@ CASES: dict[str, Case] = {
     ),
     "llama-all-biases": case("llama", {"bias": "all"}, {"bias": "all"}),
     "llama-own-biases": case("llama", {"bias": "lora_only"}, {"bias": "lora_only"}),
+    "mistral-all-biases": case("mistral", {"bias": "all"}, {"bias": "all"}),
+    "gpt2-rank-above-size": case("gpt2", {"r": 40}, {"rank": 40}),
     "gpt2-embedding": case("gpt2", {"modules_to_save": ["wte"]}, {"modules_to_save": ("wte",)}),
     "gpt2-head": case("gpt2", {"modules_to_save": ["lm_head"]}, {"modules_to_save": ("lm_head",)}),
     "gpt2-whole": case(

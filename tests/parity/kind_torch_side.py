@@ -7,6 +7,7 @@
 import copy
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,12 @@ import torch
 import transformers
 from kind_cases import CASES, CONVERTED, ENDING, FROM_PEFT, SHAPES
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch_loading import loaded
+
+
+def seed(name):
+    """What is drawn for a case does not depend on those before it."""
+    torch.manual_seed(zlib.crc32(name.encode()))
 
 
 def make_inputs(directory):
@@ -64,6 +71,7 @@ def write(directory):
     make_inputs(directory)
     bases, results = {}, {}
     for family, fields in SHAPES.items():
+        seed(family)
         config = transformers.AutoConfig.for_model(family, **fields)
         bases[family] = transformers.AutoModelForCausalLM.from_config(config)
         disturb(bases[family])
@@ -71,6 +79,7 @@ def write(directory):
         results[family] = logits(bases[family], directory).detach().numpy()
     for name in FROM_PEFT:
         case = CASES[name]
+        seed(name)
         settings = LoraConfig(task_type="CAUSAL_LM", **case.peft)
         model = get_peft_model(copy.deepcopy(bases[case.family]), settings)
         before = directory / "before" / name
@@ -99,18 +108,6 @@ def read(directory):
     np.savez(directory / "read.npz", **results)
 
 
-def loaded(directory):
-    """A language model as transformers reads it; every weight must be in the files."""
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, output_loading_info=True
-    )
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[problem]:
-            raise SystemExit(f"{directory}: {problem} {info[problem]}")
-    return model
-
-
 if __name__ == "__main__":
-    torch.manual_seed(0)
     torch.set_num_threads(1)
     {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))

@@ -38,15 +38,6 @@ TOLERANCE = 1e-5
 pytestmark = [NEEDS_TORCH, pytest.mark.usefixtures("all_bits")]
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
-    """A directory of PyTorch's bases and PEFT's adapters, and what they compute there."""
-    directory = tmp_path_factory.mktemp("theirs")
-    run_torch_side("write", directory, SIDE)
-    with np.load(directory / "outputs.npz") as found, np.load(directory / "inputs.npz") as inputs:
-        return directory, dict(found), dict(inputs)
-
-
 def inputs_of(inputs, side):
     return {
         "token_ids": tf.constant(inputs[f"{side}_ids"]),

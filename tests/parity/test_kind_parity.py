@@ -23,15 +23,6 @@ TOLERANCE = 2e-5
 pytestmark = [NEEDS_TORCH, pytest.mark.usefixtures("all_bits")]
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
-    """A directory of bases and PEFT's adapters, what they compute and learn, and their inputs."""
-    directory = tmp_path_factory.mktemp("theirs")
-    run_torch_side("write", directory, SIDE)
-    with np.load(directory / "outputs.npz") as found, np.load(directory / "inputs.npz") as inputs:
-        return directory, dict(found), dict(inputs)
-
-
 def logits(model, inputs):
     return np.asarray(model(inputs, training=False))
 

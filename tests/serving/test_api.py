@@ -2,40 +2,18 @@
 
 import numpy as np
 import pytest
-from http_server import MISSING, detail, needs_serve, serving
-from served_models import TOKENIZER, alone, names_of, with_adapters
+from http_server import MISSING, detail, needs_serve
+from served_models import TOKENIZER, alone
 
 from gpt2_tuning.data.chat_template import DEFAULT, ChatTemplate
 from gpt2_tuning.data.prompts import DOLLY, Template
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.serving.rows import Asked
-from gpt2_tuning.serving.served import Served
 
 if not MISSING:
     import openai
 
 pytestmark = [needs_serve, pytest.mark.usefixtures("all_bits")]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return with_adapters()
-
-
-@pytest.fixture(scope="module")
-def served(model):
-    return Served(model, names_of())
-
-
-@pytest.fixture(scope="module")
-def running(served):
-    with serving(served) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def client(running):
-    return running.client()
 
 
 def said(model, prompt, adapter, number=0, **choices):

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from served_models import TOKENIZER, Heard, alone, engine_of, with_adapters
+from served_models import TOKENIZER, Heard, alone, engine_of
 
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.serving import engine as engine_module
@@ -14,11 +14,6 @@ from gpt2_tuning.serving.rows import Asked
 pytestmark = pytest.mark.usefixtures("all_bits")
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 LONG = Generation(max_new_tokens=48)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return with_adapters()
 
 
 @pytest.fixture

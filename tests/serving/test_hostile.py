@@ -7,10 +7,8 @@ import string
 
 import pytest
 from http_server import needs_serve, serving
-from served_models import names_of, with_adapters
 
 from gpt2_tuning.serving import body
-from gpt2_tuning.serving.served import Served
 from gpt2_tuning.serving.wanted import Limits
 
 pytestmark = needs_serve
@@ -67,8 +65,7 @@ LINES = (
 
 
 @pytest.fixture(scope="module")
-def running():
-    served = Served(with_adapters(), names_of())
+def running(served):
     with serving(served, slots=8, limits=Limits(max_tokens=4, max_body=100_000)) as made:
         yield made
         assert made.engine.counts.failures == 0

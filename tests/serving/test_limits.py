@@ -7,33 +7,15 @@ import time
 
 import pytest
 from http_server import MISSING, detail, needs_serve, serving
-from served_models import names_of, with_adapters
 
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.serving.rows import Asked
-from gpt2_tuning.serving.served import Served
 from gpt2_tuning.serving.wanted import Limits
 
 if not MISSING:
     import openai
 
 pytestmark = needs_serve
-
-
-@pytest.fixture(scope="module")
-def served():
-    return Served(with_adapters(), names_of())
-
-
-@pytest.fixture(scope="module")
-def running(served):
-    with serving(served) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def client(running):
-    return running.client()
 
 
 def test_a_key_is_asked_for_where_there_is_one(served):

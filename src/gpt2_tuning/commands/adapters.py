@@ -14,7 +14,7 @@ import tyro
 
 from gpt2_tuning import cli, flags
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.files import check_place
+from gpt2_tuning.files import check_kept, check_place
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options.ranges import SEEDS, require
 
@@ -116,7 +116,7 @@ def show(options: ShowOptions) -> None:
 
     base_sum = None
     if options.base is not None:
-        checkpoint = read_checkpoint(hub.find_checkpoint(options.base))
+        checkpoint = read_checkpoint(hub.find_checkpoint(options.base, "--base"))
         base_sum = huggingface.sha256_of_base(checkpoint)
     for given in options.adapter:
         place = adapter_place(given)
@@ -182,7 +182,7 @@ def places(lora: Any, header: "Header") -> list[tuple[str, str]]:
 
 def merge(options: MergeOptions) -> None:
     """Writes base + update as a model of the kind that the adapter is for."""
-    from gpt2_tuning.formats import adapter_files, adapters
+    from gpt2_tuning.formats import adapter_files, adapters, hub
     from gpt2_tuning.models.backbone import Backbone
     from gpt2_tuning.models.classifier import Classifier
     from gpt2_tuning.models.language_model import LanguageModel
@@ -195,6 +195,7 @@ def merge(options: MergeOptions) -> None:
     if base is None or base == "none":
         raise UserError(f"{place.directory} names no base: give --base")
     check_place(options.output_dir, "--output_dir")
+    check_kept(options.output_dir, [place.directory, hub.find_checkpoint(base, "--base")])
     arguments: dict[str, Any] = {"lora": lora}
     kind: type[TunableModel] = Backbone
     if extra.num_classes:
@@ -216,6 +217,8 @@ def mix(options: MixOptions) -> None:
 
     check_place(options.output_dir, "--output_dir")
     places = [adapter_place(given) for given in options.adapter]
+    # A run names a base that its adapter does not where that is random, and kept in the run.
+    bases = [place.base for place in places if place.base not in (None, "none")]
     mixed_adapters.mix(
         [place.directory for place in places],
         options.shares,
@@ -223,6 +226,7 @@ def mix(options: MixOptions) -> None:
         method=options.method,
         density=options.density,
         seed=options.seed,
+        base_name=next(iter(bases), None),
     )
     print(f"adapter: {options.output_dir}")
 

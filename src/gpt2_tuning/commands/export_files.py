@@ -61,6 +61,7 @@ def write_whole(run: FinishedRun, directory: Path, place: str) -> None:
         UserError: the run's files were changed, or its base cannot be had.
     """
     model = run.model()
+    model.chat_template = run.chat.text if run.chat else None
     if model.lora:
         model.merge_and_export(directory)
     else:
@@ -70,8 +71,7 @@ def write_whole(run: FinishedRun, directory: Path, place: str) -> None:
     if not run.classifies:
         ids = {"bos_token_id": tokenizer.start, "eos_token_id": tokenizer.end}
         write_json(directory / GENERATION_FILE, {**ids, "pad_token_id": tokenizer.pad})
-    if chat := run.chat:
-        (directory / TEMPLATE_FILE).write_text(chat.text, encoding="utf-8", newline="\n")
+    if run.chat:
         # What the template writes of special tokens must become these tokens.
         fields = read_json(directory / TOKENIZER_CONFIG_FILE)
         fields.pop("split_special_tokens", None)

@@ -18,6 +18,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options import effects
+from gpt2_tuning.options.lora import check_useful
 from gpt2_tuning.options.ranges import COUNTS, ROWS, require_whole
 from gpt2_tuning.options.training import Precision
 
@@ -100,7 +101,7 @@ class Options:
     lora_rank: int = 8
     """Rank of the LoRA update; 0 tunes every weight."""
     lora_targets: tuple[str, ...] = ()
-    """Layers that LoRA adapts. Default: as train.py's of that family."""
+    """Layers that LoRA adapts, as train.py's --lora_targets. Default: as there."""
     precision: Precision = "auto"
     """Type of the computation; auto is what train.py chooses on the device."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
@@ -121,7 +122,10 @@ class Options:
         family = family_named(self.family)
         if self.lora_rank:
             check_targets(family, self.lora_targets)
-        positions = config_of_size(self.model_size, self.family).decoder.positions
+        config = config_of_size(self.model_size, self.family)
+        if self.lora:
+            check_useful(self.lora, config)
+        positions = config.decoder.positions
         if self.seq_len > positions:
             raise UserError(f"--seq_len must be at most {positions:,}, not {self.seq_len}")
 

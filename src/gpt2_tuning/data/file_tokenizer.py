@@ -179,6 +179,20 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     return FileTokenizer(directory)
 
 
+def write_template(directory: Path, text: str | None, base: Path | None) -> None:
+    """Writes a template of conversations, which goes with the tokenizer.
+
+    Args:
+        directory: where it goes.
+        text: of the template; None takes the base's, if it has one.
+        base: the directory of the base, if there is one.
+    """
+    if text is not None:
+        (directory / TEMPLATE_FILE).write_text(text, encoding="utf-8", newline="\n")
+    elif base is not None and (base / TEMPLATE_FILE).is_file():
+        shutil.copyfile(base / TEMPLATE_FILE, directory / TEMPLATE_FILE)
+
+
 def is_gpt2(path: Path) -> bool:
     """Whether a tokenizer.json is GPT-2's, as transformers or this library writes it."""
     tokenizer = parsed(path)

@@ -78,12 +78,23 @@ class GatedConfig(ConfigFields):
     def decoder(self) -> DecoderConfig:
         """The same in the words of no family."""
         head_size = self.head_dim or self.per_head("num_attention_heads")
+        kv_heads = self.num_key_value_heads or self.num_attention_heads
+        if self.num_attention_heads % kv_heads:
+            raise UserError(
+                f"num_attention_heads {self.num_attention_heads} is not divisible by "
+                f"num_key_value_heads {kv_heads}"
+            )
+        if head_size % 2:
+            what = "head_dim" if self.head_dim else "hidden_size / num_attention_heads"
+            raise UserError(
+                f"{what} must be even, as rotary positions turn pairs of channels, not {head_size}"
+            )
         return DecoderConfig(
             family=self.NAME,
             layers=self.num_hidden_layers,
             width=self.hidden_size,
             heads=self.num_attention_heads,
-            kv_heads=self.num_key_value_heads or self.num_attention_heads,
+            kv_heads=kv_heads,
             head_size=head_size,
             mlp_width=self.intermediate_size,
             positions=self.max_position_embeddings,
@@ -122,6 +133,11 @@ class WindowedConfig(GatedConfig):
         if self.layer_types is not None:
             if window is None and SLIDING in self.layer_types:
                 raise UserError(f"layer_types has {SLIDING}, but there is no sliding_window")
+            if len(self.layer_types) != self.num_hidden_layers:
+                raise UserError(
+                    f"layer_types has {len(self.layer_types)} layers, num_hidden_layers is "
+                    f"{self.num_hidden_layers}"
+                )
             return tuple(window if kind == SLIDING else None for kind in self.layer_types)
         if window is None:
             return ()
@@ -149,9 +165,14 @@ NAMES = Names(
 
 
 def fields_of(config: GatedConfig, head: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json holds; transformers would take a `head_dim` of null for a size."""
+    """What config.json holds.
+
+    transformers would take a `head_dim` of null for a size, and a Mistral with `layer_types`, be it
+    null, for a Ministral.
+    """
     fields = config_fields.fields_of(config, head)
-    return {name: value for name, value in fields.items() if (name, value) != ("head_dim", None)}
+    absent = {name for name in ("head_dim", "layer_types") if fields.get(name) is None}
+    return {name: value for name, value in fields.items() if name not in absent}
 
 
 def family_of(config: type[GatedConfig], title: str, hub_names: Mapping[str, str]) -> Family:

@@ -48,12 +48,7 @@ def read_header(directory: Path) -> Header:
     Raises:
         UserError: there is no such file, it is damaged, or it holds something else.
     """
-    path = directory / WEIGHTS_FILE
-    if not path.is_file():
-        raise UserError(
-            f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)"
-            f"{how_to_convert(directory, 'AutoPeftModelForCausalLM')}"
-        )
+    path = weights_in(directory)
     with arrays.opened(path) as file:
         metadata = file.metadata() or {}
         slices = {stored: file.get_slice(stored) for stored in file.keys()}  # noqa: SIM118
@@ -81,6 +76,27 @@ def read_header(directory: Path) -> Header:
     if not isinstance(recorded, dict):
         raise UserError(f"{path}: its metadata {METADATA_KEY} is no JSON object")
     return Header(path, family, prefix, shapes, recorded)
+
+
+def weights_in(directory: Path) -> Path:
+    """The weights' file. Raises UserError where there is none."""
+    path = directory / WEIGHTS_FILE
+    if not path.is_file():
+        raise UserError(
+            f"no {WEIGHTS_FILE} in {directory} (only safetensors are read, no pickles)"
+            f"{how_to_convert(directory, 'AutoPeftModelForCausalLM')}"
+        )
+    return path
+
+
+def base_named_in(directory: Path) -> tuple[Family, str]:
+    """The family that an adapter's weights are named after, and what stands before the names.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    with arrays.opened(weights_in(directory)) as file:
+        return family_of_names(list(file.keys()))
 
 
 def family_of_names(stored: Iterable[str]) -> tuple[Family, str]:

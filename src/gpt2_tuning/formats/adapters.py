@@ -20,7 +20,7 @@ from gpt2_tuning.checks import shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.files import atomic_directory, files_named
-from gpt2_tuning.formats import peft_config, peft_patterns
+from gpt2_tuning.formats import peft_config, peft_modules, peft_patterns
 from gpt2_tuning.formats.adapter_files import (
     BASE_LAYER,
     CONFIG_FILE,
@@ -28,6 +28,7 @@ from gpt2_tuning.formats.adapter_files import (
     PEFT_PREFIX,
     WEIGHTS_FILE,
     as_stored,
+    base_named_in,
     read_header,
     read_weights,
 )
@@ -41,6 +42,8 @@ from gpt2_tuning.formats.huggingface import (
 )
 from gpt2_tuning.layer_names import layer_name
 from gpt2_tuning.small_files import read_json
+
+MAKE_ANEW = "make the model with the lora that read_adapter_config gives"
 
 
 class AdapterExtra(NamedTuple):
@@ -139,15 +142,21 @@ def read_adapter_config(directory: str | Path) -> tuple[LoRAConfig, AdapterExtra
         peft_config.check_fields(fields)
     except UserError as error:
         raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
+    family, stored_prefix = base_named_in(directory)
+    prefix = stored_prefix.removeprefix(PEFT_PREFIX)
+    try:
+        # Of modules that are not read the weights' names would be refused, which says less.
+        peft_modules.saved_modules(fields, prefix, family)
+    except UserError as error:
+        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
     header = read_header(directory)
     ranks = {
         name.removesuffix(".lora_A.weight"): shape[0]
         for name, shape in header.shapes.items()
         if name.endswith(".lora_A.weight")
     }
-    prefix = header.prefix.removeprefix(PEFT_PREFIX)
     try:
-        lora = peft_config.from_fields(fields, ranks, prefix, header.family)
+        lora = peft_config.from_fields(fields, ranks, prefix, family)
     except UserError as error:
         raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
     num_classes = header.shapes[HEAD][0] if HEAD in header.shapes else None
@@ -203,19 +212,16 @@ def check_lora(model: Adapted, lora: LoRAConfig) -> None:
     """Raises UserError where the adapter's targets, ranks or scalings are not the model's."""
     mine = model.lora
     assert mine is not None
-    if (lora.init, mine.init) != (mine.init, lora.init):
-        raise UserError(
-            f"the adapter's init is {lora.init!r}, the model's {mine.init!r}: make the model with "
-            "what read_adapter_config says of the adapter"
-        )
-    for name in ("bias", "use_dora", "modules_to_save"):
+    for name in ("init", "bias", "use_dora", "modules_to_save"):
         theirs, ours = getattr(lora, name), getattr(mine, name)
         if set(theirs) != set(ours) if name == "modules_to_save" else theirs != ours:
-            raise UserError(f"the adapter's {name} is {shown(theirs)}, the model's {shown(ours)}")
+            raise UserError(
+                f"the adapter's {name} is {shown(theirs)}, the model's {shown(ours)}: {MAKE_ANEW}"
+            )
     if set(lora.targets) != set(mine.targets):
         raise UserError(
             f"the adapter's targets are {', '.join(sorted(lora.targets))}; "
-            f"the model's are {', '.join(sorted(mine.targets))}"
+            f"the model's are {', '.join(sorted(mine.targets))}: {MAKE_ANEW}"
         )
     lora.updates_in(model.config)  # says where it names blocks that the model has not
     for block in range(model.config.decoder.layers):

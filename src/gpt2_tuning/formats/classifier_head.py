@@ -1,10 +1,12 @@
 """A checkpoint's classifier head for a model whose classes may be others, or in another order."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from gpt2_tuning.checks import is_text, shown
+import numpy as np
+
+from gpt2_tuning.checks import is_text, is_whole, shown
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import FAMILIES
 from gpt2_tuning.formats.directory import CONFIG_FILE, Checkpoint
@@ -54,6 +56,38 @@ def match(mine: Sequence[str], theirs: Sequence[str], given: bool = True) -> Mat
 def unnamed(number: int) -> list[str]:
     """What classes without names of their own are called, here and by transformers."""
     return [f"LABEL_{index}" for index in range(number)]
+
+
+def classes_of(number: Any, names: Any) -> list[str]:
+    """The names of a new classifier's classes, of which the number, the names or both are given.
+
+    Raises:
+        UserError: they are not two or more texts, all different, or the two disagree.
+    """
+    if number is None and names is None:
+        raise UserError('a classifier needs num_classes, or label_names such as ["no", "yes"]')
+    number = int(number) if isinstance(number, np.integer) else number
+    if number is not None and not is_whole(number, 2):
+        raise UserError(f"a classifier needs two classes or more: num_classes is {shown(number)}")
+    found = unnamed(number) if names is None else checked_names(names)
+    if number not in (None, len(found)):
+        raise UserError(f"num_classes is {number}, label_names has {len(found)}: {listed(found)}")
+    return found
+
+
+def checked_names(names: Any) -> list[str]:
+    """The names of a classifier's classes as a list.
+
+    Raises:
+        UserError: they are not two or more texts, all different.
+    """
+    if is_text(names) or not isinstance(names, Collection) or not all(map(is_text, names)):
+        raise UserError(f'label_names must be a list, such as ["no", "yes"], not {shown(names)}')
+    if len(set(names)) < max(2, len(names)):
+        raise UserError(
+            f"a classifier needs two classes or more, all different, not {shown(list(names))}"
+        )
+    return list(names)
 
 
 def listed(names: Sequence[str]) -> str:

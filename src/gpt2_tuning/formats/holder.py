@@ -61,6 +61,7 @@ class Holder(Adapted, Protocol):
 
     loading_notes: list[str]
     tokenizer_dir: Path | None
+    chat_template: str | None
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -19,13 +19,15 @@ DESCRIPTION = (
 """What preparation needs of a base."""
 
 
-def find_checkpoint(pretrained: str) -> Path:
+def find_checkpoint(pretrained: str, flag: str = "--pretrained") -> Path:
     """The directory of a checkpoint: a local one as it is, a size or Hub name through the cache.
 
     Raises:
-        UserError: neither is there; the message names the file, the cache and what else works.
+        UserError: neither is there; the message names the file, the cache and what else works, by
+            the flag that names the checkpoint.
     """
-    return find(pretrained, [*DESCRIPTION, WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"])
+    patterns = [*DESCRIPTION, WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"]
+    return find(pretrained, patterns, instead_of_weights(flag))
 
 
 def find_description(base: str, weights_follow: bool = False) -> Path:
@@ -33,19 +35,33 @@ def find_description(base: str, weights_follow: bool = False) -> Path:
 
     Where its weights will be asked for too (`weights_follow`), messages are as of these.
     """
-    return find(base, list(DESCRIPTION), weights_follow)
+    if weights_follow:
+        return find(base, list(DESCRIPTION), instead_of_weights("--pretrained"))
+    advice = f"use --base DIR (with {', '.join(DESCRIPTION[:3])})"
+    return find(base, list(DESCRIPTION), advice, CONFIG_FILE)
 
 
-def find(pretrained: str, patterns: list[str], weights: bool = True) -> Path:
-    """The directory with the files of a checkpoint that fit these patterns."""
+def instead_of_weights(flag: str) -> str:
+    """What works where weights cannot be had that a flag names."""
+    advice = f"use {flag} DIR (config.json and {WEIGHTS_FILE})"
+    random = " or --pretrained none (random weights)"
+    return advice + (random if flag == "--pretrained" else "")
+
+
+def find(pretrained: str, patterns: list[str], advice: str, wanted: str = WEIGHTS_FILE) -> Path:
+    """The directory with the files of a checkpoint that fit these patterns.
+
+    Args:
+        pretrained: a directory, a size or a Hub name.
+        patterns: of the files.
+        advice: what else works.
+        wanted: the file that is said to be missing.
+    """
     if Path(pretrained).is_dir():
         return Path(pretrained)
     if pretrained in FAMILIES[DEFAULT].sizes and not hub_name(pretrained):
-        raise UserError(
-            f"there are no published weights of size {pretrained}: "
-            f"use --pretrained none (random weights) or --pretrained DIR"
-        )
-    return download(public_name(pretrained), patterns, weights)
+        raise UserError(f"there are no published weights of size {pretrained}: {advice}")
+    return download(public_name(pretrained), patterns, advice, wanted)
 
 
 def public_name(pretrained: str) -> str:
@@ -57,20 +73,11 @@ def public_name(pretrained: str) -> str:
     return hub_name(pretrained) or old_names.get(pretrained, pretrained)
 
 
-def download(name: str, patterns: list[str], weights: bool) -> Path:
+def download(name: str, patterns: list[str], advice: str, wanted: str) -> Path:
     """The Hub's copy of such files, from the local cache where they are already there."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
-    wanted, advice = CONFIG_FILE, f"use --base DIR (with {', '.join(DESCRIPTION[:3])})"
-    if weights:
-        wanted, advice = (
-            WEIGHTS_FILE,
-            (
-                f"use --pretrained DIR (config.json and {WEIGHTS_FILE}) or --pretrained none "
-                "(random weights)"
-            ),
-        )
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except GatedRepoError as error:

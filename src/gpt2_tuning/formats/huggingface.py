@@ -5,7 +5,6 @@ What is transposed there says the table; a classifier's `score.weight` always is
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from gpt2_tuning.arrays import check_finite, save_arrays
 from gpt2_tuning.checks import shown
-from gpt2_tuning.data.file_tokenizer import TEMPLATE_FILE
+from gpt2_tuning.data.file_tokenizer import TEMPLATE_FILE, write_template
 from gpt2_tuning.data.tokenizer import TOKENIZER_FILES, GPT2Tokenizer, Tokenizer
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
@@ -129,7 +128,8 @@ def check_computation(model: Holder, fields: dict[str, Any], where: str) -> None
     for name in model.family.unseen_fields:
         found, mine = getattr(theirs, name), getattr(model.config, name)
         if found != mine:
-            raise UserError(f"{where}: {name} is {found}, the model's is {mine}")
+            said = "the sliding_window of each layer" if name == "windows" else name
+            raise UserError(f"{where}: {said} is {found}, the model's is {mine}")
 
 
 def check_weights(
@@ -261,9 +261,7 @@ def write_directory(
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
         if tokenizer is not None:
             tokenizer.save(partial)
-        template = model.tokenizer_dir and model.tokenizer_dir / TEMPLATE_FILE
-        if template and template.is_file():  # of conversations, which goes with the tokenizer
-            shutil.copyfile(template, partial / TEMPLATE_FILE)
+        write_template(partial, model.chat_template, model.tokenizer_dir)
         save_arrays(partial / WEIGHTS_FILE, arrays, {"format": "pt"})
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from gpt2_tuning import arrays
+from gpt2_tuning.arrays import check_finite
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family
-from gpt2_tuning.files import atomic_directory, files_named
+from gpt2_tuning.files import atomic_directory, check_kept, files_named
 from gpt2_tuning.formats import adapter_files, adapters, peft_patterns
 from gpt2_tuning.formats.adapter_files import (
     CONFIG_FILE,
@@ -22,17 +23,18 @@ from gpt2_tuning.formats.adapter_files import (
 )
 from gpt2_tuning.formats.adapters import AdapterExtra
 from gpt2_tuning.formats.classifier_head import HEAD, listed
-from gpt2_tuning.formats.mixing import Method, mixed
+from gpt2_tuning.formats.mixing import Method, check_asked, mixed
 from gpt2_tuning.small_files import read_json
 
 
 def mix(
-    directories: Sequence[Path],
+    directories: Sequence[str | Path],
     shares: Sequence[float],
-    output_dir: Path,
+    output_dir: str | Path,
     method: Method,
     density: float = 0.5,
     seed: int = 0,
+    base_name: str | None = None,
 ) -> None:
     """Writes one adapter, whole or not at all; what its config says beside is the first one's.
 
@@ -43,39 +45,58 @@ def mix(
         shares: how much each counts.
         output_dir: new, or one that an earlier call wrote.
         method, density, seed: see `mixing.mixed`.
+        base_name: where their base is, for the mixture to name where none of them does.
 
     Raises:
-        UserError: they are not of one base, of the same layers, classes or ranks, or the directory
-            holds other files.
+        UserError: they are not of one base, of the same layers, classes or ranks, the mixture's
+            numbers are not finite, or the directory holds other files or one of them.
     """
-    read = [adapters.read_adapter_config(directory) for directory in directories]
-    headers = [adapter_files.read_header(directory) for directory in directories]
-    for directory, header, (lora, extra) in zip(directories, headers, read, strict=True):
-        check_start(lora, directory)
-        check_same(str(directories[0]), headers[0], read[0][1], str(directory), header, extra)
+    check_asked(len(directories), shares, method, density)
+    places = [Path(directory) for directory in directories]
+    check_kept(Path(output_dir), places)
+    read = [adapters.read_adapter_config(place) for place in places]
+    headers = [adapter_files.read_header(place) for place in places]
+    for place, header, (lora, extra) in zip(places, headers, read, strict=True):
+        check_start(lora, place)
+        check_same(str(places[0]), headers[0], read[0][1], str(place), header, extra)
     weights = [adapter_files.read_weights(header) for header in headers]
-    for directory, found in zip(directories, weights, strict=True):
-        check_factors(found, directory)
+    for place, found in zip(places, weights, strict=True):
+        check_factors(found, place)
     heads = [found.pop(HEAD) for found in weights if HEAD in found]
-    for found, directory in zip(weights, directories, strict=True):
-        check_shapes(weights[0], found, directory)
+    for place, found in zip(places, weights, strict=True):
+        check_shapes(weights[0], found, place)
     pairs = [(lora, found) for (lora, _), found in zip(read, weights, strict=True)]
-    lora, mixture = mixed(pairs, shares, method, density, seed)
+    with np.errstate(over="ignore"):  # what is too large is refused by its name
+        lora, mixture = mixed(pairs, shares, method, density, seed)
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
-    fields = read_json(directories[0] / CONFIG_FILE, "an adapter")
+    fields = read_json(places[0] / CONFIG_FILE, "an adapter")
     fields = {name: value for name, value in fields.items() if name not in OF_LAYERS}
     fields |= fields_of(lora, headers[0].family, mixture)
+    names = [extra.base_name for _, extra in read]
+    fields["base_model_name_or_path"] = first_known([*names, base_name])
     recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
     if heads:
         recorded["label_names"] = read[0][1].label_names
     known = {name: value for name, value in recorded.items() if value is not None}
-    with atomic_directory(output_dir, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
+    write(Path(output_dir), fields, stored, known)
+
+
+def write(
+    directory: Path,
+    fields: dict[str, Any],
+    weights: dict[str, np.ndarray],
+    recorded: dict[str, Any],
+) -> None:
+    """Writes an adapter of these fields and weights. Raises UserError where one is not finite."""
+    every = {name: np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
+    for name, array in every.items():
+        check_finite(array, f"the mixture's {name}")
+    with atomic_directory(directory, files_named(CONFIG_FILE, WEIGHTS_FILE)) as partial:
         text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
         (partial / CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
-        every = {name: np.ascontiguousarray(array, np.float32) for name, array in stored.items()}
-        arrays.save_arrays(partial / WEIGHTS_FILE, every, {METADATA_KEY: json.dumps(known)})
+        arrays.save_arrays(partial / WEIGHTS_FILE, every, {METADATA_KEY: json.dumps(recorded)})
 
 
 def check_same(
@@ -93,11 +114,19 @@ def check_same(
     if len(sums) > 1:
         raise UserError(f"{first} and {other} were tuned on bases of other weights")
     if (extra.num_classes, extra.label_names) != (other_extra.num_classes, other_extra.label_names):
-        classes = [listed(found.label_names or ["none"]) for found in (extra, other_extra)]
         raise UserError(
-            f"{first} has the classes {classes[0]}, {other} {classes[1]}: their heads cannot be "
-            "mixed"
+            f"{first} has {classes_of(extra)}, {other} has {classes_of(other_extra)}: only "
+            "adapters of the same classes are mixed"
         )
+
+
+def classes_of(extra: AdapterExtra) -> str:
+    """The classes of an adapter in words."""
+    if extra.num_classes is None:
+        return "no classes"
+    if extra.label_names is None:
+        return f"{extra.num_classes} classes without names"
+    return f"the classes {listed(extra.label_names)}"
 
 
 def check_factors(weights: Iterable[str], where: Path) -> None:
@@ -105,8 +134,8 @@ def check_factors(weights: Iterable[str], where: Path) -> None:
     for name in weights:
         if name != HEAD and not name.endswith((".lora_A.weight", ".lora_B.weight")):
             raise UserError(
-                f"{where} has {name}: only adapters of low-rank updates alone can be mixed (not "
-                "with DoRA, bias or modules_to_save)"
+                f"{where} has {name}: only adapters of low-rank updates alone can be mixed, none "
+                "with DoRA, tuned biases or modules_to_save"
             )
 
 
@@ -134,7 +163,10 @@ def check_shapes(first: dict[str, np.ndarray], other: dict[str, np.ndarray], whe
 def mean_of(heads: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
     """The mean of heads by their shares. Raises UserError where these add up to nothing."""
     if sum(shares) <= 0:
-        raise UserError("--weights of classifiers must add up to more than 0, for the mean head")
+        raise UserError(
+            "the shares (--weights) of classifiers must add up to more than 0, as their heads are "
+            "averaged by them"
+        )
     parts = [np.float32(s / sum(shares)) * head for s, head in zip(shares, heads, strict=True)]
     return np.sum(parts, axis=0)
 

@@ -7,10 +7,11 @@ sum of theirs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from gpt2_tuning.checks import is_number, is_share, shown
 from gpt2_tuning.config import LoRAConfig, LoRAUpdate
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.layer_names import Layer, pattern_of
@@ -70,6 +71,21 @@ def mixed(
     return config_of(configs[0], ranks_of(configs, layers.values(), method)), mixture
 
 
+def check_asked(count: int, shares: Sequence[float], method: str, density: float) -> None:
+    """Raises UserError where so many adapters cannot be mixed in such a way."""
+    if count < 2:
+        raise UserError("a mixture is of two adapters or more")
+    if len(shares) != count:
+        raise UserError(f"there are {len(shares)} shares of {count} adapters: give one for each")
+    for share in shares:
+        if not is_share(share):
+            raise UserError(f"an adapter's share must be a finite number, not {shown(share)}")
+    if method not in get_args(Method):
+        raise UserError(f"method must be one of {', '.join(get_args(Method))}, not {shown(method)}")
+    if not is_number(density) or not 0 < density <= 1:
+        raise UserError(f"density must be above 0 and at most 1, not {shown(density)}")
+
+
 def layer_of(name: str, targets: Sequence[str]) -> Layer:
     """The block and the target of a layer's name as files have it.
 
@@ -78,7 +94,7 @@ def layer_of(name: str, targets: Sequence[str]) -> Layer:
     """
     target = next((target for target in targets if name.endswith(f".{target}")), None)
     if target is None:
-        raise UserError(f"{name} is adapted in some only: only adapters of the same layers mix")
+        raise UserError(f"{name} is adapted in some only: adapters of the same layers are mixed")
     return next(int(part) for part in name.split(".") if part.isdigit()), target
 
 
@@ -135,7 +151,7 @@ def check_alike(configs: Sequence[LoRAConfig], layers: Mapping[str, Layer], meth
             if ranks[0] != ranks[1] and method != "cat":
                 raise UserError(
                     f"{name} has rank {ranks[0]} in adapter 1 and {ranks[1]} in adapter {number}:"
-                    " --method cat mixes different ranks"
+                    " only the method cat mixes different ranks"
                 )
 
 

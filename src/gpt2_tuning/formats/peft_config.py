@@ -231,7 +231,10 @@ def adapted_layers(
         is_open |= further
         for block, (name, hit) in enumerate(zip(names, wanted, strict=False)):
             if hit != (name in there):
-                raise UserError(f"target_modules and the weights disagree about {name}")
+                only = "target_modules" if hit else "the weights' file"
+                raise UserError(
+                    f"target_modules and the weights disagree about {name}: only {only} has it"
+                )
             if hit:
                 layers[block, target] = name
     return layers, blocks if is_open else None

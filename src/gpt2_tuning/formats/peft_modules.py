@@ -1,6 +1,6 @@
 """What PEFT's `modules_to_save` names: whole modules that are tuned beside the updates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpt2_tuning.checks import shown
@@ -8,6 +8,7 @@ from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.family import Family, FamilyConfig
 from gpt2_tuning.families.known import FAMILIES
 
+INSTEAD = "merge the adapter into its base with PEFT (merge_and_unload) and take that as the base"
 HEADS = ("score", "classifier")
 """What `modules_to_save` may name: PEFT's words for a classifier's head, of which a GPT-2 has the
 first."""
@@ -23,8 +24,7 @@ def check_saved(fields: Mapping[str, Any]) -> None:
             names = ", ".join(known)
             raise UserError(
                 f"modules_to_save names {shown(name)}: only {names} and a classifier's score are "
-                "read; merge the adapter into its base with PEFT "
-                "(merge_and_unload) and give that with --pretrained"
+                f"read; {INSTEAD}"
             )
     if fields.get("ensure_weight_tying") and fields.get("modules_to_save"):
         raise UserError("ensure_weight_tying=True is not supported beside modules_to_save")
@@ -52,13 +52,27 @@ def saved_modules(fields: Mapping[str, Any], prefix: str, family: Family) -> lis
             continue
         wrong = [hit for hit in hits if hit not in whole]
         if wrong or not hits:
-            what = f", which is {wrong[0]} too" if wrong else ""
+            what = f", which PEFT takes for {wrong[0]} too" if wrong else ""
+            alone = [prefix + hit for hit in hits if hit in whole] if prefix else []
+            also = f" ({alone[0]} names one of them alone)" if alone else ""
             raise UserError(
                 f"modules_to_save names {shown(name)}{what}: only {', '.join(whole)} and a "
-                "classifier's score are read"
+                f"classifier's score are read{also}; {INSTEAD}"
             )
+        if fields.get("bias") == "all":
+            check_biases(name, hits, family)
         found |= set(hits)
     return [module for module in places.values() if module in found]
+
+
+def check_biases(name: str, modules: Iterable[str], family: Family) -> None:
+    """Raises UserError where a module has a bias, which PEFT's bias='all' tunes as well."""
+    for module in modules:
+        if any(weight.endswith(".bias") for weight in family.whole_modules.get(module, ())):
+            raise UserError(
+                f"bias='all' and modules_to_save={shown(name)} both tune {module}.bias, which is "
+                f"not supported; {INSTEAD}"
+            )
 
 
 def config_of(family: Family) -> FamilyConfig:

@@ -19,9 +19,7 @@ def gate_of(
     """
     if adapters is None:
         return None
-    if isinstance(adapters, str) or not isinstance(adapters, Sequence):
-        raise UserError("adapters is not a list: give an adapter, or None, for each row")
+    gate = model.rows_gate(adapters)
     if len(adapters) != count:
         raise UserError(f"{len(adapters)} adapters for {count} rows: give one, or None, for each")
-    gate = model.rows_gate(adapters)
     return gate if model.gate else None

@@ -1,15 +1,17 @@
 """Several adapters on one model: added, chosen, written and read by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.checks import shown
+from gpt2_tuning.config import EXAMPLE, LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats import adapters
+from gpt2_tuning.formats.classifier_head import checked_names
 from gpt2_tuning.models import added, unchosen
 from gpt2_tuning.models.gate import OWN, Adapter, Choice, Gate, shares_of
 from gpt2_tuning.models.pretrained import PretrainedModel
@@ -46,18 +48,18 @@ class AdaptableModel(PretrainedModel):
                 the model's.
 
         Raises:
-            UserError: the name is taken, the base has no such layers, or the model is merged.
+            UserError: the name is taken, the base has no such layers, the classes are not two or
+                more, or the model is merged.
         """
         self._check_new(name, "add_adapter()")
         given = LoRAConfig.of(lora)
-        config = given and given.within(self.family)
-        assert config is not None
-        names = (label_names or self.label_names) if self.head_weights() else None
-        if label_names is not None and names is None:
+        if given is None:
+            raise UserError(f"add_adapter() needs a LoRAConfig, or a dict such as {EXAMPLE}")
+        if label_names is not None and not self.head_weights():
             raise UserError("label_names are for a classifier's adapter")
-        if names is not None and len(set(names)) < max(2, len(names)):
-            raise UserError(f"a classifier needs two classes or more, all different, not {names}")
-        self._take(name, added.new_adapter(self, config, names))
+        given_names = self.label_names if label_names is None else label_names
+        names = checked_names(given_names) if self.head_weights() else None
+        self._take(name, added.new_adapter(self, given.within(self.family), names))
 
     def set_adapter(self, choice: Choice) -> None:
         """Chooses what is computed and trained, in functions that are already traced too.
@@ -81,7 +83,7 @@ class AdaptableModel(PretrainedModel):
             UserError: there is none of this name, or the model was made with it, or is merged.
         """
         self._require_unmerged("delete_adapter()")
-        self.checked_choice(name)
+        self._check_there(name)
         if name == OWN:
             raise UserError(
                 f"{OWN!r} is a part of the model's layers: set_adapter(None) leaves it out"
@@ -105,9 +107,11 @@ class AdaptableModel(PretrainedModel):
             float32 [B], or [B, n] in the order of `adapters` where some were added.
 
         Raises:
-            UserError: there is no such adapter.
+            UserError: there is no such adapter, or it is no list.
         """
         self._require_no_own_weights("rows_gate()")
+        if isinstance(adapters, str | Mapping) or not isinstance(adapters, Collection):
+            raise UserError("adapters is not a list: give an adapter, or None, for each row")
         rows = [self.checked_choice(choice) for choice in adapters]
         names = self.gate.names if self.gate else []
         columns = [[row.get(name, 0.0) for row in rows] for name in names]
@@ -146,7 +150,7 @@ class AdaptableModel(PretrainedModel):
             if not gate.own and len(gate.added) > 1:
                 raise UserError(f"save_adapter() of several needs a name: {', '.join(gate.added)}")
             name = gate.names[0]
-        self.checked_choice(name)
+        self._check_there(name)
         own = name == OWN
         holder = self.built_now() if own else added.NamedAdapter(self, gate.added[name])
         with gate.own_values():
@@ -176,6 +180,12 @@ class AdaptableModel(PretrainedModel):
         self.built_now()
         with gate.own_values():
             adapters.load_adapter(self, Path(directory))
+
+    def _check_there(self, name: Any) -> None:
+        """Raises UserError where it is no adapter's name."""
+        if not isinstance(name, str):
+            raise UserError(f"{shown(name)} is not the name of an adapter")
+        shares_of(name, self.adapters)
 
     def _check_new(self, name: str, what: str) -> None:
         """Raises UserError unless an adapter of this name can be added; builds the model."""
@@ -235,5 +245,5 @@ class AdaptableModel(PretrainedModel):
 
     def _require_lora(self, what: str) -> Gate:
         if self.gate is None:
-            raise UserError(f'{what} needs a model with LoRA: pass lora={{"rank": 8, "alpha": 16}}')
+            raise UserError(f"{what} needs a model with LoRA: pass lora={EXAMPLE}")
         return self.gate

@@ -47,9 +47,9 @@ def new_adapter(
         label_names: of a classifier's head of its own, which is random; None makes none.
 
     Raises:
-        UserError: the base has no such layer, or a rank is above a layer's size.
+        UserError: the base has no such layer, or the adapter tunes weights of the base.
     """
-    if lora.tunes_base:
+    if lora.own_names(model.config):
         raise UserError(
             "an adapter that tunes weights of the base (bias, modules_to_save) cannot be added: "
             "make a model with it (lora=)"
@@ -181,8 +181,8 @@ def read_named(model: PretrainedModel, directory: Path) -> Adapter:
     if bool(extra.num_classes) != bool(model.head_weights()):
         has, wanted = ("a", "no") if extra.num_classes else ("no", "a")
         raise UserError(
-            f"{directory}: the adapter has {has} classifier's head, and {wanted} classifier is to "
-            "take it"
+            f"{directory}: the adapter has {has} classifier's head, but the model is {wanted} "
+            "classifier"
         )
     holder = NamedAdapter(model, adapter)
     adapters.load_adapter(holder, directory)

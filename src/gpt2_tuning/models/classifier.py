@@ -6,6 +6,7 @@ from types import EllipsisType
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.config import LoRAConfig
@@ -16,6 +17,7 @@ from gpt2_tuning.formats import classifier_head
 from gpt2_tuning.formats.classifier_head import listed
 from gpt2_tuning.formats.directory import Checkpoint
 from gpt2_tuning.formats.huggingface import as_float32
+from gpt2_tuning.models import label_range
 from gpt2_tuning.models.attention import MASKED
 from gpt2_tuning.models.gate import OWN, Choice
 from gpt2_tuning.models.inputs import last_real_token
@@ -50,15 +52,8 @@ class Classifier(TunableModel):
         super().__init__(config, lora, **kwargs)
         self.names_given = label_names is not None
         """Whether the classes have names of their own, which no checkpoint's replace."""
-        if label_names is None:
-            label_names = classifier_head.unnamed(num_classes or 0)
-        self.label_names = list(label_names)
+        self.label_names = classifier_head.classes_of(num_classes, label_names)
         self.num_classes = len(self.label_names)
-        if self.num_classes < 2 or self.num_classes != (num_classes or self.num_classes):
-            raise UserError(
-                f"a classifier needs two classes or more, each with a name: "
-                f"num_classes={num_classes}, label_names={self.label_names}"
-            )
         dtype = self.dtype_policy
         decoder = self.transformer.config
         self.dropout = Dropout(decoder.dropouts.residual, dtype=dtype, name="dropout")
@@ -182,6 +177,53 @@ class Classifier(TunableModel):
     def chosen_hf_config(self) -> dict[str, Any]:
         """As PretrainedModel's."""
         return self._hf_config(self.chosen_label_names())
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """As Keras's; a label beyond the classes of its row's head fails the step.
+
+        (But not where XLA compiles it, which leaves such questions out.)
+        """
+        if self.gate is not None and self.gate.added and y is not None:
+            y_pred = label_range.checked_in_step(y, y_pred)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As TunableModel's.
+
+        Raises:
+            UserError: as TunableModel's, or a label is beyond the classes of its row's head.
+        """
+        for inputs, labels in ((x, y), (kwargs.get("validation_data") or (None, None))[:2]):
+            label_range.check(labels, self._classes_of(inputs))
+        with label_range.said():
+            return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As Keras's. Raises UserError as `fit` does."""
+        label_range.check(y, self._classes_of(x))
+        with label_range.said():
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """As Keras's. Raises UserError as `fit` does."""
+        label_range.check(y, self._classes_of(x))
+        with label_range.said():
+            return super().train_on_batch(x, y, *args, **kwargs)
+
+    def _classes_of(self, inputs: Any) -> Any:
+        """How many classes the head of every row has, or an array of each row's where these vary.
+
+        Args:
+            inputs: as `call` takes them, of the rows.
+        """
+        gate = inputs.get("gate") if isinstance(inputs, Mapping) else None
+        if gate is None or self.gate is None or not self.gate.added:
+            return len(self.chosen_label_names())
+        on = np.asarray(gate) != 0
+        if on.ndim != 2:
+            return np.where(on.reshape(-1), len(self.chosen_label_names()), self.num_classes)
+        sizes = np.array([len(self._names_of(name)) for name in self.gate.names])
+        return np.where(on.any(axis=1), (on * sizes).max(axis=1), self.num_classes)
 
     @functools.cached_property
     def forward(self) -> tf.types.experimental.PolymorphicFunction:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from gpt2_tuning.config import LoRAConfig
+from gpt2_tuning.config import EXAMPLE, LoRAConfig
 from gpt2_tuning.data.inputs import Inputs
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families import known
@@ -59,7 +59,8 @@ class DecoderModel(WithTokenizer, SavedByName):
             )
         given = LoRAConfig.of(lora)
         self.lora = given.within(self.family) if given else None
-        if self.lora and self.lora.tunes_base and self.dtype_policy.variable_dtype in ROUNDING:
+        own = self.lora.own_names(self.config) if self.lora else []
+        if own and self.dtype_policy.variable_dtype in ROUNDING:
             raise UserError(
                 "bias and modules_to_save tune weights of the base, which must be held in float32: "
                 f"dtype='mixed_{self.dtype_policy.compute_dtype}'"
@@ -123,7 +124,7 @@ class DecoderModel(WithTokenizer, SavedByName):
         if gate is None:
             return self.gate.value() if self.gate else None
         if self.gate is None:
-            raise UserError('a gate needs a model with LoRA: pass lora={"rank": 8, "alpha": 16}')
+            raise UserError(f"a gate needs a model with LoRA: pass lora={EXAMPLE}")
         self._require_unmerged("a gate")
         self._require_no_own_weights("a gate")
         gate = tf.cast(gate, tf.float32)
@@ -131,7 +132,10 @@ class DecoderModel(WithTokenizer, SavedByName):
         if self.gate.added and len(shape) == 2 and shape[1] == len(self.gate.names):
             return self.gate.of_rows(gate)
         if len(shape) not in (0, 1, 3) or shape[1:] not in ([], [1, 1]):
-            raise UserError(f"a gate is one number, or one a row, [B] or [B, 1, 1], not {shape}")
+            raise UserError(
+                "a gate is one number, or one a row, [B] or [B, 1, 1], or what rows_gate() gives "
+                f"for these rows, not {shape}"
+            )
         gate = tf.reshape(gate, [-1, 1, 1]) if shape else gate
         return self.gate.scaled(gate) if self.gate.added else gate
 
@@ -156,10 +160,10 @@ class DecoderModel(WithTokenizer, SavedByName):
 
     def own_weights(self) -> dict[str, keras.Variable]:
         """The base's variables that its own adapter tunes, by their names in files."""
-        if self.lora is None or not self.lora.tunes_base:
+        names = self.lora.own_names(self.config) if self.lora else []
+        if not names:
             return {}
         there = {**self.base_weights(), **self.untied_weights()}
-        names = self.lora.own_names(self.config)
         if missing := [name for name in names if name not in there]:
             raise UserError(f"modules_to_save: this model has no {missing[0].rpartition('.')[0]}")
         return {name: there[name] for name in names}

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt2_tuning.checks import is_number, shown
+from gpt2_tuning.checks import is_share, shown
 from gpt2_tuning.config import LoRAConfig
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.formats.classifier_head import HEAD
@@ -186,10 +186,6 @@ def switch(value: float) -> keras.Variable:
     return keras.Variable(value, trainable=False, dtype="float32", autocast=False, name="lora_gate")
 
 
-MOST = 1e30
-"""Less than what float32 holds, so that a share times what it is a share of is finite."""
-
-
 def shares_of(choice: Choice, names: Sequence[str]) -> dict[str, float]:
     """The share of each adapter that is chosen; one of 0 is left out.
 
@@ -207,6 +203,6 @@ def shares_of(choice: Choice, names: Sequence[str]) -> dict[str, float]:
         if name not in names:
             there = f"has {', '.join(names)}" if names else "has none"
             raise UserError(f"unknown adapter {shown(name)}: the model {there}")
-        if not is_number(share) or not abs(share) < MOST:
+        if not is_share(share):
             raise UserError(f"the share of adapter {name} must be a finite number, not {share!r}")
     return {name: float(share) for name, share in shares.items() if share}

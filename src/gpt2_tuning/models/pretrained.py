@@ -85,7 +85,7 @@ class PretrainedModel(DecoderModel):
         Raises:
             UserError: the directory holds other files, which would be removed.
         """
-        huggingface.save_directory(self, Path(directory))
+        huggingface.save_directory(self.built_now(), Path(directory))
 
     def save_base(self, directory: str | Path) -> None:
         """As `save_pretrained`, without the head.
@@ -93,7 +93,7 @@ class PretrainedModel(DecoderModel):
         Raises:
             UserError: the directory holds other files, which would be removed.
         """
-        huggingface.save_base(self, Path(directory))
+        huggingface.save_base(self.built_now(), Path(directory))
 
     @classmethod
     def head_arguments(cls, checkpoint: Checkpoint, given: Mapping[str, Any]) -> dict[str, Any]:

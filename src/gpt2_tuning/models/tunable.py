@@ -116,7 +116,7 @@ class TunableModel(AdaptableModel):
         """Prints those counts and their totals as a table."""
         parameters.print_counts(self.count_parameters())
 
-    def fit(self, x=None, *args, class_weight=None, **kwargs):
+    def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         """As Keras's.
 
         Raises:
@@ -129,7 +129,7 @@ class TunableModel(AdaptableModel):
                 "class_weight weighs classes, and this dataset has a weight for each label already:"
                 " leave class_weight out, or take a classifier's dataset that is not packed"
             )
-        return super().fit(x, *args, class_weight=class_weight, **kwargs)
+        return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
 
     def _require_exact(self, what: str) -> None:
         if self.holds_rounded:

@@ -15,6 +15,8 @@ class WithTokenizer:
     family: Family
     tokenizer_dir: Path | None = None
     """Where the base's lies; it is read when it is asked for, as not all have one."""
+    chat_template: str | None = None
+    """The template of conversations that is written beside it; None is the base's own."""
     _tokenizer: Tokenizer | None = None
 
     @property

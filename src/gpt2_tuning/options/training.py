@@ -58,9 +58,11 @@ class TrainOptions:
     lora_dropout: float = 0.05
     """Dropout on the input of the LoRA update."""
     lora_targets: tuple[str, ...] = ()
-    """Layers that LoRA adapts: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj, or all-linear for
-    all of them; other families than gpt2 have q_proj, v_proj and more. Default: attn.c_attn and
-    attn.c_proj, or q_proj and v_proj."""
+    """Layers that LoRA adapts, or all-linear for all of them: attn.c_attn, attn.c_proj, mlp.c_fc,
+    mlp.c_proj of gpt2; q_proj, k_proj, v_proj, out_proj, c_fc, c_proj of gpt_neo; query_key_value,
+    dense, dense_h_to_4h, dense_4h_to_h of gpt_neox; q_proj, k_proj, v_proj, o_proj, gate_proj,
+    up_proj, down_proj of llama and its kin. Default: attn.c_attn and attn.c_proj; query_key_value;
+    q_proj and v_proj."""
     lora_layers: str = ALL
     """Blocks that LoRA adapts, by number from 0, such as 0,10-11."""
     lora_init: Literal["default", "pissa", "olora"] = "default"

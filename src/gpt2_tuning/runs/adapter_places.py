@@ -42,7 +42,7 @@ def adapter_place(given: Path, task: str | None = None) -> AdapterPlace:
         )
     if not (given / ADAPTER).is_dir():
         whole = (given / MODEL).is_dir()
-        reason = "tuned no adapter, but its model" if whole else "left none: did it finish?"
+        reason = "tuned its model, and no adapter" if whole else "left no adapter: did it finish?"
         raise UserError(f"--adapter {given}: the run {reason}")
     weights_record.check(given)
     kept = given / BASE

@@ -17,6 +17,7 @@ from gpt2_tuning.formats.base_files import tokenizer_in
 from gpt2_tuning.formats.directory import CONFIG_FILE
 from gpt2_tuning.layer_names import blocks_of, modules_of
 from gpt2_tuning.models.tunable import TunableModel
+from gpt2_tuning.options.lora import check_useful
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.runs import weights_record
 from gpt2_tuning.runs.run_files import BASE
@@ -48,10 +49,8 @@ def with_family(options: OptionsT) -> OptionsT:
                 f"--family {options.family}: {options.pretrained} is of the family {family.name}, "
                 "so leave --family out or give another --pretrained"
             )
-    targets = options.lora_targets or family.usual_targets
-    known.check_targets(family, targets)
-    if known.ALL_LINEAR in targets:
-        targets = tuple(family.lora_targets)
+    known.check_targets(family, options.lora_targets)
+    targets = LoRAConfig(targets=options.lora_targets or (known.USUAL,)).within(family).targets
     return dataclasses.replace(options, family=family.name, lora_targets=targets)
 
 
@@ -147,12 +146,19 @@ def make_model(
         config = known.config_of_size(options.model_size, options.family or known.DEFAULT)
         if metadata.base is not None:
             config = known.with_vocabulary(config, metadata.tokenizer.vocabulary)
+        if lora and not start:
+            check_useful(lora, config)
         model = model_class(config, **arguments).built_now()
     else:
         base = options.pretrained or known.published(
             options.model_size, options.family or known.DEFAULT
         )
-        check_tokenizer(base, metadata)
+        directory = hub.find_description(base, weights_follow=True)
+        path = directory / CONFIG_FILE
+        config = known.config_of_file(path, read_json(path))
+        check_tokenizer(base, directory, known.family_of(config), metadata)
+        if lora and not start:
+            check_useful(lora, config)
         model = model_class.from_pretrained(base, **arguments)
     model.tokenizer = metadata.tokenizer
     decoder = model.config.decoder
@@ -183,14 +189,12 @@ def freeze_all_but(model: TunableModel, part: str) -> None:
         raise UserError(f"--tune: {error}") from error
 
 
-def check_tokenizer(base: str, metadata: Metadata) -> None:
-    """Looks at a base's tokenizer before its weights are read.
+def check_tokenizer(base: str, directory: Path, family: Family, metadata: Metadata) -> None:
+    """Looks at a base's tokenizer, in its directory, before its weights are read.
 
     Raises:
         UserError: it cannot be used, or is not that of the data.
     """
-    directory = hub.find_description(base, weights_follow=True)
-    family = family_of_base(base)
     given = [name for name in (*TOKENIZER_FILES, SENTENCEPIECE_FILE) if (directory / name).exists()]
     if not given and not family.has_gpt2_tokenizer:
         print(f"note: {base} has no tokenizer: it is taken to know the data's token ids")

@@ -33,7 +33,9 @@ def with_start(options: OptionsT) -> OptionsT:
     if start is None:
         return options
     if options.tune != "all":
-        raise UserError(f"--tune {options.tune} tunes no adapter, with which this run begins")
+        raise UserError(
+            f"--tune {options.tune} tunes no adapter, but this run begins with one: leave it out"
+        )
     place = adapter_place(start)
     lora, extra = adapters.read_adapter_config(place.directory)
     settled: dict[str, Any] = {
