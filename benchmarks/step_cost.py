@@ -100,7 +100,7 @@ def compiled_decoding(options: Options) -> Module:
     import tensorflow as tf
 
     from gpt2_tuning.inference.choosing import Choices, RowValues
-    from gpt2_tuning.inference.decoding import decoder_of
+    from gpt2_tuning.inference.decoders import decoder_of
 
     with choosing_gpu():
         model = model_of(options)
