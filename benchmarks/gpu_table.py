@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import bases, common, compile_time, first_run, machine, run, side_by_side
+from benchmarks import bases, common, compile_time, first_run, machine, run, side_by_side, table
 from benchmarks.cases import CASES, LORA, OURS, STEP, Case, reduced
 from benchmarks.gpu_targets import as_rows, missed
 from benchmarks.processes import ROOT
@@ -28,6 +25,7 @@ from gpt2_tuning.options.ranges import require
 LONG = {**STEP, "length": 1024, "prompt": 512}
 PRECISE = {"precision": "bfloat16", "lora": LORA}
 TORCH = ("weights", "weights-compile")
+HEADS = ("measured", "figure", "who", "value", "ours / best peer", "target")
 ALONE = {"kerashub": "not in this table"}
 Entry = dict[str, Any]
 """A line's result: as a case's of report.summarized."""
@@ -191,7 +189,7 @@ LINES: dict[str, Line] = {
 
 def measure(options: Options) -> int:
     """Measures the lines one after another; 1 where one of ours has no figures."""
-    console, found = Console(highlight=False, soft_wrap=True), []
+    found: list[Entry] = []
     start, spare = time.monotonic(), 0.0
     driver = nvidia.driver()
     card = driver.cards[0].name if driver and driver.cards else "no GPU"
@@ -199,7 +197,7 @@ def measure(options: Options) -> int:
     for name in options.lines or LINES:
         left = 60 * options.minutes - (time.monotonic() - start)
         if left <= 0 and not options.trial:
-            console.print(f"{name}: not begun, {options.minutes:g} minutes are over")
+            print(f"{name}: not begun, {options.minutes:g} minutes are over")
             continue
         given = 3600.0 if options.trial else min(LINES[name].seconds + spare, left)
         begun = time.monotonic()
@@ -207,9 +205,9 @@ def measure(options: Options) -> int:
             found.append({"line": name, **entry})
             write(found, card, time.monotonic() - start, options)
         spare = given - (time.monotonic() - begun)
-    console.print(as_table(found, card))
-    for line in missed(found):
-        console.print(line, markup=False)
+    print(f"{card}\n\n{table.aligned(HEADS, list(as_rows(found)))}\n")
+    for line in [] if options.trial else missed(found):
+        print(line)
     return int(any(who.startswith(OURS) for entry in found for who in entry["missing"]))
 
 
@@ -218,16 +216,6 @@ def write(found: Sequence[Entry], card: str, seconds: float, options: Options) -
     content = {"machine": machine.described(card), "seconds": round(seconds, 1), "entries": found}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def as_table(found: Sequence[Entry], card: str) -> Table:
-    """A row for every figure of every variant."""
-    table = Table("measured", "figure", "who", title=card)
-    for title in ("value", "ours / best peer", "target"):
-        table.add_column(title, justify="right")
-    for row in as_rows(found):
-        table.add_row(*row)
-    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
