@@ -14,12 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks import common
 from benchmarks.hlo_cost import Cost, Module, module_of
 from benchmarks.processes import ROOT
+from benchmarks.table import aligned
 from gpt2_tuning import cli
 from gpt2_tuning.options.ranges import require
 
@@ -61,16 +59,15 @@ class Options:
 
 def measure(options: Options) -> int:
     """Counts each program, prints the tables and writes the figures."""
-    console = Console(highlight=False, soft_wrap=True)
     costs: dict[str, Cost] = {}
     for name in options.programs:
         costs[name] = PROGRAMS[name](options).cost(options.arrays)
         write(costs, options)
-    console.print(as_table(costs))
+    print(as_table(costs))
     for program, cost in costs.items():
-        console.print(of_arrays(program, cost))
+        print(f"\n{of_arrays(program, cost)}")
         for line in cost.unknown:
-            console.print(f"{program}: {line}")
+            print(f"{program}: {line}")
     return 0
 
 
@@ -144,26 +141,21 @@ PROGRAMS: dict[str, Callable[[Options], Module]] = {
 }
 
 
-def as_table(costs: dict[str, Cost]) -> Table:
+def as_table(costs: dict[str, Cost]) -> str:
     """A line for each program."""
-    table = Table("program")
-    for title, _ in FIGURES.values():
-        table.add_column(title, justify="right")
+    lines = []
     for name, cost in costs.items():
         values = [getattr(cost, figure) / unit for figure, (_, unit) in FIGURES.items()]
-        table.add_row(
-            name, *(f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values)
+        lines.append(
+            [name, *(f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values)]
         )
-    return table
+    return aligned(["program", *(title for title, _ in FIGURES.values())], lines)
 
 
-def of_arrays(program: str, cost: Cost) -> Table:
+def of_arrays(program: str, cost: Cost) -> str:
     """The largest arrays of a program."""
-    table = Table(f"largest arrays of {program}", "shape")
-    table.add_column("MB", justify="right")
-    for array in cost.largest:
-        table.add_row(array.name, array.shape, f"{array.bytes / 1e6:.3f}")
-    return table
+    lines = [[array.name, array.shape, f"{array.bytes / 1e6:.3f}"] for array in cost.largest]
+    return aligned([f"largest arrays of {program}", "shape", "MB"], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

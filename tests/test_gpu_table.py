@@ -152,7 +152,14 @@ def test_a_line_that_nobody_knows_is_one_line(capsys):
 @pytest.mark.slow
 def test_the_first_step_is_measured_on_any_device(tmp_path, capsys):
     output = tmp_path / "table.json"
-    flags = ["--trial", "--lines", "first/124M", "--work", str(tmp_path / "work")]
+    flags = [
+        "--trial",
+        "--lines",
+        "first/124M",
+        "first/124M/loop",
+        "--work",
+        str(tmp_path / "work"),
+    ]
     assert gpu_table.main([*flags, "--output", str(output)]) == 0
     default, loop = json.loads(output.read_text())["entries"]
     assert list(default["measured"]["ours"]) == ["default"]
