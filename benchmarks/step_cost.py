@@ -93,10 +93,14 @@ def compiled_step(options: Options, loop: bool = False) -> Module:
 
 
 def compiled_decoding(options: Options) -> Module:
-    """The module of a turn of decoding: a token of every row is read, the next chosen."""
+    """The module of decoding, whose loop counts as one turn: how many it takes is data.
+
+    In a turn a token of every row is read, and the next is chosen.
+    """
     import tensorflow as tf
 
     from gpt2_tuning.inference.choosing import Choices, RowValues
+    from gpt2_tuning.inference.compiled_decoding import with_room
     from gpt2_tuning.inference.decoders import decoder_of
 
     with choosing_gpu():
@@ -105,15 +109,8 @@ def compiled_decoding(options: Options) -> Module:
         prompts = common.token_ids(options.rows, options.length - 1).tolist()
         values = RowValues.of([Choices()] * options.rows)
         state = decoder.start(decoder.weights(), prompts, range(options.rows), values)
-        # Room for the token that the turn reads.
-        history = tf.pad(state.history, [[0, 0], [0, 1]])
-        state = state._replace(cache=state.cache.grown(1), history=history)
-
-        @tf.function(jit_compile=True, autograph=False)
-        def turn(weights, state):
-            return decoder._choose(None, *decoder._step(weights, state))
-
-        return module_of(turn, decoder.weights(), state)
+        state = with_room(state, 1)
+        return module_of(decoder.add, decoder.weights(), state, tf.constant(1))
 
 
 def choosing_gpu(loop: bool = False) -> contextlib.AbstractContextManager[None]:
