@@ -100,12 +100,13 @@ def compiled_decoding(options: Options) -> Module:
     import tensorflow as tf
 
     from gpt2_tuning.inference.choosing import Choices, RowValues
-    from gpt2_tuning.inference.compiled_decoding import with_room
+    from gpt2_tuning.inference.compiled_decoding import CompiledDecoder, with_room
     from gpt2_tuning.inference.decoders import decoder_of
 
     with choosing_gpu():
         model = model_of(options)
         decoder = decoder_of(model, model.config.vocab_size, [common.END_OF_TEXT])
+        assert isinstance(decoder, CompiledDecoder)
         prompts = common.token_ids(options.rows, options.length - 1).tolist()
         values = RowValues.of([Choices()] * options.rows)
         state = decoder.start(decoder.weights(), prompts, range(options.rows), values)
