@@ -213,7 +213,12 @@ def measure(options: Options) -> int:
 
 def write(found: Sequence[Entry], card: str, seconds: float, options: Options) -> None:
     """Writes the entries so far."""
-    content = {"machine": machine.described(card), "seconds": round(seconds, 1), "entries": found}
+    content = {
+        "machine": machine.described(card),
+        "trial": options.trial,
+        "seconds": round(seconds, 1),
+        "entries": found,
+    }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
