@@ -2,10 +2,10 @@
 
 import json
 
-import huggingface_hub
 import keras
 import numpy as np
 import pytest
+from huggingface_hub.errors import GatedRepoError
 from safetensors.numpy import load_file, save_file
 from samples import inputs_of, randomize
 
@@ -270,7 +270,7 @@ def test_weights_that_cannot_be_had_are_an_error(monkeypatch, tmp_path):
 
 def test_a_gated_base_says_how_to_get_in(monkeypatch):
     # Not by its constructor, which differs between the versions of huggingface_hub.
-    gated = huggingface_hub.errors.GatedRepoError
+    gated = GatedRepoError
     refusal = gated.__new__(gated, "403")
 
     def refuse(*_, **__):

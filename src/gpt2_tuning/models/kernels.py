@@ -179,8 +179,8 @@ def random_bits(shape, seed, part: Part | None = None) -> tf.Tensor:
     numbers, stride = tf.reshape(key, [1] * rank), tf.constant(1, tf.uint32)
     for axis in reversed(range(rank)):
         size = tf.cast(part.whole[axis] if part else shape[axis], tf.uint32)
-        places = tf.range(shape[axis]) + (part.first[axis] if part else 0)
-        places = tf.cast(places, tf.uint32) * stride
+        places = tf.range(shape[axis])
+        places = tf.cast(places + part.first[axis] if part else places, tf.uint32) * stride
         numbers += tf.reshape(places, [-1] + [1] * (rank - 1 - axis))
         stride *= size
     return mixed(mixed(numbers) ^ other)
