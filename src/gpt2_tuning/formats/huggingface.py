@@ -194,6 +194,9 @@ def place(stored: Stored, variable: keras.Variable, transposed: bool) -> None:
                 begin_mask=int(transposed),
                 end_mask=int(transposed),
             )
+    for part in held:
+        # A variable that was assigned to by parts is copied at every read until it is told not to.
+        tf.raw_ops.DisableCopyOnRead(resource=part.handle)
 
 
 # --- writing ---------------------------------------------------------------------------------
