@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.families.rotary import Rotary
-from gpt2_tuning.models.kernels import compile_it
+from gpt2_tuning.models.kernels import compile_it, leading_sizes
 
 
 class Rotation(NamedTuple):
@@ -94,7 +94,9 @@ def turned(x, cosines, sines):
         part = turned(x[..., :channels], cosines, sines)
         return tf.concat([part, x[..., channels:]], axis=-1)
     exact = tf.cast(x, tf.float32)
-    others = tf.roll(exact, channels // 2, axis=-1)
+    # The halves in turn; `tf.roll` takes four times as long for the few tokens of a decoding step.
+    pairs = tf.reshape(exact, [*leading_sizes(exact), 2, channels // 2])
+    others = tf.reshape(tf.reverse(pairs, [-2]), [*leading_sizes(exact), channels])
     return tf.cast(exact * cosines + others * sines, x.dtype)
 
 
