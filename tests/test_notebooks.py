@@ -107,7 +107,9 @@ def test_stored_outputs_are_those_of_a_sample_run(task):
     assert notebook.metadata[build.RAN] == build.digest(build.build(task, ""))
     found = outputs(notebook)
     assert code_cells(notebook)[0].source.startswith("SAMPLE = True")
-    assert code_cells(notebook)[-1].outputs
+    *_, last, page = code_cells(notebook)
+    assert page.source.startswith("PAGE = False") and not page.outputs
+    assert last.outputs
     assert pictures(notebook)
     assert not [o for o in found if o.output_type == "error" or o.get("name") == "stderr"]
     text = build.path_of(task).read_text(encoding="utf-8")
