@@ -17,7 +17,7 @@ from gpt2_tuning.training.loss_scale import FIRST, GROWS_AFTER, LossScale
 from gpt2_tuning.training.objective import RightClass
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
-from gpt2_tuning.training.strategy import make_strategy
+from gpt2_tuning.training.strategy import make_strategy, mirrored
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
@@ -56,17 +56,22 @@ def steps_of(
         (None, "one", "float32"),
         ({"rank": 2, "alpha": 4}, "one", "float32"),
         ({"rank": 2, "alpha": 4}, "mirrored", "float32"),
+        ({"rank": 2, "alpha": 4}, "single", "float32"),
+        ({"rank": 2, "alpha": 4}, "single", "float16"),
         ({"rank": 2, "alpha": 4}, "one", "float16"),
     ],
 )
 def test_a_step_that_xla_compiles_whole_as_on_a_gpu_is_the_plain_one(
     text_config, records, lora, strategy, precision
 ):
+    """`single` is what `auto` makes of one GPU: replicas, of which there is one."""
+    device = tf.config.list_logical_devices("CPU")[0].name
+    devices = mirrored((device,)) if strategy == "single" else make_strategy(strategy)
     batch = next(iter(BatchSource(records, 5).epoch(0, 0)))
     ends = []
     for choices in (CPU, GPU):
         with choosing(choices):
-            steps = steps_of(text_config, make_strategy(strategy), lora, dtype=precision)
+            steps = steps_of(text_config, devices, lora, dtype=precision)
             sums = [steps.train(batch).numpy() for _ in range(2)] + [steps.evaluate(batch).numpy()]
         if choices is GPU and steps.alone:  # with its update: one module, and nothing beside it
             text = steps._train.traced.experimental_get_compiler_ir(steps.tensors(batch))("hlo")
