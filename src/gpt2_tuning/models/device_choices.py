@@ -47,8 +47,9 @@ CPU = DeviceChoices(
 )
 GPU = DeviceChoices(
     whole=True,
-    # Products that fill a GPU; 412 MB of logits.
-    logit_rows={4: 2048, 2: 4096},
+    # Products that fill a GPU. More rows would take a card's memory where vocabularies are large:
+    # for each logit about 18 bytes are there while its gradient is computed.
+    logit_rows={4: 1024, 2: 1024},
     attention_block=512,
     attention_blocks_from=1024,
 )
