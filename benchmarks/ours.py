@@ -45,6 +45,7 @@ from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.base_model import make_model, with_family
 from gpt2_tuning.training.layout import packed_rows
+from gpt2_tuning.training.feeding import feed
 from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
@@ -169,7 +170,9 @@ def labelled(rows: common.Rows) -> Records:
 
 def run_epoch(steps: StepFunctions, source: BatchSource, epoch: int) -> None:
     """All steps of an epoch, to the end of the last one."""
-    results = [steps.train(batch) for batch in source.epoch(0, epoch)]
+    first, last = epoch * source.steps, (epoch + 1) * source.steps
+    fed = feed(steps, source, 0, first, last)
+    results = [steps.train(batch, tensors) for _, batch, tensors in fed]
     np.asarray(results[-1])
 
 

@@ -108,7 +108,8 @@ def test_stored_outputs_are_those_of_a_sample_run(task):
     found = outputs(notebook)
     assert code_cells(notebook)[0].source.startswith("SAMPLE = True")
     *_, last, page = code_cells(notebook)
-    assert page.source.startswith("PAGE = False") and not page.outputs
+    assert page.source.startswith("PAGE = False")
+    assert not page.outputs
     assert last.outputs
     assert pictures(notebook)
     assert not [o for o in found if o.output_type == "error" or o.get("name") == "stderr"]
