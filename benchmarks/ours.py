@@ -44,8 +44,8 @@ from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.language_model import LanguageModel
 from gpt2_tuning.options.training import TrainOptions
 from gpt2_tuning.training.base_model import make_model, with_family
-from gpt2_tuning.training.layout import packed_rows
 from gpt2_tuning.training.feeding import feed
+from gpt2_tuning.training.layout import packed_rows
 from gpt2_tuning.training.objective import objective_of
 from gpt2_tuning.training.optimizer import make_optimizer
 from gpt2_tuning.training.steps import StepFunctions
