@@ -87,7 +87,7 @@ def test_an_adapter_that_does_not_fit_is_said(home, tmp_path):
     for target, adapters, said in (
         (other, {"tone": home / "tone"}, "base"),
         (home / "tone", {"tone": home / "facts"}, "two models have one name"),
-        (home / "tone", {"x": home / "moods"}, "tuned no adapter"),
+        (home / "tone", {"x": home / "moods"}, "tuned its model, and no adapter"),
         (home / "tone", {"x": home / "nothing"}, "is not there"),
         (home / "moods", {"x": home / "tone"}, "classifier's head"),
     ):
