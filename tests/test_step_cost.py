@@ -152,7 +152,9 @@ def test_a_loop_of_blocks_has_the_products_of_blocks_one_after_the_other(tmp_pat
     costs = json.loads(output.read_text())["programs"]
     assert list(costs) == programs
     step, loop, decoding = costs.values()
-    assert all(cost["unknown"] == [] for cost in costs.values())
+    assert step["unknown"] == loop["unknown"] == []
+    # How many turns decoding takes is data.
+    assert any("unknown number of turns" in each for each in decoding["unknown"])
     assert loop["instructions"] < step["instructions"]
     # The gradient of the first block's input, which no LoRA needs, is computed in a loop.
     assert 1 <= loop["product_flops"] / step["product_flops"] < 1.2
