@@ -88,6 +88,14 @@ def test_installation_that_failed_is_an_error_whatever_pip_raised():
         exec(install, {"REPOSITORY": GITHUB})
 
 
+def last_shown(notebook):
+    """The last cell that shows something: the very last opens the page, which nobody asked for."""
+    *_, last, page = code_cells(notebook)
+    assert page.source.startswith("PAGE = False")
+    assert not page.outputs
+    return last
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_it_runs_on_the_sample(task, tmp_path, monkeypatch):
@@ -97,7 +105,7 @@ def test_it_runs_on_the_sample(task, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / task / "adapter.zip") as archive:
         assert set(archive.namelist()) == {"adapter_config.json", "adapter_model.safetensors"}
     assert (tmp_path / task / "run" / "test.json").is_file()
-    assert code_cells(done)[-1].outputs[0].text.strip()
+    assert last_shown(done).outputs[0].text.strip()
     assert len(pictures(done)) == len(pictures(stored(task))) > 1
 
 
@@ -107,10 +115,7 @@ def test_stored_outputs_are_those_of_a_sample_run(task):
     assert notebook.metadata[build.RAN] == build.digest(build.build(task, ""))
     found = outputs(notebook)
     assert code_cells(notebook)[0].source.startswith("SAMPLE = True")
-    *_, last, page = code_cells(notebook)
-    assert page.source.startswith("PAGE = False")
-    assert not page.outputs
-    assert last.outputs
+    assert last_shown(notebook).outputs
     assert pictures(notebook)
     assert not [o for o in found if o.output_type == "error" or o.get("name") == "stderr"]
     text = build.path_of(task).read_text(encoding="utf-8")
