@@ -38,11 +38,9 @@ def mix(
 ) -> None:
     """Writes one adapter, whole or not at all; what its config says beside is the first one's.
 
-    Heads of the same classes are averaged by their shares.
-
     Args:
         directories: two or more, in PEFT's format.
-        shares: how much each counts.
+        shares: how much each counts; heads of the same classes are averaged by them.
         output_dir: new, or one that an earlier call wrote.
         method, density, seed: see `mixing.mixed`.
         base_name: where their base is, for the mixture to name where none of them does.
@@ -52,7 +50,7 @@ def mix(
             numbers are not finite, or the directory holds other files or one of them.
     """
     check_asked(len(directories), shares, method, density)
-    places = [Path(directory) for directory in directories]
+    places = list(map(Path, directories))
     check_kept(Path(output_dir), places)
     read = [adapters.read_adapter_config(place) for place in places]
     headers = [adapter_files.read_header(place) for place in places]
@@ -71,16 +69,19 @@ def mix(
     stored = {headers[0].prefix + name: array for name, array in mixture.items()}
     if heads:
         stored[PEFT_PREFIX + HEAD] = mean_of(heads, shares)
-    fields = read_json(places[0] / CONFIG_FILE, "an adapter")
-    fields = {name: value for name, value in fields.items() if name not in OF_LAYERS}
-    fields |= fields_of(lora, headers[0].family, mixture)
-    names = [extra.base_name for _, extra in read]
-    fields["base_model_name_or_path"] = first_known([*names, base_name])
+    fields = beside_layers(places[0]) | fields_of(lora, headers[0].family, mixture)
+    fields["base_model_name_or_path"] = first_known([*(e.base_name for _, e in read), base_name])
     recorded: dict[str, Any] = {"base_sha256": first_known(extra.base_sha256 for _, extra in read)}
     if heads:
         recorded["label_names"] = read[0][1].label_names
     known = {name: value for name, value in recorded.items() if value is not None}
     write(Path(output_dir), fields, stored, known)
+
+
+def beside_layers(directory: Path) -> dict[str, Any]:
+    """What an adapter's config says of other things than its layers."""
+    fields = read_json(directory / CONFIG_FILE, "an adapter")
+    return {name: value for name, value in fields.items() if name not in OF_LAYERS}
 
 
 def write(

@@ -118,8 +118,7 @@ def draw_from_all(logits, noise, values: RowValues) -> tf.Tensor:
 def draw_from_likeliest(logits, noise, values: RowValues, cut, compiled=False) -> tf.Tensor:
     """One token a row of those that top_k, top_p and min_p leave, in this order.
 
-    No more tokens are sorted than the rows' top_k, or NUCLEUS_CANDIDATES: sorting all 50,257 takes
-    several times as long, and a nucleus is seldom larger.
+    No more tokens are sorted than the rows' top_k, or NUCLEUS_CANDIDATES: to sort all takes longer.
 
     Args:
         logits: float32 [B, V].
@@ -165,7 +164,6 @@ def draw_from_likeliest(logits, noise, values: RowValues, cut, compiled=False) -
         best, tokens, _ = nucleus(size)
         return draw(best, noise, tokens)
 
-    # Only what is drawn leaves the condition: the two lists differ in length.
     return tf.cond(enough, lambda: draw(best, noise, tokens), drawn_of_all)
 
 

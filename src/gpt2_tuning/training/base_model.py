@@ -161,6 +161,19 @@ def make_model(
             check_useful(lora, config)
         model = model_class.from_pretrained(base, **arguments)
     model.tokenizer = metadata.tokenizer
+    check_takes(model, metadata)
+    model.rematerialize = options.rematerialize
+    if start:
+        model.load_adapter(start[0])
+    if lora:
+        model.freeze_all_but_lora()
+    elif options.tune != "all":
+        freeze_all_but(model, options.tune)
+    return model
+
+
+def check_takes(model: ModelT, metadata: Metadata) -> None:
+    """Raises UserError where the model has too few positions or tokens for the data."""
     decoder = model.config.decoder
     if metadata.seq_len > decoder.positions:
         raise UserError(
@@ -171,14 +184,6 @@ def make_model(
             f"the model knows only {decoder.vocabulary:,} tokens, not the"
             f" {metadata.tokenizer.vocabulary:,} of the data's tokenizer"
         )
-    model.rematerialize = options.rematerialize
-    if start:
-        model.load_adapter(start[0])
-    if lora:
-        model.freeze_all_but_lora()
-    elif options.tune != "all":
-        freeze_all_but(model, options.tune)
-    return model
 
 
 def freeze_all_but(model: TunableModel, part: str) -> None:

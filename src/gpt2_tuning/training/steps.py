@@ -62,8 +62,7 @@ class StepFunctions:
         self.max_grad_norm = max_grad_norm
         self.accumulation = accumulation
         whole, self.alone = device_choices().whole, strategy.num_replicas_in_sync == 1
-        # Where XLA compiles whole steps: the step itself, its update included; of several replicas,
-        # between which gradients travel, what each computes before.
+        # Of several replicas, between which gradients travel, XLA compiles what each computes.
         by_replica = functools.partial(tf.function, jit_compile=True, autograph=False)
         wrap = by_replica if whole and not self.alone else lambda function: function
         trace = functools.partial(EachShape, compiled=self.alone) if whole else AnyLength
