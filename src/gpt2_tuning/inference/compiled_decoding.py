@@ -16,6 +16,7 @@ from gpt2_tuning.inference.decoding_state import (
     State,
     Weights,
     begun_state,
+    grown,
     inputs_of,
     left_padded,
 )
@@ -130,11 +131,7 @@ def with_room(state: State, count: int) -> State:
     """The state with room for `count` more tokens a row: in as few sizes as there can be."""
     slots = state.cache.mask.shape[1]
     needed = max(power_of_two(max(int(state.cache.filled) + count, slots)), LEAST_SLOTS)
-    if needed == slots:
-        return state
-    extra = needed - slots
-    history = tf.pad(state.history, [[0, 0], [0, extra]], constant_values=NO_TOKEN)
-    return state._replace(cache=state.cache.grown(extra), history=history)
+    return state if needed == slots else grown(state, needed - slots)
 
 
 def power_of_two(count: int) -> int:

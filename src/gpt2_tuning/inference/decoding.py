@@ -20,6 +20,7 @@ from gpt2_tuning.inference.decoding_state import (
     State,
     Weights,
     begun_state,
+    grown,
     inputs_of,
     left_padded,
     matrices,
@@ -152,10 +153,7 @@ class Decoder:
 
     def _add_tokens(self, sampler: Sampler | None, weights: Weights, state: State, count):
         self.traces += 1
-        state = state._replace(
-            cache=state.cache.grown(count),
-            history=tf.pad(state.history, [[0, 0], [0, count]], constant_values=NO_TOKEN),
-        )
+        state = grown(state, count)
         turns, chosen, state = self._loop(sampler, weights, state, count, count)
         return tf.transpose(chosen[:turns]), state
 

@@ -76,6 +76,12 @@ def begun_state(history, rows, cache: Cache, values: RowValues, gate: tuple) -> 
     )
 
 
+def grown(state: State, extra) -> State:
+    """The state with room for `extra` more tokens a row, behind what is there."""
+    history = tf.pad(state.history, [[0, 0], [0, extra]], constant_values=NO_TOKEN)
+    return state._replace(cache=state.cache.grown(extra), history=history)
+
+
 def signatures(
     model: LanguageModel, vocabulary: int, by_row: bool
 ) -> tuple[Weights, dict[str, tf.TensorSpec], State]:

@@ -9,14 +9,11 @@ import functools
 
 import tensorflow as tf
 
-from gpt2_tuning.models.block_attention import attend_in_blocks
+from gpt2_tuning.models.block_attention import MASKED, attend_in_blocks
 from gpt2_tuning.models.device_choices import device_choices
 from gpt2_tuning.models.kernels import UNKNOWN, Island, compile_it, dropped, leading_sizes
 from gpt2_tuning.models.products import small_products_apart
 from gpt2_tuning.models.seen import Seen
-
-MASKED = -1e9
-"""The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
 
 HALVED_FROM = 128
 """Tokens of a row from which XLA takes attention's first half apart. In shorter rows that saves no

@@ -15,7 +15,7 @@ from gpt2_tuning.models.kernels import Part, dropped
 from gpt2_tuning.models.seen import Seen
 
 MASKED = -1e9
-"""Below all scores: the largest of those that do not count."""
+"""The float32 score of a token that must not be seen: its weight comes out as exactly 0."""
 LEAST = 1e-30
 """Below all sums of powers, of which the largest is 1; what divides where there is none."""
 
@@ -71,8 +71,6 @@ class Attended(NamedTuple):
 
     def dropped(self, x, row, column):
         """A block of weights after dropout, which is that of its place among all of them."""
-        if self.seed is None or not self.rate:
-            return x
         size = self.blocks.queries * self.group
         first = tf.stack([0, 0, row * size, column * self.blocks.keys])
         return dropped(x, self.seed, self.rate, Part(first, self.whole))
