@@ -15,6 +15,7 @@ instead, run by that interpreter; nothing is streamed then, and no answer compar
 import argparse
 import asyncio
 import dataclasses
+import os
 import random
 import re
 import subprocess
@@ -23,6 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.cases import OURS
+from benchmarks.processes import SIDES
 
 POOL = 64
 """Different requests."""
@@ -192,7 +196,10 @@ def main() -> int:
         if options.plain:
             command = [options.plain, str(Path(__file__).with_name("plain_server.py")), str(base)]
             wanted = []
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        environment = {**os.environ, **SIDES["hf" if options.plain else OURS]}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        ) as process:
             try:
                 assert process.stdout is not None
                 process.stdout.readline()

@@ -13,7 +13,7 @@ from gpt2_tuning.families import known
 from gpt2_tuning.families.gpt2 import GPT2Config
 from gpt2_tuning.inference import philox
 from gpt2_tuning.inference.batch import Batch
-from gpt2_tuning.inference.choosing import NUCLEUS_CANDIDATES, RowValues, noise_of
+from gpt2_tuning.inference.choosing import CANDIDATES, RowValues, noise_of
 from gpt2_tuning.inference.compiled_decoding import TURNS, CompiledDecoder, power_of_two, with_room
 from gpt2_tuning.inference.decoders import decoder_of
 from gpt2_tuning.inference.decoding import Decoder
@@ -26,7 +26,7 @@ from gpt2_tuning.models.language_model import LanguageModel
 
 pytestmark = pytest.mark.usefixtures("all_bits")
 
-VOCABULARY = 1500  # more than are sorted at first
+VOCABULARY = 1500  # more than are sorted for a small top_k
 SHAPE = GPT2Config(n_layer=1, n_embd=32, n_head=4, n_positions=512, vocab_size=VOCABULARY)
 WAYS = {
     "greedy": Generation(max_new_tokens=20),
@@ -221,8 +221,8 @@ def test_noise_is_tensorflows_own_to_the_bit(compiled, count):
     )
 
 
-def test_the_cases_go_beyond_what_is_sorted_at_first():
-    assert NUCLEUS_CANDIDATES < WAYS["large top_k"].top_k < VOCABULARY
+def test_the_cases_go_beyond_what_is_sorted_for_a_small_top_k():
+    assert CANDIDATES < WAYS["large top_k"].top_k < VOCABULARY
 
 
 # --- what is compiled ------------------------------------------------------------------------
