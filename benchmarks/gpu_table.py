@@ -24,9 +24,10 @@ from gpt2_tuning.options.ranges import require
 
 LONG = {**STEP, "length": 1024, "prompt": 512}
 PRECISE = {"precision": "bfloat16", "lora": LORA}
-TORCH = ("weights", "weights-compile")
+LORA_PEERS = {"hf": ("weights", "weights-compile"), "kerashub": ("weights-xla",)}
+FULL_PEERS = {"hf": ("autocast", "autocast-compile"), "kerashub": ("mixed-xla",)}
 HEADS = ("measured", "figure", "who", "value", "ours / best peer", "target")
-ALONE = {"kerashub": "not in this table"}
+ALONE = {"kerashub": "it does not group rows by length"}
 Entry = dict[str, Any]
 """A line's result: as a case's of report.summarized."""
 
@@ -34,11 +35,11 @@ Entry = dict[str, Any]
 Names = tuple[str, ...]
 
 
-def step(name: str, settings: dict[str, Any], ours: Names, peers: Names) -> Case:
-    """A training step, with the variants of both sides."""
+def step(name: str, settings: dict[str, Any], ours: Names, peers: dict[str, Names]) -> Case:
+    """A training step, with the variants of all sides."""
     tuning = name.split("/")[0]
     settings = {**settings, **PRECISE, "tuning": tuning}
-    return Case(f"step/{name}", "step", settings, {OURS: ours, "hf": peers}, ALONE)
+    return Case(f"step/{name}", "step", settings, {OURS: ours, **peers})
 
 
 def epoch(data: str) -> Case:
@@ -51,8 +52,8 @@ def epoch(data: str) -> Case:
 def generation(prompts: int) -> Case:
     """Continuations; transformers with a static cache, compiled, and as it comes."""
     case = CASES[f"generate/{prompts}/bfloat16"]
-    variants = {OURS: ("default",), "hf": ("compile", "eager")}
-    return dataclasses.replace(case, variants=variants, lacking=ALONE)
+    variants = {OURS: ("default",), "hf": ("compile", "eager"), "kerashub": ("xla",)}
+    return dataclasses.replace(case, variants=variants)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +66,13 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Measures us beside PyTorch on a GPU, in the time that is given, and prints a table."""
+    """Measures us beside PyTorch and KerasHub on a GPU, in the time that is given."""
 
     lines: tuple[str, ...] = ()
     """Which lines, in which order. Default: all, the most important first."""
     peer_python: Path = Path(sys.executable)
-    """The interpreter that has PyTorch, transformers and PEFT."""
+    """The interpreter that has PyTorch, transformers, PEFT and KerasHub. What it lacks is named and
+    left out."""
     data: Path | None = None
     """A directory with emotion/, rte/ and alpaca/; without it their epochs are left out."""
     epoch_rows: int = 2048
@@ -141,7 +143,6 @@ def compared(cases: Sequence[Case], options: Options, seconds: float) -> Iterato
         data=options.data,
         work=options.work,
         timeout=max(1, int(seconds)),
-        peers=("hf",),
     )
     files = {case.name: run.data_file(case, asked) for case in cases}
     there = [sized(case, options) for case in cases if not case.data or files[case.name]]
@@ -168,9 +169,9 @@ def sized(case: Case, options: Options) -> Case:
     return dataclasses.replace(case, settings={**case.settings, "rows": options.epoch_rows})
 
 
-SHORT_STEP = step("lora/8x256", STEP, ("default", "loop"), TORCH)
-LONG_STEP = step("lora/8x1024", LONG, ("default", "atonce", "loop"), TORCH)
-FULL_STEP = step("full/8x1024", LONG, ("default",), ("autocast", "autocast-compile"))
+SHORT_STEP = step("lora/8x256", STEP, ("default", "loop"), LORA_PEERS)
+LONG_STEP = step("lora/8x1024", LONG, ("default", "atonce", "loop"), LORA_PEERS)
+FULL_STEP = step("full/8x1024", LONG, ("default",), FULL_PEERS)
 EPOCHS = tuple(map(epoch, ("emotion", "rte", "alpaca")))
 LINES: dict[str, Line] = {
     "first/124M": Line(55, functools.partial(first_step, 12, 768, False)),

@@ -122,6 +122,28 @@ def test_other_lengths_of_prompts_and_answers_compile_nothing(model):
         assert decoder(model).traces == before + 1
 
 
+def test_other_numbers_of_rows_compile_nothing_up_to_a_power_of_two(model):
+    prompts = rows_of([5] * 8)
+    ways = [dataclasses.replace(WAYS["temperature"], seed=seed) for seed in range(8)]
+    expected = plainly_continued(model, prompts, ways, ends=NONE)
+    with choosing(GPU):
+        assert continued(model, prompts, ways, ends=NONE) == expected
+        before = decoder(model, NONE).traces
+        for count in (5, 6, 7):
+            found = continued(model, prompts[:count], ways[:count], 4, ends=NONE)
+            assert found == expected[:count]
+        assert decoder(model, NONE).traces == before
+
+
+def test_a_row_that_its_stop_ends_leaves_the_copies_out(model):
+    ways = [Generation(stop=stop, max_new_tokens=12) for stop in (("e",), ("zzzz",), ("a", "i"))]
+    with choosing(CPU):
+        expected = generate(model, PROMPTS[:3], generation=ways)
+    with choosing(GPU):
+        assert generate(model, PROMPTS[:3], generation=ways) == expected
+    assert {one.ended for one in expected} >= {"stop"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [200, TURNS, 4])
 def test_slots_grow_by_doubling_and_lose_nothing(model, count):

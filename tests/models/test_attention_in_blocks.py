@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from samples import Descent, randomize
 
 from gpt2_tuning.data.batch_arrays import Batch
@@ -116,3 +117,34 @@ def test_no_array_has_a_place_for_each_pair_of_tokens():
     assert largest(AT_ONCE) >= pairs
     with pytest.raises(ValueError, match="empty"):
         largest(IN_BLOCKS)
+
+
+def fitted(choices, directory):
+    """What Keras's own loop makes of a model, what it predicts then, and what its export does."""
+    inputs = {"token_ids": np.random.default_rng(0).integers(0, 97, (4, LENGTH), np.int32)}
+    inputs["attention_mask"] = (np.arange(LENGTH) < [[LENGTH], [9], [40], [1]]).astype(np.int32)
+    keras.utils.set_random_seed(0)
+    with choosing(choices):
+        model = randomize(LanguageModel(FAMILIES["gpt2"], lora=LORA).built_now())
+        model.freeze_all_but_lora()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss)
+        targets = np.roll(inputs["token_ids"], -1, axis=1)
+        history = model.fit(inputs, targets, batch_size=2, epochs=2, shuffle=False, verbose=0)
+        predicted = model.predict(inputs, verbose=0)
+        model.export(directory, verbose=False)
+    served = tf.saved_model.load(directory).serve(
+        {name: tf.constant(array) for name, array in inputs.items()}
+    )
+    np.testing.assert_allclose(served, predicted, rtol=1e-5, atol=1e-4)
+    return history.history["loss"], predicted
+
+
+def test_so_it_is_in_kerass_loop_and_in_an_export(tmp_path):
+    (losses, scores), (expected, of_all) = (
+        fitted(choices, tmp_path / name)
+        for name, choices in (("blocks", IN_BLOCKS), ("once", AT_ONCE))
+    )
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert losses[1] < losses[0]
+    np.testing.assert_allclose(scores, of_all, rtol=1e-5, atol=1e-4)

@@ -1,17 +1,22 @@
 """Replicas drop different values; a single device drops what it dropped before."""
 
+import dataclasses
+
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from samples import inputs_of
 
 from gpt2_tuning.families.gpt2 import GPT2Config
+from gpt2_tuning.models.device_choices import CPU, GPU, choosing
 from gpt2_tuning.models.gpt2_classifier import GPT2Classifier
 from gpt2_tuning.models.gpt2_model import GPT2Model
 from gpt2_tuning.models.replicas import Dropout
 from gpt2_tuning.training.strategy import make_strategy
 
 INPUTS = inputs_of([[3, 4, 5, 6]])
+IN_BLOCKS = dataclasses.replace(GPU, attention_block=2, attention_blocks_from=4)
 
 
 def config(rate):
@@ -28,11 +33,13 @@ def of_each_replica(make):
     return [value.numpy() for value in strategy.experimental_local_results(found)]
 
 
-def test_the_rows_of_replicas_lose_different_values():
-    first, second = of_each_replica(lambda: GPT2Model(config(0.5)))
-    assert not np.allclose(first, second)
-    first, second = of_each_replica(lambda: GPT2Model(config(0.0)))
-    assert np.array_equal(first, second)
+@pytest.mark.parametrize("choices", [CPU, IN_BLOCKS], ids=["CPU", "attention in blocks"])
+def test_the_rows_of_replicas_lose_different_values(choices):
+    with choosing(choices):
+        first, second = of_each_replica(lambda: GPT2Model(config(0.5)))
+        assert not np.allclose(first, second)
+        first, second = of_each_replica(lambda: GPT2Model(config(0.0)))
+        assert np.array_equal(first, second)
 
 
 def test_so_do_those_that_a_classifier_scores():

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from gpt2_tuning.inference.choosing import RowValues
 from gpt2_tuning.inference.decoding import Decoder
+from gpt2_tuning.inference.decoding_state import State
 from gpt2_tuning.inference.generation_settings import Generation
 
 
@@ -31,10 +32,19 @@ class Batch:
     ):
         (self._sampler,) = {generation.sampler for generation in generations}
         self._decoder, self._weights = decoder, decoder.weights()
-        values = RowValues.of(generations)
-        start = (self._weights, prompts, numbers, values, self._sampler, gate)
-        self._state = decoder.start(*start)
-        self._first: np.ndarray | None = self._state.tokens.numpy()[:, np.newaxis]
+        self._rows = len(prompts)  # the others of the state are copies that are finished
+        count = self._rows if self._sampler else decoder.rows_for(self._rows)
+        rows = with_copies(range(self._rows), count)
+        state = decoder.start(
+            self._weights,
+            [prompts[row] for row in rows],
+            [numbers[row] for row in rows],
+            RowValues.of([generations[row] for row in rows]),
+            self._sampler,
+            None if gate is None else gate[rows],
+        )
+        self._state = without_copies(state, self._rows)
+        self._first: np.ndarray | None = state.tokens.numpy()[: self._rows, np.newaxis]
 
     @property
     def done(self) -> bool:
@@ -53,9 +63,23 @@ class Batch:
         left = tf.where(state.finished, 0, state.values.max_new_tokens - state.made)
         count = min(count, int(tf.reduce_max(left)))
         tokens, self._state = self._decoder.extend(self._weights, state, count, self._sampler)
-        return tokens
+        return tokens[: self._rows]
 
     def finish(self, rows: Sequence[bool]) -> None:
         """Says which rows need no further token, for reasons that are not in the tokens."""
-        finished = self._state.finished | tf.constant(rows)
+        copies = [True] * (len(self._state.finished) - self._rows)
+        finished = self._state.finished | tf.constant([*rows, *copies])
         self._state = self._state._replace(finished=finished)
+
+
+def with_copies(rows: Sequence[int], count: int) -> list[int]:
+    """The rows, at least one, with as many copies of the first behind them as make them `count`."""
+    return [*rows, *[rows[0]] * (count - len(rows))]
+
+
+def without_copies(state: State, count: int) -> State:
+    """The state in which every row behind the first `count` is finished, being a copy."""
+    if state.tokens.shape[0] == count:
+        return state
+    copies = tf.range(state.tokens.shape[0]) >= count
+    return state._replace(finished=state.finished | copies)

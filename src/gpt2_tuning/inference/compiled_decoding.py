@@ -1,8 +1,8 @@
 """Decoding where XLA compiles whole loops, for each shape by itself: so there are few shapes.
 
 The cache's slots are a power of two, of which a part is filled, and so is the length that prompts
-are padded to; how much is filled, and how many tokens are asked for, is data. Rows of a batch are
-what they are.
+are padded to; how much is filled, and how many tokens are asked for, is data. Who makes a batch has
+as many rows in it as `rows_for` says.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class CompiledDecoder(Decoder):
         self._known: set[tuple] = set()
 
     def rows_for(self, count: int) -> int:
-        """As Decoder's: a power of two, so that a batch that goes on has few sizes."""
+        """As Decoder's: a power of two, so that there are few sizes."""
         return power_of_two(count)
 
     def start(

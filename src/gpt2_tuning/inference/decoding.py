@@ -63,7 +63,7 @@ class Decoder:
         return self._prepare()
 
     def rows_for(self, count: int) -> int:
-        """How many rows a batch had best have that is to go on with `count` of them."""
+        """How many rows a batch of `count` had best have, the others being copies."""
         return count
 
     def start(

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.data.tokenizer import Tokenizer
+from gpt2_tuning.inference.batch import with_copies, without_copies
 from gpt2_tuning.inference.choosing import RowValues
 from gpt2_tuning.inference.decoders import decoder_of
 from gpt2_tuning.inference.decoding_state import State, signatures
@@ -72,7 +73,7 @@ class RunningBatch:
             adapters: what each row is continued under.
         """
         count = len(prompts)
-        rows = self._with_copies(range(count))
+        rows = with_copies(range(count), self._decoder.rows_for(count))
         of_rows = [adapters[row] for row in rows]
         gate = gate_of(self._model, of_rows, len(rows)) if self._by_row else None
         state = self._decoder.start(
@@ -106,18 +107,11 @@ class RunningBatch:
             self._state = None
             return
         last, rows = parts[-1]
-        parts[-1] = (last, self._with_copies(rows, self._rows))
+        more = self._decoder.rows_for(self._rows) - self._rows
+        parts[-1] = (last, with_copies(rows, len(rows) + more))
         given = [(state, tf.constant(rows, tf.int32)) for state, rows in parts]
         state = self._joined(*given[0], *given[1]) if len(given) > 1 else self._kept(*given[0])
-        if state.tokens.shape[0] > self._rows:
-            copies = tf.range(state.tokens.shape[0]) >= self._rows
-            state = state._replace(finished=state.finished | copies)
-        self._state = state
-
-    def _with_copies(self, rows: Sequence[int], count: int | None = None) -> list[int]:
-        """The rows with copies of the first, so that `count` of all become as many as are best."""
-        count = len(rows) if count is None else count
-        return [*rows, *[rows[0]] * (self._decoder.rows_for(count) - count)]
+        self._state = without_copies(state, self._rows)
 
     def advance(self, count: int) -> np.ndarray:
         """The next tokens of every row, int32 [B, n], n of at most `count`.
