@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from typing import Any
 
 import pytest
 from tuner_runs import LORA, assert_same_run, before_call, killed_run, make_tuner
@@ -39,8 +40,9 @@ def test_what_making_an_item_raises_comes_in_its_place():
 
 
 def test_who_leaves_early_leaves_no_thread():
-    before, made = threading.active_count(), []
-    items = one_ahead(made_into(made, itertools.count()))
+    before = threading.active_count()
+    made: list[int] = []
+    items: Any = one_ahead(made_into(made, itertools.count()))
     assert next(items) == 0
     assert threading.active_count() == before + 1
     items.close()
