@@ -215,3 +215,15 @@ def test_a_temperature_that_makes_scores_infinite_leaves_the_likeliest():
         ways = [Generation(temperature=1e-38 * 2, **field)] * 2
         drawn = next_tokens(tf.constant(logits * 100), seeds_of(2), RowValues.of(ways)).numpy()
         assert drawn.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_zeros_of_both_signs_are_equals(compiled):
+    ways = [Generation(temperature=1.0, top_k=1), Generation(temperature=1.0, top_p=0.1)]
+    logits = tf.constant([[-1.0, -0.0, 0.0]] * 2)
+
+    @tf.function(jit_compile=compiled)
+    def choose(logits):
+        return next_tokens(logits, seeds_of(2), RowValues.of(ways), compiled)
+
+    assert choose(logits).numpy().tolist() == [1, 1]

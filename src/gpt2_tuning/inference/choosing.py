@@ -180,7 +180,8 @@ def draw_from_likeliest(logits, noise, values: RowValues, asked, compiled=False)
     most = tf.reduce_max(tf.where(asked, values.top_k, 1))
 
     def among(candidates):
-        best, tokens = tf.math.top_k(logits, candidates)
+        # XLA sorts -0 behind 0, which are equals.
+        best, tokens = tf.math.top_k(tf.where(logits == 0, 0.0, logits), candidates)
         best = kept_alone(best / temperatures(values), tf.range(candidates) < k)
         reached = tf.cumsum(tf.nn.softmax(best), axis=1)
         before = tf.pad(reached[:, :-1], [[0, 0], [1, 0]])
