@@ -195,6 +195,7 @@ def measure(options: Options) -> int:
     driver = nvidia.driver()
     card = driver.cards[0].name if driver and driver.cards else "no GPU"
     options.work.mkdir(parents=True, exist_ok=True)
+    write(found, card, 0.0, options)  # where it cannot be, that is known before lent time is spent
     for name in options.lines or LINES:
         left = 60 * options.minutes - (time.monotonic() - start)
         if left <= 0 and not options.trial:

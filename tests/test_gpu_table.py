@@ -70,6 +70,13 @@ def test_a_line_has_what_earlier_ones_left_and_results_are_there_after_each(line
     assert last["figures"]["tokens_per_second"]["median"] == 1  # a's was written before
 
 
+def test_results_that_have_no_place_are_refused_before_any_line(lines, tmp_path, capsys):
+    noted = lines(a=(100, [entry("a", ours_default=1)]))
+    assert gpu_table.main(["--output", str(tmp_path), "--work", str(tmp_path / "work")]) == 2
+    assert not noted
+    assert str(tmp_path) in capsys.readouterr().err
+
+
 def test_no_line_is_begun_once_the_time_is_over(lines, tmp_path, capsys):
     noted = lines(a=(100, []), b=(100, []))
     flags = ["--output", str(tmp_path / "t.json"), "--work", str(tmp_path), "--minutes", "1e-9"]

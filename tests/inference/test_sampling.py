@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from hostile import within
 
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.inference.choosing import RowValues, draw, next_tokens, noise_of
@@ -194,3 +195,35 @@ def test_scores_that_are_no_numbers_end_the_draw():
     logits, ways = tf.fill([2, 5], math.nan), [Generation(temperature=1.0, top_p=0.5)] * 2
     drawn = next_tokens(logits, seeds_of(2), RowValues.of(ways)).numpy()
     assert ((drawn >= 0) & (drawn < 5)).all()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("p", [1e-30, 1e-40, 1e-50])
+def test_a_share_too_small_for_its_type_leaves_the_likeliest(p, compiled):
+    """It counts as 0 then, which the share of no tokens reaches: a draw went on for ever."""
+    ways = [Generation(temperature=1.0, top_p=p), Generation(temperature=1.0, top_p=p, top_k=5)]
+    logits = np.random.default_rng(0).normal(size=(2, 100)).astype(np.float32)
+    choose = tf.function(lambda: next_tokens(logits, seeds_of(2), RowValues.of(ways), compiled))
+    with within(20):
+        drawn = next_tokens(tf.constant(logits), seeds_of(2), RowValues.of(ways), compiled).numpy()
+    assert drawn.tolist() == choose().numpy().tolist() == logits.argmax(axis=1).tolist()
+
+
+def test_a_temperature_that_makes_scores_infinite_leaves_the_likeliest():
+    logits = np.array([[1.0, 3.0, 2.0], [-2.0, -1.0, -3.0]], np.float32)
+    for field in ({}, {"top_k": 2}, {"top_p": 0.5}, {"min_p": 0.5}):
+        ways = [Generation(temperature=1e-38 * 2, **field)] * 2
+        drawn = next_tokens(tf.constant(logits * 100), seeds_of(2), RowValues.of(ways)).numpy()
+        assert drawn.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_zeros_of_both_signs_are_equals(compiled):
+    ways = [Generation(temperature=1.0, top_k=1), Generation(temperature=1.0, top_p=0.1)]
+    logits = tf.constant([[-1.0, -0.0, 0.0]] * 2)
+
+    @tf.function(jit_compile=compiled)
+    def choose(logits):
+        return next_tokens(logits, seeds_of(2), RowValues.of(ways), compiled)
+
+    assert choose(logits).numpy().tolist() == [1, 1]

@@ -145,7 +145,8 @@ def draw_from_nucleus(logits, noise, values: RowValues, asked) -> tf.Tensor:
 
         def outside(before):
             reached = tf.reduce_sum(tf.where(before, shares, 0), axis=1)
-            return cut & (reached >= values.top_p)
+            # Before the likeliest comes none: it stays in, were top_p so small that it counts as 0.
+            return cut & (reached > 0) & (reached >= values.top_p)
 
         def again(tokens, before, again_in, sums):
             sums = tf.where(again_in[:, tf.newaxis] & ~before, -math.inf, sums)
@@ -179,7 +180,8 @@ def draw_from_likeliest(logits, noise, values: RowValues, asked, compiled=False)
     most = tf.reduce_max(tf.where(asked, values.top_k, 1))
 
     def among(candidates):
-        best, tokens = tf.math.top_k(logits, candidates)
+        # XLA sorts -0 behind 0, which are equals.
+        best, tokens = tf.math.top_k(tf.where(logits == 0, 0.0, logits), candidates)
         best = kept_alone(best / temperatures(values), tf.range(candidates) < k)
         reached = tf.cumsum(tf.nn.softmax(best), axis=1)
         before = tf.pad(reached[:, :-1], [[0, 0], [1, 0]])
@@ -198,7 +200,8 @@ def draw_from_likeliest(logits, noise, values: RowValues, asked, compiled=False)
 def temperatures(values: RowValues) -> tf.Tensor:
     """The rows' temperatures, float32 [B, 1]; 1 where nothing is drawn, to divide by."""
     drawn = values.temperature > 0
-    return tf.where(drawn, values.temperature, 1)[:, tf.newaxis]
+    # No quotient may be infinite: all such are equal.
+    return tf.where(drawn, tf.maximum(values.temperature, 1e-30), 1)[:, tf.newaxis]
 
 
 def least(scores, values: RowValues) -> tf.Tensor:
