@@ -1,6 +1,7 @@
 """Samplers draw from exactly the distribution they name, and each row for itself."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -188,6 +189,21 @@ def test_what_is_drawn_is_the_highest_noisy_score_of_those_that_the_cuts_leave(s
         kept = kept_of(logits[row], way)
         sums = logits[row, kept] - np.log(-np.log(noise[row, kept]))
         assert drawn[row] == kept[np.argmax(sums)]
+
+
+@pytest.mark.parametrize("p", [1e-30, 1e-39, 5e-324])
+def test_however_small_a_nucleus_is_the_likeliest_token_is_in_it(p):
+    """Below 1e-38 products on a CPU take p for 0; a loop that finds no nucleus would never end."""
+    logits, found = np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32), []
+    rows = RowValues.of([Generation(temperature=1.0, top_p=p)] * 4)
+
+    def drawn():
+        found.extend(tf.function(next_tokens)(tf.constant(logits), seeds_of(4), rows).numpy())
+
+    thread = threading.Thread(target=drawn, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found == np.argmax(logits, axis=1).tolist()
 
 
 def test_scores_that_are_no_numbers_end_the_draw():

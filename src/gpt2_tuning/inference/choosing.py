@@ -145,7 +145,8 @@ def draw_from_nucleus(logits, noise, values: RowValues, asked) -> tf.Tensor:
 
         def outside(before):
             reached = tf.reduce_sum(tf.where(before, shares, 0), axis=1)
-            return cut & (reached >= values.top_p)
+            # The likeliest never is, though a top_p as small as 1e-40 counts as 0.
+            return cut & (reached > 0) & (reached >= values.top_p)
 
         def again(tokens, before, again_in, sums):
             sums = tf.where(again_in[:, tf.newaxis] & ~before, -math.inf, sums)
