@@ -32,6 +32,8 @@ def running(model):
     names = [
         Named("taste", "default", None, ["bad", "good"], 48),
         Named("base", None),
+        Named("alone", "default", None, ["bad", "good"], 48, texts=1),
+        Named("paired", "default", None, ["bad", "good"], 48, texts=2),
         Named("about", "adapter-1", None, ["food", "staff", "place"], 48),
     ]
     with serving(Served(model, {one.name: one for one in names})) as made:
@@ -54,6 +56,9 @@ def test_labels_are_those_of_the_library(model, running, name, adapter, examples
 def test_a_single_text_is_a_list_of_one(running):
     status, found = running.ask("/v1/classify", {"model": "taste", "input": TEXTS[0]})
     assert (status, len(found["data"])) == (200, 1)
+    for name, example in (("alone", "a"), ("paired", ["a", "b"])):
+        status, found = running.ask("/v1/classify", {"model": name, "input": [example]})
+        assert (status, len(found["data"])) == (200, 1)
 
 
 def test_what_cannot_be_labelled_is_said(running):
@@ -62,6 +67,9 @@ def test_what_cannot_be_labelled_is_said(running):
         ({"model": "taste", "input": " "}, "input"),
         ({"model": "taste", "input": ["a", ["b", "c"]]}, "input"),
         ({"model": "taste", "input": []}, "input"),
+        ({"model": "alone", "input": [["a", "b"]]}, "input"),
+        ({"model": "paired", "input": "a"}, "input"),
+        ({"model": "paired", "input": ["a", "b"]}, "input"),
         ({"model": "taste"}, "input"),
     ):
         status, body = running.ask("/v1/classify", fields)

@@ -10,7 +10,7 @@ from http_server import MISSING, detail, needs_serve, serving
 
 from gpt2_tuning.inference.generation_settings import Generation
 from gpt2_tuning.serving.rows import Asked
-from gpt2_tuning.serving.wanted import Limits
+from gpt2_tuning.serving.wanted import Limits, completion
 
 if not MISSING:
     import openai
@@ -24,6 +24,26 @@ def test_a_key_is_asked_for_where_there_is_one(served):
             running.client().models.list()
         assert running.client(api_key="secret").models.list().data
         assert running.send("/healthz")[0] == 200
+        for given, status in (
+            ("bearer  secret", 200),
+            *(("Basic secret", 401), ("secret", 401), ("Bearer", 401), ("Bearer secret x", 401)),
+        ):
+            assert running.send("/v1/models", headers={"authorization": given})[0] == status
+
+
+def test_more_answers_than_may_wait_are_refused_before_anything_is_done_for_them(served):
+    with serving(served, queue=3) as running:
+        running.engine.run = None
+        asked = {"model": "base", "echo": True, "logprobs": 1}
+        for fields, field in (({"prompt": "a", "n": 4}, "n"), ({"prompt": ["a"] * 4}, "prompt")):
+            status, body = running.ask("/v1/completions", {**asked, **fields})
+            assert (status, body["error"]["param"]) == (400, field)
+
+
+def test_all_answers_to_a_prompt_share_one_copy_of_it(served):
+    body = {"model": "base", "prompt": [[1, 2], [3]], "n": 128}
+    rows = completion(body, served, Limits()).rows
+    assert len({id(row.prompt) for row in rows}) == 2
 
 
 def test_one_too_many_is_told_when_to_come_again(served):

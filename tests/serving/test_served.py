@@ -54,6 +54,7 @@ def test_a_classifiers_run_labels(home):
     assert served.language_model is None
     assert isinstance(served.model, Classifier)
     assert served.models["moods"].label_names == LABELS
+    assert served.models["moods"].texts == 1
 
 
 def unfinished(home, tmp_path):

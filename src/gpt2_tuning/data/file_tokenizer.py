@@ -20,6 +20,7 @@ from gpt2_tuning.data.tokenizer import (
     GPT2Tokenizer,
     Span,
     Tokenizer,
+    bytes_of_symbols,
     check_encodable,
     read_vocabulary,
 )
@@ -151,6 +152,23 @@ class FileTokenizer:
         """As `decode`, of ids that go on from others: blank space at their beginning stays."""
         before = self.encode("a")[-1:]
         return self.decode([*before, *ids]).removeprefix(self.decode(before))
+
+    @functools.cached_property
+    def single_bytes(self) -> Mapping[int, int]:
+        """What ids of one byte each stand for, where the file falls back to bytes, as Llama's."""
+        ids = [self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)]
+        found = {token: byte for byte, token in enumerate(ids) if token is not None}
+        e_acute = [token for token in (ids[0xC3], ids[0xA9]) if token is not None]
+        return found if "\u00e9" in self.decode(e_acute) else {}
+
+    def bytes_of(self, token: int) -> bytes:
+        """What one id stands for, in UTF-8, of which it may be a part of a character."""
+        if token in self.single_bytes:
+            return bytes([self.single_bytes[token]])
+        text = self.continued([token])
+        if "\ufffd" not in text:
+            return text.encode("utf-8")
+        return bytes_of_symbols(self._tokenizer.id_to_token(token) or "")
 
     def save(self, directory: Path) -> None:
         """Copies both files, from which transformers loads the same tokenizer."""

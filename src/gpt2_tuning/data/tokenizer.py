@@ -77,6 +77,10 @@ class Tokenizer(Protocol):
     def sha256(self) -> str:
         """A checksum from which all ids follow."""
 
+    @property
+    def single_bytes(self) -> Mapping[int, int]:
+        """The bytes of ids that stand for one each, a run of which becomes text as a whole."""
+
     def encode(self, text: str) -> list[int]:
         """The token ids of one text; an empty text has none.
 
@@ -99,6 +103,9 @@ class Tokenizer(Protocol):
 
     def continued(self, ids: Sequence[int]) -> str:
         """As `decode`, of ids that go on from others, where that makes a difference."""
+
+    def bytes_of(self, token: int) -> bytes:
+        """What one id stands for, in UTF-8, of which it may be a part of a character."""
 
     def save(self, directory: Path) -> None:
         """Writes the files from which transformers loads a tokenizer that gives the same ids."""
@@ -136,6 +143,7 @@ class GPT2Tokenizer:
     )
     cuts: re.Pattern[str] | None = CUTS
     by_words = True
+    single_bytes: Mapping[int, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         self._tokenizer = built_tokenizer()
@@ -192,6 +200,10 @@ class GPT2Tokenizer:
     def continued(self, ids: Sequence[int]) -> str:
         """As `decode`: what comes before makes no difference."""
         return self.decode(ids)
+
+    def bytes_of(self, token: int) -> bytes:
+        """What one id stands for, in UTF-8, of which it may be a part of a character."""
+        return bytes_of_symbols(self._tokenizer.id_to_token(token) or "")
 
     def save(self, directory: Path) -> None:
         """Writes the files from which transformers loads a tokenizer that gives the same ids.
@@ -257,6 +269,19 @@ def byte_symbols() -> list[str]:
     """
     printing = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
     return [chr(byte) for byte in printing] + [chr(0x100 + i) for i in range(256 - len(printing))]
+
+
+@functools.cache
+def bytes_of_symbol() -> dict[str, int]:
+    """The bytes by the characters that stand for them."""
+    others = (byte for byte in range(256) if chr(byte) not in byte_symbols())
+    return {one: ord(one) if ord(one) < 0x100 else next(others) for one in byte_symbols()}
+
+
+def bytes_of_symbols(token: str) -> bytes:
+    """The bytes of a token as byte-level BPE has it in its vocabulary."""
+    known = bytes_of_symbol()
+    return b"".join(bytes([known[c]]) if c in known else c.encode("utf-8") for c in token)
 
 
 def check_encodable(text: str) -> None:

@@ -31,7 +31,7 @@ class Row:
         self._tokenizer = tokenizer
         self._stop, self._left = generation.stop, generation.max_new_tokens
         self._ids: list[int] = []
-        self._text = ""
+        self._text = self._settled = ""
         self.ended: Literal["end_of_text", "stop", "length"] | None = None
 
     @property
@@ -57,10 +57,11 @@ class Row:
             self.ended = "length"
         self._ids += tokens
         self._text = self._tokenizer.continued(self._ids)
-        place = find_stop(self._text, self._stop)
+        self._settled = self._text if self.ended else self._ready_text()
+        place = find_stop(self._settled, self._stop)
         if place is not None:
             self.ended = "stop"
-            self._text = self._text[:place]
+            self._text = self._settled[:place]
             while not self._text.startswith(self._tokenizer.continued(self._ids)):
                 self._ids.pop()
 
@@ -68,9 +69,18 @@ class Row:
         """The text so far without what further tokens could still change or cut off."""
         if self.ended:
             return self._text
+        return self._settled[: len(self._settled) - length_of_begun_stop(self._settled, self._stop)]
+
+    def _ready_text(self) -> str:
+        """The text so far without what further tokens could still change."""
+        text, single = self._text, self._tokenizer.single_bytes
+        ready = len(self._ids)
+        while ready and self._ids[ready - 1] in single:
+            ready -= 1
+        if ready < len(self._ids):
+            text = self._tokenizer.continued(self._ids[:ready])
         # Half a character decodes to one U+FFFD; so do bytes that never become one, later.
-        text = self._text.removesuffix("\ufffd")
-        return text[: len(text) - length_of_begun_stop(text, self._stop)]
+        return text.removesuffix("\ufffd")
 
     def continuation(self) -> Continuation:
         """The finished row."""

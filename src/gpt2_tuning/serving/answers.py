@@ -107,7 +107,8 @@ class Telling:
 
         def entry(token: int, score: float) -> dict[str, Any]:
             text = self._tokenizer.decode([token])
-            return {"token": text, "logprob": finite(score), "bytes": list(text.encode("utf-8"))}
+            own = list(self._tokenizer.bytes_of(token))
+            return {"token": text, "logprob": finite(score), "bytes": own}
 
         return [
             {

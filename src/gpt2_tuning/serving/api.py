@@ -101,6 +101,10 @@ class Api:
         """The answers to a request for text, at once or as a stream."""
         deadline = time.monotonic() + self.limits.timeout
         asked = await self._read(request, read)
+        most = self.engine.queue
+        if len(asked.rows) > most:  # before anything is done for so many
+            many = f"{len(asked.rows)} answers are more than {most}, the most at once"
+            raise refusal.wrong(many, "n" if asked.answers_each > 1 else "prompt")
         prompt_scores = await self._prompt_scores(request, asked)
         telling = answers.Telling(asked, self.served.tokenizer, prompt_scores)
         pieces, rows = self._submitted(asked, deadline)
@@ -127,9 +131,6 @@ class Api:
             return tell
 
         rows = wanted.until(asked, deadline)
-        if len(rows) > self.engine.queue:
-            most = self.engine.queue
-            raise refusal.wrong(f"{len(rows)} answers are more than {most}, the most at once", "n")
         with heard():
             return pieces, self.engine.submit([(row, listener(i)) for i, row in enumerate(rows)])
 

@@ -25,7 +25,7 @@ class Guard:
 
     def __init__(self, app: Any, measures: "Measures", api_key: str | None = None):
         self._app, self._measures = app, measures
-        self._wanted = None if api_key is None else f"Bearer {api_key}".encode()
+        self._wanted = None if api_key is None else api_key.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handles one request."""
@@ -52,8 +52,9 @@ class Guard:
     def _may_ask(self, scope: Any) -> bool:
         if self._wanted is None or not scope["path"].startswith(GUARDED):
             return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, self._wanted)
+        scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        # RFC 9110, 11.1: the scheme in letters of either case, and more than one space after it.
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.lstrip(b" "), self._wanted)
 
 
 async def refuse(send: Any) -> None:

@@ -87,6 +87,9 @@ def labelling(given: Mapping[str, Any], served: Served, limits: Limits) -> Label
         raise wrong(f"the model `{model.name}` was not tuned to label texts", "model")
     texts = [fields["input"]] if is_text(fields["input"]) else fields["input"]
     examples = [(one,) if isinstance(one, str) else tuple(one) for one in texts]
+    if any(len(example) != (model.texts or len(example)) for example in examples):
+        kind = "pairs of texts" if model.texts == 2 else "single texts, no pairs"
+        raise wrong(f"the model `{model.name}` labels {kind}", "input")
     if not all(text.strip() for example in examples for text in example):
         raise wrong("input holds an empty text", "input")
     return Labelling(model, examples)

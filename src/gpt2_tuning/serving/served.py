@@ -26,6 +26,8 @@ from gpt2_tuning.runs.settings import OPTIONS_FILE
 
 BASE = "base"
 """What the model without its adapters is called, where it has some."""
+PAIRS = "entailment"
+"""The task whose examples are pairs of texts."""
 SEEDS = f"seed-*/{OPTIONS_FILE}"
 
 
@@ -41,6 +43,8 @@ class Named:
     """Of one that labels."""
     seq_len: int | None = None
     """The most tokens of a text that is labelled; None is the model's positions."""
+    texts: int | None = None
+    """How many texts it labels together, 1 or the 2 of a pair; None where nothing says it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +168,8 @@ def named(name: str, adapter: Choice, metadata: Metadata) -> Named:
         template = ChatTemplate.from_metadata(fields, metadata.tokenizer)
     elif fields is not None:
         template = Template.from_metadata(fields)
-    return Named(name, adapter, template, metadata.label_names, metadata.seq_len)
+    texts = 2 if metadata.task == PAIRS else 1
+    return Named(name, adapter, template, metadata.label_names, metadata.seq_len, texts)
 
 
 def of_base(target: str) -> tuple[TunableModel, Named]:
@@ -205,4 +210,4 @@ def of_adapter(model: TunableModel, own_name: str, name: str, given: Path, first
     labels = None
     if isinstance(model, Classifier):
         labels = model.chosen_label_names(own_name)
-    return dataclasses.replace(first, name=name, adapter=own_name, label_names=labels)
+    return dataclasses.replace(first, name=name, adapter=own_name, label_names=labels, texts=None)

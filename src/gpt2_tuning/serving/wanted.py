@@ -155,9 +155,10 @@ def wanted_of(
         stop=fields.get("stop", ()),
     )
     each = fields.get("n", 1)
+    # One copy of a prompt for all its answers: of a body there may be a hundred times 500 KB.
     rows = [
-        Asked(tuple(ids), generation, model.adapter, place * each + number, scored, stream)
-        for place, ids in enumerate(prompts)
+        Asked(ids, generation, model.adapter, place * each + number, scored, stream)
+        for place, ids in enumerate(map(tuple, prompts))
         for number in range(each)
     ]
     usage = fields.get("stream_options", {}).get("include_usage") is True
