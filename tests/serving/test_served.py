@@ -73,7 +73,7 @@ def test_what_is_no_run_and_no_base_is_said(home, tmp_path):
         (home / "tone" / "adapter", "is a part of a run"),
         (home / "data" / "metadata.json", "is a file"),
         (tmp_path / "empty", "is not a run: it is empty"),
-        (tmp_path / "nothing", "cannot get model.safetensors"),
+        (tmp_path / "nothing", "use serve RUN, or serve DIR"),
     ):
         with pytest.raises(UserError, match=said):
             load(str(target), {})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpt2_tuning.chat.opened import OpenRun
+from gpt2_tuning.data.conversations import Messages
 from gpt2_tuning.inference.attribution import Share
 
 FOR, AGAINST = "37, 99, 235", "217, 119, 6"
@@ -114,3 +115,8 @@ def cell(value: Any) -> str:
 def heading(text: str) -> str:
     """A heading in the page's style, of text that is HTML."""
     return f'<p class="heading">{text}</p>'
+
+
+def as_it_stands(talk: Messages) -> Messages:
+    """A talk for a box that takes what it shows for HTML."""
+    return [{**one, "content": html.escape(one["content"], quote=False)} for one in talk]

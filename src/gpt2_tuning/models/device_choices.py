@@ -1,8 +1,9 @@
 """What is tuned for a kind of device: two sets of choices, that of CPUs and that of GPUs.
 
 Both compute the same. They differ in what is compiled together, in how much is computed at a time,
-and in the form in which attention is computed. Dropout's numbers come from the same hash on both:
-within what XLA fuses it costs a few integer operations, and keeps no mask.
+and in the form in which attention is computed. The same on both are what is recomputed for a
+gradient, which is whatever is elementwise and never a large product, and where dropout's numbers
+come from, a hash: within what XLA fuses it costs a few integer operations, and keeps no mask.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ class DeviceChoices:
     attention_block: int
     """Tokens of a block of attention's scores, where they exist block by block."""
     attention_blocks_from: int | None
-    """The shortest rows whose attention is computed block by block; None where none is."""
+    """The shortest rows whose attention is computed block by block; None where none is. Dropout of
+    attention's weights takes others of the hash's numbers there."""
 
     blocks_in_a_loop: bool = False
     """Whether training computes blocks that are alike in a loop over their stacked weights, so that

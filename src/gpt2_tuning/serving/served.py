@@ -174,7 +174,7 @@ def named(name: str, adapter: Choice, metadata: Metadata) -> Named:
 
 def of_base(target: str) -> tuple[TunableModel, Named]:
     """A model as its files have it: a classifier where they hold a head of classes."""
-    checkpoint = read_checkpoint(hub.find_checkpoint(target))
+    checkpoint = read_checkpoint(hub.find_checkpoint(target, "serve RUN, or serve"))
     labels = classifier_head.label_names(checkpoint)
     kind: type[TunableModel] = Classifier if labels else LanguageModel
     model = kind.from_pretrained(target)
