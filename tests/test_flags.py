@@ -40,6 +40,10 @@ classification_tuning/train --output x
     --output: did you mean --output_dir?
 classification_tuning/train --num_train_epochs 3
     --num_train_epochs: did you mean --epochs?
+classification_tuning/train --max_steps 500
+    --max_steps: did you mean --max_updates?
+classification_tuning/train --eval_steps 50
+    --eval_steps: did you mean --validate_every?
 classification_tuning/train --learning-rat 3
     --learning-rat: did you mean --learning_rate?
 classification_tuning/train --unheard_of 3
@@ -159,6 +163,10 @@ text_tuning/train --adapter DIR --use_dora
     --use_dora needs --adapter and --continue to be left out
 text_tuning/train --lora_layers 0
     --lora_layers {LORA}
+text_tuning/train --tune all --lora_rank 8
+    --tune needs --lora_rank 0 and no --adapter
+text_tuning/train --tune all --adapter DIR
+    --tune needs --lora_rank 0 and no --adapter
 gpt2_tuning.commands.plan --lora_rank 0 --lora_targets x
     --lora_targets {LORA}
 gpt2_tuning.commands.plan --card T4 --device gpu
@@ -227,6 +235,10 @@ text_tuning/test --evaluate --max_new_tokens 4
     needs something to write: --prompt, --input or --inter
 text_tuning/test --evaluate --rouge_rows 4
     --rouge_rows needs responses to compare
+text_tuning/test --prompt a --cut_prompts
+    --cut_prompts needs --input
+instruction_tuning/test --evaluate --cut_prompts
+    --cut_prompts needs --input
 text_tuning/test --prompt a --prompt_column b
     --prompt_column needs --input
 """.format_map(globals())

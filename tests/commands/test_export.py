@@ -162,6 +162,10 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(home, tmp_path, 
         ([home / "runs" / "talk", "--to", "adapter", "--output", out], "--to hf writes it"),
         ([run, run, *to], "--to hf is of one run"),
         ([run, *to, "--max_new_tokens", 3], "--max_new_tokens needs --to savedmodel"),
+        (
+            [run, "--to", "savedmodel", "--output", out, "--max_new_tokens", 3],
+            "--max_new_tokens needs a run that writes",
+        ),
         ([run, *to, "--private"], "--private needs --push NAME"),
         ([run, *to, "--push", "a/b/c"], "--push a/b/c is no name of a repository"),
     ]  # fmt: skip

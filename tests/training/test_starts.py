@@ -152,6 +152,16 @@ def test_what_a_run_cannot_begin_with_is_said_in_one_line(home, lora, capsys, tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_rate_for_adapters_is_refused_where_the_run_gone_on_from_has_none(home, capsys, tmp_path):
+    """Of a run only what is looked at is there."""
+    (tmp_path / "whole" / "model").mkdir(parents=True)
+    (tmp_path / "whole" / "options.yaml").write_text("lora_rank: 0\n")
+    flags = ["--continue", tmp_path / "whole", "--lora_plus", "--dataset_dir", home / "data"]
+    line = refused(train.main, capsys, *flags, "--output_dir", tmp_path / "run", silent=True)
+    assert line.startswith("error: --lora_plus needs a run with an adapter")
+    assert not (tmp_path / "run").exists()
+
+
 def test_texts_are_labelled_under_several_adapters_side_by_side(home, lora, capsys):
     model = GPT2Classifier.from_pretrained(home / "base", label_names=["good", "bad"])
     model.add_adapter("other", {"rank": 1})

@@ -10,12 +10,13 @@ import re
 import numpy as np
 import pytest
 from hostile import room_for
+from script_runs import summaries
 from tuner_runs import OPTIONS, STEPS, make_tuner, points
 
 from gpt2_tuning.data.batches import PlannedBatch, classification_batch
 from gpt2_tuning.models.device_choices import CPU, GPU, choosing
+from gpt2_tuning.training import finishing, watching
 from gpt2_tuning.training import tuner as tuner_module
-from gpt2_tuning.training import watching
 
 FIGURES = {"learning_rate", "grad_norm", "tokens_per_second", "padding_share", "peak_memory_mb"}
 
@@ -80,6 +81,17 @@ def test_tensorboard_has_training_and_validation_in_one_chart(run):
     for epoch, row in enumerate(history):
         norms = [norm for _, norm in found["train", "grad_norm"][epoch * STEPS :][:STEPS]]
         assert math.fsum(norms) / STEPS == pytest.approx(row["grad_norm"], rel=1e-5)
+
+
+def test_tensorboard_has_the_result_at_the_update_at_which_the_run_stopped(tmp_path):
+    """A run that learns nothing stops early, after two of its three epochs."""
+    options = dataclasses.replace(OPTIONS, patience=0)
+    tuner = make_tuner(tmp_path, options, learning_rate=1e-30)
+    tuner.fit()
+    (tmp_path / "README.md").write_text("")
+    finishing.finish(tuner)
+    found = {value.tag: update for update, value in summaries(tmp_path, "result")}
+    assert found["best/val_loss"] == found["card"] == 2 * STEPS
 
 
 def test_a_file_gets_plain_lines(run):

@@ -17,6 +17,9 @@ from gpt2_tuning.files import atomic_directory, check_place
 from gpt2_tuning.needs import Need, Needs
 from gpt2_tuning.options.ranges import COUNTS, require_whole
 
+NEW_TOKENS = 64
+"""As many tokens does a SavedModel write where no flag says how many."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -40,8 +43,8 @@ class Options:
     """Uploads it to the Hugging Face Hub under this name, NAME or OWNER/NAME."""
     private: bool = False
     """Whether only you see what is pushed."""
-    max_new_tokens: int = 64
-    """The most tokens that a SavedModel writes for a prompt."""
+    max_new_tokens: int | None = None
+    """The most tokens that a SavedModel writes for a prompt. Default: 64."""
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
@@ -57,6 +60,8 @@ def export(options: Options) -> None:
     from gpt2_tuning.commands import export_files, export_hub, export_runs
 
     runs = [export_runs.finished(run) for run in options.run]
+    if options.max_new_tokens is not None and all(run.classifies for run in runs):
+        raise UserError("--max_new_tokens needs a run that writes: what is given labels texts")
     check_place(options.output, "--output")
     login = export_hub.checked_login(options.push) if options.push else None
     place = options.push or options.output.name
@@ -66,7 +71,7 @@ def export(options: Options) -> None:
         elif options.to == "adapter":
             export_files.write_adapter(runs[0], partial, place)
         else:
-            export_files.write_graph(runs, partial, place, options.max_new_tokens)
+            export_files.write_graph(runs, partial, place, options.max_new_tokens or NEW_TOKENS)
     print(f"{options.to}: {options.output}")
     if login is not None:
         print(f"pushed: {export_hub.push(login, options.output, options.private)}")

@@ -81,6 +81,10 @@ LORA_PLUS = Need(lambda o: o.lora_plus, "--lora_plus")
 LORA_SOMEHOW = Need(
     lambda o: o.lora_rank > 0 or o.adapter is not None or o.continue_ is not None, LORA.words
 )
+NO_LORA = Need(
+    lambda o: o.lora_rank == 0 and o.adapter is None,
+    "--lora_rank 0 and no --adapter: with LoRA the updates are tuned",
+)
 TUNE: Implied = {"tune": ("lora_rank", 0)}
 """Whoever names a part of the weights does not mean LoRA."""
 TRAIN: Needs = {
@@ -95,6 +99,7 @@ TRAIN: Needs = {
     "use_dora": [ANEW, LORA],
     "lora_bias": [ANEW, LORA],
     "modules_to_save": [ANEW, LORA],
+    "tune": [NO_LORA],
     "lora_plus": [LORA_SOMEHOW],
     "lora_plus_ratio": [LORA_PLUS],
     "patience": [LATER],
@@ -143,6 +148,7 @@ GENERATION: Needs = {
     "frequency_penalty": [WRITES],
     "no_repeat_ngram": [WRITES],
     "stop": [WRITES],
+    "cut_prompts": [Need(lambda o: o.input, "--input: no other prompts are cut")],
     "seed": [WRITES, DRAWS],
     "rouge_rows": [EVALUATE],
     "instruction_column": [INPUT],

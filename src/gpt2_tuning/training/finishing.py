@@ -21,7 +21,7 @@ def finish(tuner: Tuner) -> None:
     run_dir, best = tuner.run_dir, tuner.progress.best_row()
     log_result(
         run_dir,
-        tuner.validations.updates,
+        int(tuner.progress.history[-1]["update"]),
         run_directory.as_settings(tuner.options),
         {f"best/{name}": value for name, value in best.items() if name.startswith(DECIDING)},
         {"card": (run_dir / CARD_FILE).read_text(encoding="utf-8"), **tuner.samples},

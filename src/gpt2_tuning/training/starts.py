@@ -57,17 +57,24 @@ def with_start(options: OptionsT) -> OptionsT:
 
 
 def with_run(options: OptionsT, run_dir: Path) -> OptionsT:
-    """The flags of a run that begins with another's weights, with that one's kind and data."""
+    """The flags of a run that begins with another's weights, with that one's kind and data.
+
+    Raises:
+        UserError: there is no finished run, or it tuned no adapter, which another flag needs.
+    """
     if not (run_dir / OPTIONS_FILE).is_file():
         raise UserError(f"--continue {run_dir} is not a run: give the --output_dir of a training")
     if not any((run_dir / part).is_dir() for part in (MODEL, ADAPTER)):
         raise UserError(f"--continue {run_dir} holds no tuned model: did its training finish?")
+    whole = (run_dir / MODEL).is_dir()
+    if whole and options.lora_plus and not options.resume:
+        raise UserError(f"--lora_plus needs a run with an adapter, which {run_dir} has not")
     weights_record.check(run_dir)
     settled: dict[str, Any] = {}
     data = read_settings(run_dir).get("dataset_dir")
     if options.dataset_dir is None and data:
         settled["dataset_dir"] = Path(data)
-    if (run_dir / MODEL).is_dir():
+    if whole:
         settled |= {"pretrained": str((run_dir / MODEL).absolute()), "lora_rank": 0}
     return dataclasses.replace(options, **settled)
 
