@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 from bases import BYTES, MARKED, write_tokenizer
+from tokenizers import normalizers, pre_tokenizers
 
 pytest.importorskip("jinja2", reason="templates need the extra conversations")
 
@@ -170,7 +172,13 @@ def test_answers_may_follow_a_question_at_once():
 
 
 def test_no_second_blank_is_put_before_an_answer(tmp_path):
+    """Llama 2's file puts one before every text, also where a text begins with one."""
     write_tokenizer(tmp_path, MARKED)
+    file = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    blank = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    file.normalizer = normalizers.Sequence(blank)
+    file.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    file.save(str(tmp_path / "tokenizer.json"))
     tokenizer = read_tokenizer(tmp_path)
     (example,) = examples(TALK, ChatTemplate("mine", SILENT, tokenizer))
     whole = tokenizer.decode(example.token_ids)
