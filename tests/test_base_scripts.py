@@ -10,6 +10,7 @@ from script_runs import names, read, refused
 
 from gpt2_tuning.data.file_tokenizer import read_tokenizer
 from gpt2_tuning.data.metadata import read_metadata
+from gpt2_tuning.data.preview import END_MARK
 from gpt2_tuning.data.tfrecords import read_records
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.families.llama import LlamaConfig
@@ -47,6 +48,19 @@ def prepared(bases, tmp_path_factory):
         return made[task, kind]
 
     return prepare
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_code_puts_is_seen_in_every_task(task, bases, tmp_path, capsys):
+    flags = ["--dataset", "sample", "--limit", 24, "--output_dir", tmp_path / "set"]
+    run(task, "prep_dataset", "--base", bases[MARKED], *flags, "--show", 2)
+    shown = capsys.readouterr().out
+    first = shown[shown.index("example 1 of ") : shown.index("example 2 of ")]
+    assert "---\n<s>" in first
+    text, _, padding = first.partition("--- padding ---")
+    assert padding.strip().startswith(f"{END_MARK} x ")
+    assert (END_MARK in text) == (task != "classification")
+    assert ("--- class ---" in text) == (task in ("classification", "entailment"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -70,6 +70,23 @@ def test_a_directory_says_its_family_and_no_other_is_taken(home, capsys):
     assert not (home / "other").exists()
 
 
+def test_targets_are_those_of_the_family_that_the_data_is_for(home, tmp_path, capsys):
+    base = ["--base", home / "run" / "base", "--dataset", "sample", "--limit", 40]
+    assert (
+        run(classification_tuning.prep_dataset.main, *base, "--output_dir", tmp_path / "set") == 0
+    )
+    flags = ["--dataset_dir", tmp_path / "set", "--output_dir", tmp_path / "run"]
+    flags += ["--max_updates", 1, "--lora_rank", 2]
+    train = classification_tuning.train.main
+    for wrong in (["attn.c_attn"], ["k_proj", "attn.c_attn"], ["k_proj", "no_such"]):
+        said = refused(train, capsys, *flags, "--lora_targets", *wrong)
+        assert f"--lora_targets: llama has no LoRA target '{wrong[-1]}'" in said
+        assert not (tmp_path / "run").exists()
+    assert run(train, *flags, "--lora_targets", "k_proj", "o_proj") == 0
+    options = yaml.safe_load((tmp_path / "run" / "options.yaml").read_text())
+    assert (options["family"], options["lora_targets"]) == ("llama", ["k_proj", "o_proj"])
+
+
 def test_a_family_alone_says_no_size(home, capsys):
     flags = [*places(home, "other"), "--family", "llama"]
     line = refused(classification_tuning.train.main, capsys, *flags)

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from bases import BYTES, write_tokenizer
+import tokenizers
+from bases import BYTES, MARKED, write_tokenizer
+from tokenizers import normalizers, pre_tokenizers
 
 pytest.importorskip("jinja2", reason="templates need the extra conversations")
 
@@ -149,6 +151,39 @@ def test_an_answers_tokens_are_those_that_follow_its_prompt_when_it_is_written(t
 def test_a_template_that_does_not_tell_where_answers_begin_is_refused(chatml, text):
     with pytest.raises(UserError, match=r"row 1: .*where answers begin cannot be told: mark"):
         examples(TALK, ChatTemplate("mine", text, chatml))
+
+
+SILENT = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{{ ' ' + m.content + ' ' + eos_token }}"
+    "{% else %}{{ '[INST] ' + m.content + ' [/INST]' }}{% endif %}{% endfor %}"
+)
+"""Of Llama 2's and Mistral's kind, which know no add_generation_prompt."""
+
+
+def test_answers_may_follow_a_question_at_once():
+    template = ChatTemplate("mine", SILENT, GPT2)
+    rendered = template.render(TALK)
+    answers = [one["content"] for one in TALK if one["role"] == "assistant"]
+    learnt = [rendered.text[slice(*span)] for span in rendered.learnt]
+    assert learnt == [f" {answer} <|endoftext|>" for answer in answers]
+    (example,) = examples(TALK, template)
+    prompt, _ = chat_ids(template.render(TALK[:4], prompt=True), GPT2)
+    assert example.token_ids[: len(prompt)] == prompt
+
+
+def test_no_second_blank_is_put_before_an_answer(tmp_path):
+    """Llama 2's file puts one before every text, also where a text begins with one."""
+    write_tokenizer(tmp_path, MARKED)
+    file = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    blank = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    file.normalizer = normalizers.Sequence(blank)
+    file.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    file.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = read_tokenizer(tmp_path)
+    (example,) = examples(TALK, ChatTemplate("mine", SILENT, tokenizer))
+    whole = tokenizer.decode(example.token_ids)
+    assert "[/INST] The Baltic. </s>" in whole
+    assert "[/INST] The Aral, once. </s>" in whole
 
 
 def test_conversations_that_are_too_long_lose_whole_exchanges_from_the_front():

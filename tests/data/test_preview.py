@@ -1,4 +1,7 @@
-from gpt2_tuning.data.preview import END_MARK, example_text, readable
+from bases import BYTES, MARKED, write_tokenizer
+
+from gpt2_tuning.data.file_tokenizer import read_tokenizer
+from gpt2_tuning.data.preview import END_MARK, example_text, labelled_text, readable
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
 from gpt2_tuning.families.gpt2 import END_OF_TEXT
 
@@ -29,3 +32,22 @@ def test_turns_stand_in_their_order():
     places = [shown.index(word) for word in ("one", " two", " three", " four")]
     assert places == sorted(places)
     assert shown.count("--- supervised ---") == 2
+
+
+def test_what_is_learnt_keeps_the_blank_space_it_begins_with(tmp_path):
+    write_tokenizer(tmp_path, MARKED)
+    tokenizer = read_tokenizer(tmp_path)
+    asked, said = tokenizer.encode("The tide"), tokenizer.encode("comes in")
+    learnt = [False] * len(asked) + [True] * len(said)
+    shown = example_text([*asked, *said], learnt, len(learnt), tokenizer).plain
+    assert "--- prompt ---\nThe tide\n--- supervised ---\n comes in\n" in shown
+
+
+def test_a_class_is_shown_and_what_fills_up_is_what_does(tmp_path):
+    write_tokenizer(tmp_path, BYTES)
+    tokenizer = read_tokenizer(tmp_path)
+    ids = [*tokenizer.encode("tide"), tokenizer.separator, *tokenizer.encode("ebb")]
+    assert labelled_text(ids, "sea", len(ids) + 2, tokenizer).plain == (
+        f"{len(ids)} text + 2 padding tokens\n--- text ---\ntide{END_MARK}ebb"
+        "\n--- class ---\nsea\n--- padding ---\n<|im_start|> x 2"
+    )

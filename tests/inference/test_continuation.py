@@ -1,9 +1,10 @@
 """Where a row's text ends, and what of it is told, does not depend on how its tokens come."""
 
+import json
 import random
 
 import pytest
-from bases import KINDS, write_tokenizer
+from bases import KINDS, MARKED, write_tokenizer
 
 from gpt2_tuning.data.file_tokenizer import read_tokenizer
 from gpt2_tuning.data.tokenizer import GPT2Tokenizer
@@ -14,12 +15,21 @@ LETTERS = "aé潮🙂日b \n"
 CHUNKS = (1, 3, 4, 8, 24)
 
 
-@pytest.fixture(scope="module", params=["GPT-2", *KINDS])
+GAPS = "metaspace with ids of no token"
+
+
+@pytest.fixture(scope="module", params=["GPT-2", *KINDS, GAPS])
 def tokenizer(request, tmp_path_factory):
     if request.param == "GPT-2":
         return GPT2Tokenizer()
     directory = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(directory, request.param)
+    write_tokenizer(directory, MARKED if request.param == GAPS else request.param)
+    if request.param == GAPS:
+        path = directory / "tokenizer.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        ids = content["model"]["vocab"]
+        content["model"]["vocab"] = {token: i + 100 * (i > 300) for token, i in ids.items()}
+        path.write_text(json.dumps(content), encoding="utf-8")
     return read_tokenizer(directory)
 
 

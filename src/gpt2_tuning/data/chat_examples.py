@@ -121,7 +121,8 @@ def chat_ids(rendered: Rendered, tokenizer: Tokenizer) -> tuple[list[int], np.nd
     edges = [0, *(edge for span in rendered.learnt for edge in span), len(rendered.text)]
     for number, (begin, stop) in enumerate(itertools.pairwise(edges)):
         answer = number % 2 == 1
-        found = stretch_ids(rendered.text[begin:stop], rendered.hidden, tokenizer)
+        stretch = rendered.text[begin:stop]
+        found = stretch_ids(stretch, rendered.hidden, tokenizer, goes_on=number > 0)
         if number == 0 and ids and found[:1] == ids:  # the template writes the start itself
             found = found[1:]
         kept = len(found)
@@ -134,15 +135,27 @@ def chat_ids(rendered: Rendered, tokenizer: Tokenizer) -> tuple[list[int], np.nd
     return ids, np.array(learnt, bool)
 
 
-def stretch_ids(text: str, hidden: str, tokenizer: Tokenizer) -> list[int]:
-    """The tokens of a stretch of a rendering, from which the marks in messages are taken out."""
+def stretch_ids(text: str, hidden: str, tokenizer: Tokenizer, goes_on: bool = False) -> list[int]:
+    """The tokens of a stretch of a rendering, from which the marks in messages are taken out.
+
+    Some tokenizers, as Llama's, put a blank space before every text. Where one goes on from another
+    (`goes_on`) and has the blank itself, that is the one.
+    """
     ids: list[int] = []
-    for part in any_of(tuple(tokenizer.special_ids)).split(text):
+    first, *others = any_of(tuple(tokenizer.special_ids)).split(text)
+    if goes_on and first.startswith(" ") and first.strip() and puts_blank(tokenizer):
+        first = first[1:]
+    for part in (first, *others):
         if part in tokenizer.special_ids:
             ids.append(tokenizer.special_ids[part])
         elif part:
             ids += tokenizer.encode(part.replace(hidden, ""))
     return ids
+
+
+def puts_blank(tokenizer: Tokenizer) -> bool:
+    """Whether a tokenizer puts a blank space before every text."""
+    return tokenizer.continued(tokenizer.encode("a")) == " a"
 
 
 @functools.lru_cache(4)

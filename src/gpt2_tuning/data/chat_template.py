@@ -173,7 +173,10 @@ class ChatTemplate:
             asked = self.plain(messages[:number], marks)
             before = self.plain(messages[:number], marks, prompt=True)
             after = self.plain(messages[: number + 1], marks)
-            if before == asked or not after.startswith(before):
+            # Some templates, as Llama 2's, write nothing before an answer but what ends a question.
+            said = after[len(before) :].lstrip()
+            silent = before == asked and not said.startswith(message["content"].strip())
+            if silent or not after.startswith(before):
                 raise UserError(
                     f"template {self.name} does not write before an answer what it writes with "
                     f"add_generation_prompt, so where answers begin cannot be told: {MARK_THEM}"

@@ -154,17 +154,23 @@ class FileTokenizer:
         return self.decode([*before, *ids]).removeprefix(self.decode(before))
 
     @functools.cached_property
-    def single_bytes(self) -> Mapping[int, int]:
-        """What ids of one byte each stand for, where the file falls back to bytes, as Llama's."""
+    def single_bytes(self) -> Mapping[int, bytes]:
+        """What ids of one byte each stand for, where the file falls back to bytes, as Llama's.
+
+        An id that the file has no token for stands for no byte, and ends no run of them either.
+        """
         ids = [self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)]
-        found = {token: byte for byte, token in enumerate(ids) if token is not None}
+        found = {token: bytes([byte]) for byte, token in enumerate(ids) if token is not None}
         e_acute = [token for token in (ids[0xC3], ids[0xA9]) if token is not None]
-        return found if "\u00e9" in self.decode(e_acute) else {}
+        if "\u00e9" not in self.decode(e_acute):
+            return {}
+        tokens = self._tokenizer.get_vocab(with_added_tokens=True).values()
+        return found | dict.fromkeys(set(range(self.vocabulary)).difference(tokens), b"")
 
     def bytes_of(self, token: int) -> bytes:
         """What one id stands for, in UTF-8, of which it may be a part of a character."""
         if token in self.single_bytes:
-            return bytes([self.single_bytes[token]])
+            return self.single_bytes[token]
         text = self.continued([token])
         if "\ufffd" not in text:
             return text.encode("utf-8")

@@ -14,6 +14,7 @@ from gpt2_tuning import paths
 from gpt2_tuning.data.base import Base
 from gpt2_tuning.data.examples import Example
 from gpt2_tuning.data.metadata import Metadata
+from gpt2_tuning.data.preview import show_examples
 from gpt2_tuning.data.report import report_table
 from gpt2_tuning.data.sources import Source, split_origins
 from gpt2_tuning.data.words import WordTokenizer
@@ -65,7 +66,7 @@ def prepare_source(
     template: dict[str, str] | None = None,
     written_end_advice: str = WRITTEN_END_ADVICE,
 ) -> Metadata:
-    """Writes the data set and prints the report and the command that comes next.
+    """Writes the data set; prints the report, the command that comes next and what --show asks for.
 
     Args:
         task: such as `classification`, the first word of its folder's name.
@@ -93,6 +94,7 @@ def prepare_source(
     say_what_follows(source, options, written_end_advice.format(end_text=end_text), base)
     print(f"{output_dir} is ready. Next: {paths.step_command('train', task)}", end="")
     print(f" --dataset_dir {options.output_dir}" if options.output_dir else "")
+    show_examples(output_dir, metadata, options.show)
     return metadata
 
 

@@ -78,8 +78,8 @@ class Tokenizer(Protocol):
         """A checksum from which all ids follow."""
 
     @property
-    def single_bytes(self) -> Mapping[int, int]:
-        """The bytes of ids that stand for one each, a run of which becomes text as a whole."""
+    def single_bytes(self) -> Mapping[int, bytes]:
+        """The bytes of ids that stand for one or none, a run of which becomes text at once."""
 
     def encode(self, text: str) -> list[int]:
         """The token ids of one text; an empty text has none.
@@ -143,7 +143,7 @@ class GPT2Tokenizer:
     )
     cuts: re.Pattern[str] | None = CUTS
     by_words = True
-    single_bytes: Mapping[int, int] = MappingProxyType({})
+    single_bytes: Mapping[int, bytes] = MappingProxyType({})
 
     def __init__(self) -> None:
         self._tokenizer = built_tokenizer()

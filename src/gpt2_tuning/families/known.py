@@ -98,6 +98,11 @@ def check_targets(family: Family, targets: Iterable[str]) -> None:
                 raise UserError(f"--lora_targets: {error}") from error
 
 
+def some_are_known(targets: Iterable[str]) -> bool:
+    """Whether one of these LoRA targets is some family's, which the data may name."""
+    return any(set(targets) & set(family.lora_targets) for family in FAMILIES.values())
+
+
 def published(size: str, family: str = DEFAULT) -> str:
     """A size as `from_pretrained` takes it: by itself is only one of the default family."""
     return size if family == DEFAULT else hub_name(size, family) or size

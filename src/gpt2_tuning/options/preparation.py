@@ -45,12 +45,15 @@ class DatasetOptions:
     """Key under which a .json file has its rows. Default: the one that holds a list of objects."""
     coerce: bool = False
     """Take numbers, true and false for texts, as JSON writes them, in place of refusing them."""
+    show: int = 0
+    """Print this many prepared examples as the model will see them."""
     config: Path | None = None
     """A YAML file of flags (`name: value` lines); flags on the command line come first."""
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
         require(0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", self)
+        require(self.show >= 0, "show", "0 or more", self)
         single = self.delimiter in (None, TAB) or len(self.delimiter) == 1
         single = single and self.delimiter not in ('"', "\r", "\n")
         require(single, "delimiter", "one character, or \\t, but no quote or line break", self)

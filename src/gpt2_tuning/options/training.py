@@ -10,7 +10,13 @@ import tyro
 
 from gpt2_tuning.cluster import Cluster
 from gpt2_tuning.errors import UserError
-from gpt2_tuning.families.known import DEFAULT, check_targets, config_of_size, family_named
+from gpt2_tuning.families.known import (
+    DEFAULT,
+    check_targets,
+    config_of_size,
+    family_named,
+    some_are_known,
+)
 from gpt2_tuning.layer_names import ALL, NONE, blocks_of, modules_of
 from gpt2_tuning.needs import Implied, Needs
 from gpt2_tuning.options import effects
@@ -214,7 +220,9 @@ class TrainOptions:
             modules = modules_of(self.modules_to_save)
             once = len(set(modules)) == len(modules) and all(modules)
             require(once, "modules_to_save", "none, or names with commas, such as wte,ln_f", self)
-            if self.lora_targets and (self.family or self.pretrained in (None, "none")):
+            named = self.family is not None or self.pretrained in (None, "none")
+            by_data = self.family is None and open_size and some_are_known(self.lora_targets)
+            if named and not by_data:
                 check_targets(family, self.lora_targets)
 
     def check_devices(self) -> None:

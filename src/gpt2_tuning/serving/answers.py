@@ -106,7 +106,7 @@ class Telling:
         """The scores of tokens as a conversation's answer has them."""
 
         def entry(token: int, score: float) -> dict[str, Any]:
-            text = self._tokenizer.decode([token])
+            text = self._tokenizer.continued([token])
             own = list(self._tokenizer.bytes_of(token))
             return {"token": text, "logprob": finite(score), "bytes": own}
 
@@ -121,7 +121,11 @@ class Telling:
     def _of_completion(self, index: int, scores: Sequence[TokenScore | None]) -> dict[str, Any]:
         """The scores of tokens as a completion has them; None stands for a prompt's first token."""
         first = self._wanted.prompts[index // self._wanted.answers_each][0]
-        texts = [self._tokenizer.decode([score.token if score else first]) for score in scores]
+        # Those after the first keep the blank space they begin with, which tells some apart.
+        text_of = self._tokenizer.continued
+        texts = [
+            text_of([score.token]) if score else self._tokenizer.decode([first]) for score in scores
+        ]
         offsets = []
         for text in texts:
             offsets.append(self._offsets[index])
@@ -130,9 +134,7 @@ class Telling:
             "tokens": texts,
             "token_logprobs": [finite(one.log_probability) if one else None for one in scores],
             "top_logprobs": [
-                {self._tokenizer.decode([token]): finite(value) for token, value in one.likeliest}
-                if one
-                else None
+                {text_of([token]): finite(value) for token, value in one.likeliest} if one else None
                 for one in scores
             ],
             "text_offset": offsets,

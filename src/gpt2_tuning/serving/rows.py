@@ -110,9 +110,11 @@ class ServedRow:
             return ()
         ids, first, last = self._row.token_ids, self._scored, len(self._row.token_ids)
         if text is not None:
+            # Half a character is no beginning of a text, but with its other half it is.
             last = first
-            while last < len(ids) and len(self._tokenizer.decode(ids[: last + 1])) <= len(text):
-                last += 1
+            for end in range(first + 1, len(ids) + 1):
+                if text.startswith(self._tokenizer.continued(ids[:end])):
+                    last = end
         self._scored = last
         if last == first:
             return ()

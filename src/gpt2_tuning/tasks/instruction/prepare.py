@@ -14,7 +14,6 @@ from gpt2_tuning import cli, paths
 from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.options.preparation import PrepareOptions
-from gpt2_tuning.options.ranges import require
 
 if TYPE_CHECKING:
     from gpt2_tuning.data.base import Base
@@ -64,13 +63,10 @@ class Options(PrepareOptions):
     template: str = "dolly"
     """dolly, alpaca, or a text file with {instruction}, {context} and, at its end, {response}.
     What stands in it between {?context} and {/context} is left out where there is no context."""
-    show: int = 0
-    """Print this many prepared examples with prompt, supervised and padding tokens apart."""
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
         super().check()
-        require(self.show >= 0, "show", "0 or more", self)
         names = ("instruction_column", "context_column", "response_column", "messages_column")
         self.check_apart(*names)
         if self.messages_column and any(getattr(self, name) for name in names[:3]):
@@ -95,7 +91,6 @@ def prepare(options: Options) -> None:
     """Reads, tokenises and writes the data set, then says what was found."""
     from gpt2_tuning.data.opened_rows import open_rows
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source, with_room
-    from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.prompts import load_template
     from gpt2_tuning.data.sources import read_source
     from gpt2_tuning.data.words import WordTokenizer
@@ -103,13 +98,12 @@ def prepare(options: Options) -> None:
 
     base = find_base(options.base)
     options = with_room(options, base)
-    output_dir = checked_output_dir(TASK, options, base)
+    checked_output_dir(TASK, options, base)
     template = load_template(options.template)
     opened = open_rows(options, DEFAULT_DATASET, SAMPLE_FILES)
     messages = conversation_column(options, opened)
     if messages:
-        metadata = prepare_conversations(options, base, opened, messages)
-        show_examples(output_dir, metadata, options.show)
+        prepare_conversations(options, base, opened, messages)
         return
     columns = choose_columns(options, template, opened)
     # Rows with the same prompt stay on one side of a split, whatever their responses.
@@ -128,7 +122,7 @@ def prepare(options: Options) -> None:
         seq_len=options.seq_len,
         tokenizer=WordTokenizer(base.tokenizer),
     )
-    metadata = prepare_source(
+    prepare_source(
         TASK,
         options,
         base,
@@ -137,7 +131,6 @@ def prepare(options: Options) -> None:
         columns=["prompt_length"],
         template=template.to_metadata(),
     )
-    show_examples(output_dir, metadata, options.show)
 
 
 def conversation_column(options: Options, opened: "OpenedRows") -> str | None:

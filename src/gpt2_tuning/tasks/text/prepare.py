@@ -16,7 +16,6 @@ from gpt2_tuning.families.known import MAX_SEQ_LEN
 from gpt2_tuning.needs import Needs
 from gpt2_tuning.options import effects
 from gpt2_tuning.options.preparation import DatasetOptions
-from gpt2_tuning.options.ranges import require
 
 if TYPE_CHECKING:
     from gpt2_tuning.data.examples import Dropped, Example
@@ -51,13 +50,10 @@ class Options(DatasetOptions):
     `body`."""
     separator: str | None = None
     """What stands between the documents of one text; \\n in it is a line break."""
-    show: int = 0
-    """Print this many prepared examples with prompt, supervised and padding tokens apart."""
 
     def check(self) -> None:
         """Raises UserError when a value is out of its range."""
         super().check()
-        require(self.show >= 0, "show", "0 or more", self)
         if not self.dataset and not self.train_file:
             raise UserError("give text to prepare: --train_file FILE.txt, or --dataset NAME")
 
@@ -69,13 +65,12 @@ def prepare(options: Options) -> None:
     from gpt2_tuning.data.opened_rows import open_rows
     from gpt2_tuning.data.pieces import document_examples
     from gpt2_tuning.data.preparation import checked_output_dir, prepare_source, with_room
-    from gpt2_tuning.data.preview import show_examples
     from gpt2_tuning.data.words import WordTokenizer
     from gpt2_tuning.formats.base_files import find_base
 
     base = find_base(options.base)
     options = with_room(options, base)
-    output_dir = checked_output_dir(TASK, options, base, SHORTEST)
+    checked_output_dir(TASK, options, base, SHORTEST)
     opened = open_rows(options, options.dataset or "", SAMPLE_FILE)
     separator = options.separator and unix_newlines(options.separator.replace("\\n", "\n"))
     if has_columns(opened):
@@ -88,7 +83,7 @@ def prepare(options: Options) -> None:
     def rows(split: str) -> "Iterator[Example | Dropped | None]":
         return document_examples(source.splits[split], tokenizer, options.seq_len)
 
-    metadata = prepare_source(
+    prepare_source(
         TASK,
         options,
         base,
@@ -97,7 +92,6 @@ def prepare(options: Options) -> None:
         columns=["prompt_length"],
         written_end_advice=WRITTEN_END_ADVICE,
     )
-    show_examples(output_dir, metadata, options.show)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> int:
