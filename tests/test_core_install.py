@@ -38,6 +38,7 @@ import gc, importlib, json, os, signal, sys
 from pathlib import Path
 
 absent, not_on_windows, of_extras = json.loads(sys.argv[1])
+frozen = gc.get_freeze_count()  # Python itself may have, as 3.12 does
 for name in absent:
     sys.modules[name] = None  # as if it were not installed
 for module, names in not_on_windows.items():
@@ -73,7 +74,8 @@ for name in gpt2_tuning.__all__:
 changed = [name for name in before if os.environ.get(name) != before[name]]
 loaded = [name for name in absent if sys.modules[name] is not None]
 print(json.dumps({"added": added, "changed": changed, "loaded": loaded, "calls": calls,
-                  "tensorflow": "tensorflow" in sys.modules, "frozen": gc.get_freeze_count()}))
+                  "tensorflow": "tensorflow" in sys.modules,
+                  "frozen": gc.get_freeze_count() - frozen}))
 """
 
 

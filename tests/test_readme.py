@@ -205,22 +205,6 @@ def test_flags_named_in_the_text_exist(page):
     assert {n for n in named if not {n, flags.flag_name(n)} & (known | own)} == set()
 
 
-def test_a_flag_that_only_some_tasks_prepare_with_is_named_with_them():
-    """Else a reader gives it to the command beside it, which refuses it."""
-
-    def options(*tasks):
-        found = [importlib.import_module(f"{task}_tuning.prep_dataset").Options for task in tasks]
-        return set.intersection(*(set(each.__dataclass_fields__) for each in found))
-
-    only = options("instruction", "text") - options("classification")
-    assert "show" in only
-    for page in ("README.md", "docs/scripts.md"):
-        prose = re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL)
-        for sentence in re.split(r"[.;|]\s", prose):
-            if any(f"`--{flag}" in sentence for flag in only):
-                assert re.search("language model|instructions|plain text", sentence), sentence
-
-
 def test_the_environment_is_active_before_the_readme_takes_its_python():
     lines = [line for block in blocks(TEXTS["README.md"], "sh") for line in block.splitlines()]
     plain = next(number for number, line in enumerate(lines) if line.startswith("python "))

@@ -133,9 +133,8 @@ def fitted(choices, directory):
         history = model.fit(inputs, targets, batch_size=2, epochs=2, shuffle=False, verbose=0)
         predicted = model.predict(inputs, verbose=0)
         model.export(directory, verbose=False)
-    served = tf.saved_model.load(directory).serve(
-        {name: tf.constant(array) for name, array in inputs.items()}
-    )
+    exported = tf.saved_model.load(directory)  # which its function lives no longer than
+    served = exported.serve({name: tf.constant(array) for name, array in inputs.items()})
     np.testing.assert_allclose(served, predicted, rtol=1e-5, atol=1e-4)
     return history.history["loss"], predicted
 

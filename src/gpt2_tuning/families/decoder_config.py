@@ -108,7 +108,8 @@ class DecoderConfig:
         if (self.place == "rotary") != (self.rotary is not None):
             self._refuse("rotary", "a Rotary with place='rotary', and None without")
         if self.rotary and (self.rotated % 2 or not self.rotated):
-            self._refuse("head_size", f"an even number of rotated channels, not {self.rotated}")
+            channels = f"an even number of a head's {self.head_size} channels"
+            self._refuse("rotary_share", f"{channels}, of which it is {self.rotated}")
 
     def _refuse(self, name: str, supported: str) -> None:
         raise UserError(

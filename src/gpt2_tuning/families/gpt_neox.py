@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gpt2_tuning import schema
-from gpt2_tuning.errors import UserError
 from gpt2_tuning.families.config_fields import GELU, GELUS, USUAL, ConfigFields, Shapes
 from gpt2_tuning.families.decoder_config import EVERY_DENSE, DecoderConfig, Dropouts
 from gpt2_tuning.families.gpt2 import WITH_GPT2_TOKENIZER
@@ -69,12 +68,6 @@ class GPTNeoXConfig(ConfigFields):
     def decoder(self) -> DecoderConfig:
         """The same in the words of no family."""
         positions, head_size = self.max_position_embeddings, self.per_head("num_attention_heads")
-        rotated = int(head_size * self.rotary_pct)
-        if rotated % 2 or not rotated:
-            raise UserError(
-                f"rotary_pct {self.rotary_pct} of a head's {head_size} channels (hidden_size / "
-                f"num_attention_heads) must be an even number of them, not {rotated}"
-            )
         return DecoderConfig(
             family=self.NAME,
             layers=self.num_hidden_layers,
