@@ -1,5 +1,6 @@
 """A tokenizer nothing like GPT-2's: ids above 65,535, one for each purpose, and no words."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 FIRST = 70_000
@@ -28,6 +29,7 @@ class WideTokenizer:
     special_ids = MappingProxyType({"[END]": BLANK + 1})
     named = MappingProxyType({"eos_token": "[END]"})
     sha256 = "w" * 64
+    single_bytes: Mapping[int, bytes] = MappingProxyType({})
 
     def encode(self, text):
         return ids_of(text)
@@ -41,6 +43,12 @@ class WideTokenizer:
     def decode(self, ids, skip_end_of_text=False):
         shown = {BLANK: " ", self.end: "" if skip_end_of_text else self.end_text}
         return "".join(shown[i] if i in shown else chr(i - FIRST) for i in ids)
+
+    def continued(self, ids):
+        return self.decode(ids)
+
+    def bytes_of(self, token):
+        return self.decode([token]).encode("utf-8")
 
     def save(self, directory):
         raise NotImplementedError
