@@ -119,6 +119,21 @@ class ConfigFields:
             raise UserError(f"hidden_size {width} is not divisible by {heads} {number}")
         return width // number
 
+    def even_share(self, name: str, head_size: int) -> float:
+        """The share of a head's channels that a field has.
+
+        Raises:
+            UserError: it is not an even number of them, of which rotary positions turn pairs.
+        """
+        share = getattr(self, name)
+        rotated = int(head_size * share)
+        if rotated % 2 or not rotated:
+            raise UserError(
+                f"{name} {share} of a head's {head_size} channels (hidden_size / "
+                f"num_attention_heads) must be an even number of them, not {rotated}"
+            )
+        return share
+
     @property
     def size(self) -> str | None:
         """The name of the size that has this shape, whatever the dropout; None where none has."""

@@ -85,7 +85,7 @@ class GPTNeoXConfig(ConfigFields):
             dropouts=Dropouts(self.hidden_dropout, self.attention_dropout, self.hidden_dropout),
             place="rotary",
             rotary=rotary_of(self.rotary_emb_base, self.rope_scaling, positions),
-            rotary_share=self.rotary_pct,
+            rotary_share=self.even_share("rotary_pct", head_size),
             mlp=GELUS[self.hidden_act],
             fused_by_head=True,
             biases=EVERY_DENSE if self.attention_bias else frozenset({"mlp.up", "mlp.down"}),
