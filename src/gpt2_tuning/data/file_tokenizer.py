@@ -150,8 +150,14 @@ class FileTokenizer:
 
     def continued(self, ids: Sequence[int]) -> str:
         """As `decode`, of ids that go on from others: blank space at their beginning stays."""
+        before, text = self._before
+        return self.decode([*before, *ids]).removeprefix(text)
+
+    @functools.cached_property
+    def _before(self) -> tuple[list[int], str]:
+        """A token that others can go on from, and its text."""
         before = self.encode("a")[-1:]
-        return self.decode([*before, *ids]).removeprefix(self.decode(before))
+        return before, self.decode(before)
 
     @functools.cached_property
     def single_bytes(self) -> Mapping[int, bytes]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tokenizers
 from tokenizers import normalizers
 
-from gpt2_tuning.data.tokenizer import END_OF_TEXT_TOKEN, byte_symbols, read_vocabulary
+from gpt2_tuning.data.tokenizer import byte_of_symbol, bytes_of_symbols, read_vocabulary
 
 OTHER, LETTER, NUMBER, BLANK = range(4)
 """What GPT-2's splitting tells apart."""
@@ -141,23 +141,15 @@ def utf8_bytes(codes) -> tuple[tf.Tensor, tf.Tensor]:
 @functools.cache
 def byte_ids() -> np.ndarray:
     """The token of each byte alone, int32 [256]."""
-    # A printing byte's symbol is its own character; the others follow in order.
-    printing = [ord(symbol) for symbol in byte_symbols() if ord(symbol) < 256]
-    order = printing + sorted(set(range(256)) - set(printing))
+    order = list(b"".join(byte_of_symbol().values()))
     return np.argsort(order).astype(np.int32)
 
 
 @functools.cache
 def token_bytes() -> np.ndarray:
     """The bytes of each token, as objects: [50257]."""
-    order = np.argsort(byte_ids())
-    byte_of = {symbol: bytes([order[place]]) for place, symbol in enumerate(byte_symbols())}
     vocabulary, _ = read_vocabulary()
-    pieces = [
-        token.encode() if token == END_OF_TEXT_TOKEN else b"".join(map(byte_of.__getitem__, token))
-        for token in vocabulary
-    ]
-    return np.array(pieces, object)
+    return np.array(list(map(bytes_of_symbols, vocabulary)), object)
 
 
 # --- merging -------------------------------------------------------------------------------------

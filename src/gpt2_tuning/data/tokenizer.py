@@ -257,31 +257,27 @@ def read_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
         if line:
             left, right = line.split(" ")
             merges.append((left, right))
-    tokens = [*byte_symbols(), *(left + right for left, right in merges), END_OF_TEXT_TOKEN]
+    tokens = [*byte_of_symbol(), *(left + right for left, right in merges), END_OF_TEXT_TOKEN]
     return {token: number for number, token in enumerate(tokens)}, merges
 
 
-def byte_symbols() -> list[str]:
-    """The 256 characters that stand for bytes, in the order of their ids.
+@functools.cache
+def byte_of_symbol() -> dict[str, bytes]:
+    """The 256 characters that stand for bytes, in the order of their ids, and each one's byte.
 
     Bytes that print stand for themselves and come first; the others follow, in order, as the
     characters from U+0100 on, so that no symbol is a space or a control character.
     """
     printing = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-    return [chr(byte) for byte in printing] + [chr(0x100 + i) for i in range(256 - len(printing))]
-
-
-@functools.cache
-def bytes_of_symbol() -> dict[str, int]:
-    """The bytes by the characters that stand for them."""
-    others = (byte for byte in range(256) if chr(byte) not in byte_symbols())
-    return {one: ord(one) if ord(one) < 0x100 else next(others) for one in byte_symbols()}
+    others = [byte for byte in range(256) if byte not in printing]
+    symbols = map(chr, [*printing, *range(0x100, 0x100 + len(others))])
+    return {symbol: bytes([byte]) for symbol, byte in zip(symbols, printing + others, strict=True)}
 
 
 def bytes_of_symbols(token: str) -> bytes:
     """The bytes of a token as byte-level BPE has it in its vocabulary."""
-    known = bytes_of_symbol()
-    return b"".join(bytes([known[c]]) if c in known else c.encode("utf-8") for c in token)
+    known = byte_of_symbol()
+    return b"".join(known[c] if c in known else c.encode("utf-8") for c in token)
 
 
 def check_encodable(text: str) -> None:
