@@ -17,9 +17,6 @@ from gpt2_tuning.runs.settings import read_settings
 from gpt2_tuning.runs.tuned_model import load_tuned
 from gpt2_tuning.training.seeds import SEEDS_FILE
 
-PAIRS = {"entailment": ("premise", "hypothesis")}
-"""What the two texts of a pair are called, by the task."""
-
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
@@ -42,7 +39,7 @@ class FinishedRun:
     @property
     def texts(self) -> tuple[str, ...]:
         """What the texts that a classifier labels are called."""
-        return PAIRS.get(self.metadata.task, ("text",))
+        return self.metadata.texts
 
     @property
     def reads_texts(self) -> bool:

@@ -19,6 +19,8 @@ from gpt2_tuning.small_files import read_json
 METADATA_FILE = "metadata.json"
 SCHEMA_VERSION, BASE_SCHEMA_VERSION = 1, 2
 """Without a base, and with one, whose tokenizer lies beside it unless that is the default."""
+PAIRS = {"entailment": ("premise", "hypothesis")}
+"""What the two texts of a pair are called, by the task."""
 RECORDS_NAME = re.compile(r"(train|validation|test)\.tfrecord\.gz")
 
 
@@ -49,6 +51,11 @@ class Metadata:
     def schema_version(self) -> int:
         """Of the file."""
         return SCHEMA_VERSION if self.base is None else BASE_SCHEMA_VERSION
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the texts of an example are called that has a label."""
+        return PAIRS.get(self.task, ("text",))
 
     def label_counts(self, split: str) -> list[int]:
         """How many examples of a split have each class, in the classes' order."""

@@ -26,8 +26,6 @@ from gpt2_tuning.runs.settings import OPTIONS_FILE
 
 BASE = "base"
 """What the model without its adapters is called, where it has some."""
-PAIRS = "entailment"
-"""The task whose examples are pairs of texts."""
 SEEDS = f"seed-*/{OPTIONS_FILE}"
 
 
@@ -168,7 +166,7 @@ def named(name: str, adapter: Choice, metadata: Metadata) -> Named:
         template = ChatTemplate.from_metadata(fields, metadata.tokenizer)
     elif fields is not None:
         template = Template.from_metadata(fields)
-    texts = 2 if metadata.task == PAIRS else 1
+    texts = len(metadata.texts)
     return Named(name, adapter, template, metadata.label_names, metadata.seq_len, texts)
 
 
