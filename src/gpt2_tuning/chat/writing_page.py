@@ -15,7 +15,6 @@ from gpt2_tuning.chat.events_page import (
     mistakes_said,
 )
 from gpt2_tuning.chat.opened import BASE, TUNED, OpenRun, Voice
-from gpt2_tuning.data.conversations import Messages
 from gpt2_tuning.inference.generation_settings import Generation
 
 HINTS = {"instruction": "What is to be done", "context": "What it is about, if anything"}
@@ -170,7 +169,7 @@ def make_conversation(
             before, taken = talks[: len(voices)], ""
             for now in writing.replies(run, voices, before, message, generation):
                 now = [*now, []][: len(talks)]
-                yield [now, taken, *map(shown_talk, now)]
+                yield [now, taken, *(gr.update(value=looks.as_it_stands(talk)) for talk in now)]
                 taken = gr.skip()  # somebody may be typing the next already
 
     inputs = [left, right, message, talks, *settings.fields]
@@ -219,8 +218,3 @@ def talk_box(name: str, side: str, visible: bool = True) -> tuple[gr.HTML, gr.Ch
             elem_classes=f"at-{side}-talk",
         )
     return title, box, column
-
-
-def shown_talk(talk: Messages) -> dict[str, Any]:
-    """What a talk's box holds now."""
-    return gr.update(value=looks.as_it_stands(talk))

@@ -52,14 +52,12 @@ def example_text(
     """
     padding, supervised = seq_len - len(token_ids), sum(map(bool, learnt))
     counts = (len(token_ids) - supervised, supervised, padding)
-    parts, place = [], 0
+    parts: list[tuple[str, str]] = []
     for is_learnt, stretch in itertools.groupby(
         zip(token_ids, learnt, strict=True), lambda t: t[1]
     ):
-        ids = [token for token, _ in stretch]
-        text = readable(ids, tokenizer, goes_on=place > 0)
+        text = readable([token for token, _ in stretch], tokenizer, goes_on=bool(parts))
         parts.append(("supervised" if is_learnt else "prompt", text))
-        place += len(ids)
     parts.append(("padding", padding_text(padding, tokenizer)))
     counted = (f"{count} {name}" for count, name in zip(counts, COUNTED, strict=True))
     return under_names(" + ".join(counted) + " tokens", parts)

@@ -43,7 +43,7 @@ class Batch:
             self._sampler,
             None if gate is None else gate[rows],
         )
-        self._state = without_copies(state, self._rows)
+        self._state = with_copies_finished(state, self._rows)
         self._first: np.ndarray | None = state.tokens.numpy()[: self._rows, np.newaxis]
 
     @property
@@ -77,7 +77,7 @@ def with_copies(rows: Sequence[int], count: int) -> list[int]:
     return [*rows, *[rows[0]] * (count - len(rows))]
 
 
-def without_copies(state: State, count: int) -> State:
+def with_copies_finished(state: State, count: int) -> State:
     """The state in which every row behind the first `count` is finished, being a copy."""
     if state.tokens.shape[0] == count:
         return state

@@ -148,15 +148,17 @@ def draw_from_nucleus(logits, noise, values: RowValues, asked) -> tf.Tensor:
             # Before the likeliest comes none: it stays in, were top_p so small that it counts as 0.
             return cut & (reached > 0) & (reached >= values.top_p)
 
-        def again(tokens, before, again_in, sums):
-            sums = tf.where(again_in[:, tf.newaxis] & ~before, -math.inf, sums)
-            tokens = tf.where(again_in, likeliest(sums), tokens)
+        def judged(tokens, sums):
             before = likelier(tokens)
-            return tokens, before, outside(before), sums
+            return tokens, sums, before, outside(before)
 
-        before = likelier(tokens)
-        state = (tokens, before, outside(before), sums)
-        return tf.while_loop(lambda *state: tf.reduce_any(state[2]), again, state)[0]
+        def again(tokens, sums, before, rejected):
+            sums = tf.where(rejected[:, tf.newaxis] & ~before, -math.inf, sums)
+            return judged(tf.where(rejected, likeliest(sums), tokens), sums)
+
+        return tf.while_loop(lambda *state: tf.reduce_any(state[-1]), again, judged(tokens, sums))[
+            0
+        ]
 
     return tf.cond(tf.reduce_any(cut), in_nucleus, lambda: tokens)
 

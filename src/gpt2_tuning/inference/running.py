@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt2_tuning.data.tokenizer import Tokenizer
-from gpt2_tuning.inference.batch import with_copies, without_copies
+from gpt2_tuning.inference.batch import with_copies, with_copies_finished
 from gpt2_tuning.inference.choosing import RowValues
 from gpt2_tuning.inference.decoders import decoder_of
 from gpt2_tuning.inference.decoding_state import State, signatures
@@ -111,7 +111,7 @@ class RunningBatch:
         parts[-1] = (last, with_copies(rows, len(rows) + more))
         given = [(state, tf.constant(rows, tf.int32)) for state, rows in parts]
         state = self._joined(*given[0], *given[1]) if len(given) > 1 else self._kept(*given[0])
-        self._state = without_copies(state, self._rows)
+        self._state = with_copies_finished(state, self._rows)
 
     def advance(self, count: int) -> np.ndarray:
         """The next tokens of every row, int32 [B, n], n of at most `count`.
